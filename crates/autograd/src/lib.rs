@@ -1,0 +1,1 @@
+//! Derivatives of tensor graphs: vjp, jvp, custom gradients, checks and traces.

@@ -1,0 +1,3 @@
+//! The cotangent command line: fit, check, bench, info.
+
+fn main() {}

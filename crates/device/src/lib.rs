@@ -1,0 +1,1 @@
+//! Where a plan runs: wgpu adapters and the CPU device.

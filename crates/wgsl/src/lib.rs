@@ -1,0 +1,1 @@
+//! User WGSL functions as tensor expressions.

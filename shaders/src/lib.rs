@@ -1,0 +1,1 @@
+//! How a graph becomes kernels: fusion, planning and WGSL emission.
