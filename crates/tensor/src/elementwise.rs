@@ -1,0 +1,334 @@
+//! One row per elementwise operation: the only place where it exists.
+//!
+//! From a row come the variant of [`Elementwise`], the method of [`Tensor`](crate::Tensor), the WGSL text, the meaning
+//! in f64, the f32 body of the CPU device, the derivatives (reverse and forward mode, to any order) and the promised
+//! error. Tests iterate over [`Elementwise::ALL`].
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use crate::{math32, special};
+
+/// What kind of values a row takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Floats to a float.
+    Real,
+    /// Floats to a truth value.
+    Test,
+    /// Truth values to a truth value.
+    Logic,
+    /// A truth value and two floats to a float.
+    Select,
+}
+
+/// Local derivative of a row with respect to one operand.
+#[derive(Clone, Debug)]
+pub enum Partial<R> {
+    /// The cotangent passes unchanged.
+    One,
+    /// The cotangent times this value.
+    Product(R),
+    /// The cotangent (times `factor`) where `condition` equals `holds`; elsewhere nothing passes. Kept apart from a
+    /// product with 0 and 1, so that an infinity of the branch not taken never becomes a NaN.
+    Pick {
+        /// A truth value per element.
+        condition: R,
+        /// The value of the condition for which something passes.
+        holds: bool,
+        /// Multiplies what passes; nothing stands for 1.
+        factor: Option<R>,
+    },
+    /// Structurally zero: the row is piecewise constant.
+    Zero,
+    /// The operand or the result is no float.
+    NotDifferentiable,
+    /// The derivative has no row; the name of the missing function.
+    Missing(&'static str),
+}
+
+fn product<R>(factor: R) -> Partial<R> {
+    Partial::Product(factor)
+}
+fn pick<R>(condition: R, factor: R) -> Partial<R> {
+    Partial::Pick { condition, holds: true, factor: Some(factor) }
+}
+fn pass_if<R>(condition: R) -> Partial<R> {
+    Partial::Pick { condition, holds: true, factor: None }
+}
+fn pass_unless<R>(condition: R) -> Partial<R> {
+    Partial::Pick { condition, holds: false, factor: None }
+}
+use Partial::{Missing, NotDifferentiable, One, Zero};
+
+fn truth(v: bool) -> f64 {
+    f64::from(u8::from(v))
+}
+#[inline(always)]
+fn mask(v: bool) -> f32 {
+    if v { 1.0 } else { 0.0 }
+}
+
+#[inline(always)]
+fn lanes1(out: &mut [f32], [x, ..]: [&[f32]; 3], f: impl Fn(f32) -> f32) {
+    for (o, &x) in out.iter_mut().zip(x) {
+        *o = f(x);
+    }
+}
+#[inline(always)]
+fn lanes2(out: &mut [f32], [a, b, _]: [&[f32]; 3], f: impl Fn(f32, f32) -> f32) {
+    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *o = f(a, b);
+    }
+}
+#[inline(always)]
+fn lanes3(out: &mut [f32], [a, b, c]: [&[f32]; 3], f: impl Fn(f32, f32, f32) -> f32) {
+    for (((o, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
+        *o = f(a, b, c);
+    }
+}
+macro_rules! by_arity {
+    ($one:ident $two:ident $three:ident; $a:ident) => {
+        $one
+    };
+    ($one:ident $two:ident $three:ident; $a:ident $b:ident) => {
+        $two
+    };
+    ($one:ident $two:ident $three:ident; $a:ident $b:ident $c:ident) => {
+        $three
+    };
+}
+macro_rules! real_method {
+    ($(#[$doc:meta])* $Name:ident $name:ident $x:ident) => {
+        $(#[$doc])* fn $name(&self) -> Self { Self::apply(Elementwise::$Name, &[self]) }
+    };
+    ($(#[$doc:meta])* $Name:ident $name:ident $a:ident $b:ident) => {
+        $(#[$doc])* fn $name(&self, other: &Self) -> Self { Self::apply(Elementwise::$Name, &[self, other]) }
+    };
+    ($(#[$doc:meta])* $Name:ident $name:ident $a:ident $b:ident $c:ident) => {
+        $(#[$doc])* fn $name(&self, second: &Self, third: &Self) -> Self { Self::apply(Elementwise::$Name, &[self, second, third]) }
+    };
+}
+
+macro_rules! elementwise {
+    ($( $(#[$doc:meta])* $Name:ident $name:ident $class:ident |$($x:ident),+ ; $y:ident|
+        $wgsl:literal, $eval:expr, $lanes:expr, [$($partial:expr),+], $ulp:expr; )*) => {
+        /// The elementwise operations on floats and truth values.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Elementwise { $( $(#[$doc])* $Name, )* }
+
+        impl Elementwise {
+            /// Every row.
+            pub const ALL: &[Elementwise] = &[$(Elementwise::$Name),*];
+            /// The name of the method.
+            pub fn name(self) -> &'static str { match self { $(Self::$Name => stringify!($name)),* } }
+            /// Number of operands.
+            pub fn arity(self) -> usize { match self { $(Self::$Name => [$(stringify!($x)),+].len()),* } }
+            /// What it takes and gives.
+            pub fn class(self) -> Class { match self { $(Self::$Name => Class::$class),* } }
+            /// Promised error in units in the last place of the f32 result.
+            pub fn ulp(self) -> f64 { match self { $(Self::$Name => $ulp),* } }
+            /// The meaning, in f64; truth values are 0 and 1. `args` has [`Elementwise::arity`] entries.
+            #[expect(clippy::float_cmp, reason = "exact comparison is the meaning of these rows")]
+            pub fn eval(self, args: &[f64]) -> f64 {
+                match (self, args) {
+                    $((Self::$Name, &[$($x),+]) => $eval,)*
+                    _ => f64::NAN,
+                }
+            }
+            /// The WGSL expression over operand names.
+            pub fn wgsl(self, args: &[&str]) -> String {
+                match (self, args) {
+                    $((Self::$Name, &[$($x),+]) => format!($wgsl),)*
+                    _ => String::new(),
+                }
+            }
+            /// Applies the row to lanes of f32 (truth values are 1.0 and 0.0). Unused operands may be empty.
+            #[expect(clippy::float_cmp, reason = "exact comparison is the meaning of these rows")]
+            #[inline(always)]
+            pub fn lanes(self, out: &mut [f32], args: [&[f32]; 3]) {
+                match self {
+                    $(Self::$Name => by_arity!(lanes1 lanes2 lanes3; $($x)+)(out, args, #[inline(always)] |$($x),+| $lanes),)*
+                }
+            }
+            /// Derivatives with respect to each operand, given the operands and the result.
+            #[allow(unused_variables, reason = "most rows use only some of operands and result")]
+            pub fn partials<R: Real>(self, args: &[&R], result: &R) -> Vec<Partial<R>>
+            where
+                for<'a> &'a R: Add<&'a R, Output = R> + Add<R, Output = R> + Add<f64, Output = R>
+                    + Sub<&'a R, Output = R> + Sub<R, Output = R> + Sub<f64, Output = R>
+                    + Mul<&'a R, Output = R> + Mul<R, Output = R> + Mul<f64, Output = R>
+                    + Div<&'a R, Output = R> + Div<R, Output = R> + Div<f64, Output = R> + Neg<Output = R>,
+                for<'a> R: Add<&'a R, Output = R> + Sub<&'a R, Output = R> + Mul<&'a R, Output = R> + Div<&'a R, Output = R>,
+                for<'a> f64: Add<&'a R, Output = R> + Sub<&'a R, Output = R> + Mul<&'a R, Output = R> + Div<&'a R, Output = R>
+                    + Add<R, Output = R> + Sub<R, Output = R> + Mul<R, Output = R> + Div<R, Output = R>,
+                R: Add<R, Output = R> + Sub<R, Output = R> + Mul<R, Output = R> + Div<R, Output = R>
+                    + Add<f64, Output = R> + Sub<f64, Output = R> + Mul<f64, Output = R> + Div<f64, Output = R> + Neg<Output = R>,
+            {
+                match (self, args) {
+                    $((Self::$Name, &[$($x),+]) => { let $y = result; vec![$($partial),+] },)*
+                    _ => Vec::new(),
+                }
+            }
+        }
+
+        /// What the derivative column may use: numbers, or tensors of the graph.
+        pub trait Real: Clone {
+            /// This number, once per element of `self`.
+            fn constant(&self, value: f64) -> Self;
+            /// Applies a row.
+            fn apply(operation: Elementwise, args: &[&Self]) -> Self;
+            $( real_method! { $(#[$doc])* $Name $name $($x)+ } )*
+        }
+    };
+}
+
+impl Real for f64 {
+    fn constant(&self, value: f64) -> f64 {
+        value
+    }
+    fn apply(operation: Elementwise, args: &[&f64]) -> f64 {
+        let args: Vec<f64> = args.iter().map(|&&a| a).collect();
+        operation.eval(&args)
+    }
+}
+
+const TWO_OVER_SQRT_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI;
+const LN_2: f64 = std::f64::consts::LN_2;
+
+elementwise! {
+//  variant name class |operands; result|  WGSL, meaning in f64, f32 lanes, [∂ result/∂ operand], promised ULP;
+
+    /// `a + b`.
+    Add add Real |a, b; y| "({a} + {b})", a + b, a + b, [One, One], 1.0;
+    /// `a − b`.
+    Sub sub Real |a, b; y| "({a} - {b})", a - b, a - b, [One, product(a.constant(-1.0))], 1.0;
+    /// `a · b`.
+    Mul mul Real |a, b; y| "({a} * {b})", a * b, a * b, [product(b.clone()), product(a.clone())], 1.0;
+    /// `a / b`.
+    Div div Real |a, b; y| "({a} / {b})", a / b, a / b, [product(b.recip()), product(-(y / b))], 2.5;
+    /// Remainder of the truncated quotient, with the sign of `a`.
+    Rem rem Real |a, b; y| "m_rem({a}, {b})", special::rem(a, b), math32::rem(a, b), [One, product(-(a / b).trunc())], 0.0;
+    /// `−x`.
+    Neg neg Real |x; y| "(-{x})", -x, -x, [product(x.constant(-1.0))], 0.0;
+    /// `1 / x`.
+    Recip recip Real |x; y| "(1.0 / {x})", 1.0 / x, 1.0 / x, [product(-(y * y))], 2.5;
+    /// `|x|`; derivative 0 at 0.
+    Abs abs Real |x; y| "abs({x})", x.abs(), x.abs(), [pick(x.ne(&x.constant(0.0)), x.sign())], 0.0;
+    /// −1, 0 or 1; NaN stays NaN. Piecewise constant: its derivative is structurally zero.
+    Sign sign Real |x; y| "m_sign({x})", special::sign(x), math32::sign(x), [Zero], 0.0;
+    /// Larger of the two; NaN if either is; ½ of the cotangent to each at a tie.
+    Max max Real |a, b; y| "m_max({a}, {b})", special::max(a, b), math32::max(a, b),
+        [pick(a.ge(b), a.eq(b).select(&a.constant(0.5), &a.constant(1.0))), pick(b.ge(a), a.eq(b).select(&a.constant(0.5), &a.constant(1.0)))], 0.0;
+    /// Smaller of the two; NaN if either is; ½ of the cotangent to each at a tie.
+    Min min Real |a, b; y| "m_min({a}, {b})", special::min(a, b), math32::min(a, b),
+        [pick(a.le(b), a.eq(b).select(&a.constant(0.5), &a.constant(1.0))), pick(b.le(a), a.eq(b).select(&a.constant(0.5), &a.constant(1.0)))], 0.0;
+    /// `x` kept inside `[low, high]`; at a bound the cotangent passes to `x`.
+    Clamp clamp Real |x, low, high; y| "m_min(m_max({x}, {low}), {high})", special::min(special::max(x, low), high), math32::min(math32::max(x, low), high),
+        [pass_if(x.ge(low).and(&x.le(high))), pass_if(x.lt(low)), pass_if(x.gt(high))], 0.0;
+    /// `max(x, 0)` with derivative 0 at 0.
+    Relu relu Real |x; y| "m_max({x}, 0.0)", special::max(x, 0.0), math32::max(x, 0.0), [pass_if(y.gt(&y.constant(0.0)))], 0.0;
+    /// Largest integer not above.
+    Floor floor Real |x; y| "floor({x})", x.floor(), x.floor(), [Zero], 0.0;
+    /// Smallest integer not below.
+    Ceil ceil Real |x; y| "ceil({x})", x.ceil(), x.ceil(), [Zero], 0.0;
+    /// Nearest integer, ties to even.
+    Round round Real |x; y| "m_round({x})", special::round(x), math32::round(x), [Zero], 0.0;
+    /// Integer part.
+    Trunc trunc Real |x; y| "m_trunc({x})", x.trunc(), math32::trunc(x), [Zero], 0.0;
+    /// `x − floor(x)`.
+    Fract fract Real |x; y| "({x} - floor({x}))", x - x.floor(), x - x.floor(), [One], 1.0;
+    /// `√x`; derivative +inf at 0.
+    Sqrt sqrt Real |x; y| "sqrt({x})", x.sqrt(), x.sqrt(), [product(0.5 / y)], 3.0;
+    /// `1 / √x`.
+    Rsqrt rsqrt Real |x; y| "m_rsqrt({x})", 1.0 / x.sqrt(), math32::rsqrt(x), [product(-0.5 * (y / x))], 4.0;
+    /// `eˣ`.
+    Exp exp Real |x; y| "m_exp({x})", x.exp(), math32::exp(x), [product(y.clone())], math32::promise::EXP;
+    /// `2ˣ`.
+    Exp2 exp2 Real |x; y| "m_exp2({x})", x.exp2(), math32::exp2(x), [product(LN_2 * y)], math32::promise::EXP2;
+    /// `eˣ − 1`, accurate near 0.
+    Expm1 expm1 Real |x; y| "m_expm1({x})", special::expm1(x), math32::expm1(x), [product(x.exp())], math32::promise::EXPM1;
+    /// Natural logarithm.
+    Log log Real |x; y| "m_log({x})", x.ln(), math32::log(x), [product(x.recip())], math32::promise::LOG;
+    /// Logarithm to base 2.
+    Log2 log2 Real |x; y| "m_log2({x})", x.log2(), math32::log2(x), [product(1.0 / (LN_2 * x))], math32::promise::LOG2;
+    /// `log(1 + x)`, accurate near 0.
+    Log1p log1p Real |x; y| "m_log1p({x})", special::log1p(x), math32::log1p(x), [product(1.0 / (1.0 + x))], math32::promise::LOG1P;
+    /// `xʸ` by IEEE 754: `x⁰ = 1ʸ = 1`. Derivative by `x` is 0 where `y = 0`; by `y` 0 where `x ≤ 0`.
+    Pow pow Real |a, b; y| "m_pow({a}, {b})", special::pow(a, b), math32::pow(a, b),
+        [pick(b.ne(&b.constant(0.0)), b * a.pow(&(b - 1.0))), pick(a.gt(&a.constant(0.0)), y * a.log())], math32::promise::POW;
+    /// Logistic function `1 / (1 + e⁻ˣ)`.
+    Sigmoid sigmoid Real |x; y| "m_sigmoid({x})", special::sigmoid(x), math32::sigmoid(x), [product(y * (-x).sigmoid())], math32::promise::SIGMOID;
+    /// `log σ(x) = −softplus(−x)`.
+    LogSigmoid log_sigmoid Real |x; y| "m_log_sigmoid({x})", special::log_sigmoid(x), math32::log_sigmoid(x), [product((-x).sigmoid())], math32::promise::LOG_SIGMOID;
+    /// `log(1 + eˣ)`.
+    Softplus softplus Real |x; y| "m_softplus({x})", special::softplus(x), math32::softplus(x), [product(x.sigmoid())], math32::promise::SOFTPLUS;
+    /// Hyperbolic tangent.
+    Tanh tanh Real |x; y| "m_tanh({x})", x.tanh(), math32::tanh(x), [product((1.0 - y) * (1.0 + y))], math32::promise::TANH;
+    /// Hyperbolic sine.
+    Sinh sinh Real |x; y| "m_sinh({x})", x.sinh(), math32::sinh(x), [product(x.cosh())], math32::promise::SINH;
+    /// Hyperbolic cosine.
+    Cosh cosh Real |x; y| "m_cosh({x})", x.cosh(), math32::cosh(x), [product(x.sinh())], math32::promise::COSH;
+    /// Inverse hyperbolic sine.
+    Asinh asinh Real |x; y| "m_asinh({x})", special::asinh(x), math32::asinh(x), [product((1.0 + x * x).rsqrt())], math32::promise::ASINH;
+    /// Inverse hyperbolic cosine, `x ≥ 1`.
+    Acosh acosh Real |x; y| "m_acosh({x})", special::acosh(x), math32::acosh(x), [product(((x - 1.0) * (x + 1.0)).rsqrt())], math32::promise::ACOSH;
+    /// Inverse hyperbolic tangent, `|x| ≤ 1`.
+    Atanh atanh Real |x; y| "m_atanh({x})", special::atanh(x), math32::atanh(x), [product(((1.0 - x) * (1.0 + x)).recip())], math32::promise::ATANH;
+    /// Sine; the error is promised for `|x| ≤ 8192`.
+    Sin sin Real |x; y| "m_sin({x})", x.sin(), math32::sin(x), [product(x.cos())], math32::promise::SIN;
+    /// Cosine; the error is promised for `|x| ≤ 8192`.
+    Cos cos Real |x; y| "m_cos({x})", x.cos(), math32::cos(x), [product(-x.sin())], math32::promise::COS;
+    /// Tangent; the error is promised for `|x| ≤ 8192`.
+    Tan tan Real |x; y| "m_tan({x})", x.tan(), math32::tan(x), [product(1.0 + y * y)], math32::promise::TAN;
+    /// Inverse sine, `|x| ≤ 1`.
+    Asin asin Real |x; y| "m_asin({x})", x.asin(), math32::asin(x), [product(((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ASIN;
+    /// Inverse cosine, `|x| ≤ 1`.
+    Acos acos Real |x; y| "m_acos({x})", x.acos(), math32::acos(x), [product(-((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ACOS;
+    /// Inverse tangent.
+    Atan atan Real |x; y| "m_atan({x})", x.atan(), math32::atan(x), [product((1.0 + x * x).recip())], math32::promise::ATAN;
+    /// Angle of the point `(b, a)`: the inverse tangent of `a / b` in the right quadrant.
+    Atan2 atan2 Real |a, b; y| "m_atan2({a}, {b})", a.atan2(b), math32::atan2(a, b),
+        [product(b / (a * a + b * b)), product(-(a / (a * a + b * b)))], math32::promise::ATAN2;
+    /// Error function.
+    Erf erf Real |x; y| "m_erf({x})", special::erf(x), math32::erf(x), [product(TWO_OVER_SQRT_PI * (-(x * x)).exp())], math32::promise::ERF;
+    /// `1 − erf(x)`, accurate in the right tail.
+    Erfc erfc Real |x; y| "m_erfc({x})", special::erfc(x), math32::erfc(x), [product(-TWO_OVER_SQRT_PI * (-(x * x)).exp())], math32::promise::ERFC;
+    /// `log |Γ(x)|` for `x > 0`; NaN for `x ≤ 0`.
+    Lgamma lgamma Real |x; y| "m_lgamma({x})", special::lgamma(x), math32::lgamma(x), [product(x.digamma())], math32::promise::LGAMMA;
+    /// Derivative of `log Γ` for `x > 0`; NaN for `x ≤ 0`.
+    Digamma digamma Real |x; y| "m_digamma({x})", special::digamma(x), math32::digamma(x), [product(x.trigamma())], math32::promise::DIGAMMA;
+    /// Second derivative of `log Γ` for `x > 0`; NaN for `x ≤ 0`. Its own derivative has no row.
+    Trigamma trigamma Real |x; y| "m_trigamma({x})", special::trigamma(x), math32::trigamma(x), [Missing("tetragamma")], math32::promise::TRIGAMMA;
+    /// `a · log b`, and 0 where `a = 0`.
+    Xlogy xlogy Real |a, b; y| "m_xlogy({a}, {b})", special::xlogy(a, b), math32::xlogy(a, b),
+        [pick(b.ne(&b.constant(0.0)), b.log()), pick(a.ne(&a.constant(0.0)), a / b)], math32::promise::XLOGY;
+
+    /// `a = b`.
+    Eq eq Test |a, b; y| "({a} == {b})", truth(a == b), mask(a == b), [NotDifferentiable, NotDifferentiable], 0.0;
+    /// `a ≠ b`; true if either is NaN.
+    Ne ne Test |a, b; y| "(!({a} == {b}))", truth(a != b), mask(a != b), [NotDifferentiable, NotDifferentiable], 0.0;
+    /// `a < b`.
+    Lt lt Test |a, b; y| "({a} < {b})", truth(a < b), mask(a < b), [NotDifferentiable, NotDifferentiable], 0.0;
+    /// `a ≤ b`.
+    Le le Test |a, b; y| "({a} <= {b})", truth(a <= b), mask(a <= b), [NotDifferentiable, NotDifferentiable], 0.0;
+    /// `a > b`.
+    Gt gt Test |a, b; y| "({a} > {b})", truth(a > b), mask(a > b), [NotDifferentiable, NotDifferentiable], 0.0;
+    /// `a ≥ b`.
+    Ge ge Test |a, b; y| "({a} >= {b})", truth(a >= b), mask(a >= b), [NotDifferentiable, NotDifferentiable], 0.0;
+    /// Whether the value is NaN, by its bits.
+    IsNan is_nan Test |x; y| "m_is_nan({x})", truth(x.is_nan()), mask(x.is_nan()), [NotDifferentiable], 0.0;
+
+    /// Both.
+    And and Logic |a, b; y| "({a} && {b})", a * b, a * b, [NotDifferentiable, NotDifferentiable], 0.0;
+    /// At least one.
+    Or or Logic |a, b; y| "({a} || {b})", special::max(a, b), if a > b { a } else { b }, [NotDifferentiable, NotDifferentiable], 0.0;
+    /// Exactly one.
+    Xor xor Logic |a, b; y| "({a} != {b})", truth(a != b), mask(a != b), [NotDifferentiable, NotDifferentiable], 0.0;
+    /// The opposite.
+    Not not Logic |x; y| "(!{x})", 1.0 - x, 1.0 - x, [NotDifferentiable], 0.0;
+
+    /// `a` where the condition holds, else `b`. Only the operand chosen contributes to value and gradient.
+    Select select Select |condition, a, b; y| "select({b}, {a}, {condition})",
+        if condition != 0.0 { a } else { b }, if condition != 0.0 { a } else { b },
+        [NotDifferentiable, pass_if(condition.clone()), pass_unless(condition.clone())], 0.0;
+}

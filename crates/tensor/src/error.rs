@@ -1,0 +1,243 @@
+//! The one error type: a stable code, the operation, the user's line, the values that disagree, and what to do.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::{DType, Shape};
+
+macro_rules! codes {
+    ($( $(#[$doc:meta])* $Code:ident $text:literal; )*) => {
+        /// Stable identifier of an error; one page per code stands in the documentation.
+        #[non_exhaustive]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $( $(#[$doc])* $Code, )* }
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Code] = &[$(Code::$Code),*];
+            /// The printed form, such as `E_BROADCAST`.
+            pub fn as_str(self) -> &'static str { match self { $(Code::$Code => $text),* } }
+        }
+    };
+}
+codes! {
+    /// Shapes that do not broadcast, or that would broadcast against each other where that is a mistake.
+    Broadcast "E_BROADCAST";
+    /// Inner dimensions of a matrix product differ.
+    MatmulDim "E_MATMUL_DIM";
+    /// An axis outside the rank, or named twice.
+    Axis "E_AXIS";
+    /// A reshape to another number of elements.
+    Reshape "E_RESHAPE";
+    /// A number of elements that does not fit the index type.
+    TooLarge "E_TOO_LARGE";
+    /// A limit of the adapter.
+    Limit "E_LIMIT";
+    /// Host data whose length is not the product of the shape.
+    DataLength "E_DATA_LENGTH";
+    /// Element types that do not fit together.
+    Dtype "E_DTYPE";
+    /// A feature that the device does not have.
+    Feature "E_FEATURE";
+    /// A reduction without a neutral element over an empty axis.
+    EmptyReduction "E_EMPTY_REDUCTION";
+    /// A scalar was needed.
+    NotScalar "E_NOT_SCALAR";
+    /// An index outside its axis.
+    Index "E_INDEX";
+    /// A slice with start beyond end, outside the axis, or with step 0.
+    Slice "E_SLICE";
+    /// Concatenation of nothing, or of tensors that differ elsewhere.
+    Concat "E_CONCAT";
+    /// A hyper-parameter outside its domain.
+    Hyperparameter "E_HYPERPARAMETER";
+    /// More than eight dimensions.
+    Rank "E_RANK";
+    /// A value that is not finite, found by a check.
+    Nonfinite "E_NONFINITE";
+    /// The first non-finite value of a step, found in anomaly mode.
+    Anomaly "E_ANOMALY";
+    /// A kernel would need more loop turns than the adapter grants.
+    LoopBudget "E_LOOP_BUDGET";
+    /// Tensors of two devices in one graph.
+    DeviceMismatch "E_DEVICE_MISMATCH";
+    /// A cotangent that does not fit its output.
+    Cotangent "E_COTANGENT";
+    /// A derivative was asked for where none exists.
+    NotDifferentiable "E_NOT_DIFFERENTIABLE";
+    /// An operation whose derivative is not implemented.
+    NoDerivative "E_NO_DERIVATIVE";
+    /// A rule that supports one order only.
+    FirstOrderOnly "E_FIRST_ORDER_ONLY";
+    /// A step was run with another shape than it was built for.
+    ShapeChanged "E_SHAPE_CHANGED";
+    /// An input of a graph has no value.
+    Unbound "E_UNBOUND";
+    /// A custom rule returned the wrong number of gradients.
+    RuleArity "E_RULE_ARITY";
+    /// A custom rule returned a gradient of the wrong shape.
+    RuleShape "E_RULE_SHAPE";
+    /// A custom rule returned a gradient of the wrong element type.
+    RuleDtype "E_RULE_DTYPE";
+    /// A custom rule returned a gradient for an input that cannot have one.
+    RuleNone "E_RULE_NONE";
+    /// A custom rule passes nothing to any input and did not declare it.
+    RuleCut "E_RULE_CUT";
+    /// A differentiable tensor was captured by a rule's closure.
+    RuleCapture "E_RULE_CAPTURE";
+    /// The cotangent was asked for where the result does not depend on the tensor.
+    Unconnected "E_UNCONNECTED";
+    /// The gradient was cut by a `detach` or by a rule.
+    Stopped "E_STOPPED";
+    /// A user's closure panicked.
+    UserPanic "E_USER_PANIC";
+    /// A forward-mode derivative of a rule that has none.
+    NoJvp "E_NO_JVP";
+    /// A gradient disagrees with an independent derivative.
+    RuleWrong "E_RULE_WRONG";
+    /// A rule is not linear in its cotangent.
+    RuleLinear "E_RULE_LINEAR";
+    /// No adapter fits what was asked for.
+    NoAdapter "E_NO_ADAPTER";
+    /// Memory is exhausted.
+    OutOfMemory "E_OUT_OF_MEMORY";
+    /// The device is gone.
+    DeviceLost "E_DEVICE_LOST";
+    /// A wait took too long.
+    Timeout "E_TIMEOUT";
+    /// A file that cannot be read, written or understood.
+    File "E_FILE";
+    /// User WGSL that is not valid.
+    Wgsl "E_WGSL";
+    /// A family or link that does not exist, or a pair that does not fit.
+    Family "E_FAMILY";
+    /// A kernel disagrees with the reference.
+    CrossCheck "E_CROSS_CHECK";
+    /// A mistake in Cotangent itself; please report it.
+    Internal "E_INTERNAL";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One value that an error carries.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail {
+    /// A shape.
+    Shape(Shape),
+    /// An element type.
+    DType(DType),
+    /// An axis, index, count or number of bytes.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// A name.
+    Text(String),
+}
+
+/// What went wrong, where, and what to do about it. Cheap to clone.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    code: Code,
+    operation: String,
+    message: String,
+    at: Option<&'static Location<'static>>,
+    context: Vec<String>,
+    details: Vec<(&'static str, Detail)>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// An error of `operation`; `message` states the values that disagree.
+    pub fn new(code: Code, operation: impl Into<String>, message: impl Into<String>) -> Self {
+        Error(Arc::new(Inner {
+            code,
+            operation: operation.into(),
+            message: message.into(),
+            at: None,
+            context: Vec::new(),
+            details: Vec::new(),
+            hint: None,
+        }))
+    }
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+    /// Adds the user's line.
+    pub fn at(self, location: &'static Location<'static>) -> Self {
+        self.edit(|e| e.at = Some(location))
+    }
+    /// Adds what to do.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        self.edit(|e| e.hint = Some(hint.into()))
+    }
+    /// Adds where in a larger construct it happened, such as "in rule `clip`, applied at …".
+    pub fn within(self, context: impl Into<String>) -> Self {
+        self.edit(|e| e.context.push(context.into()))
+    }
+    /// Adds a value that programs may read.
+    pub fn with(self, name: &'static str, detail: Detail) -> Self {
+        self.edit(|e| e.details.push((name, detail)))
+    }
+    /// Adds a shape.
+    pub fn shape(self, name: &'static str, shape: &Shape) -> Self {
+        let shape = *shape;
+        self.with(name, Detail::Shape(shape))
+    }
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+    /// The operation the user called.
+    pub fn operation(&self) -> &str {
+        &self.0.operation
+    }
+    /// The message without code, location and hint.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+    /// The user's line, where one is known.
+    pub fn location(&self) -> Option<&'static Location<'static>> {
+        self.0.at
+    }
+    /// What to do about it.
+    pub fn help(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+    /// The values that disagree, by name.
+    pub fn details(&self) -> &[(&'static str, Detail)] {
+        &self.0.details
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { code, operation, message, at, context, hint, .. } = &*self.0;
+        write!(f, "error[{code}]: {operation}: {message}")?;
+        if let Some(at) = at {
+            write!(f, "\n  at {}:{}:{}", at.file(), at.line(), at.column())?;
+        }
+        for line in context {
+            write!(f, "\n  {line}")?;
+        }
+        if let Some(hint) = hint {
+            write!(f, "\n  help: {hint}")?;
+        }
+        Ok(())
+    }
+}
+// `main` functions that return an `Error` print its `Debug` form: let people read the message.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl std::error::Error for Error {}

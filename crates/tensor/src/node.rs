@@ -1,0 +1,350 @@
+//! The graph: immutable nodes under reference counts, and the passes that walk them without recursion.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{Array, DType, Elementwise, Integer, Scalar, Shape};
+
+/// What a node computes from its operands. Closed: every pass is an exhaustive `match`.
+///
+/// Operands of elementwise operations have equal shapes; broadcasting is a node of its own.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Host data.
+    Leaf(Arc<Array>),
+    /// One number, once per element.
+    Constant(Scalar),
+    /// A value given when the graph is run.
+    Input(Arc<Token>),
+    /// The value of named storage of a device when the run starts. The storage is flat; the token says which part.
+    Variable(Arc<Token>),
+    /// Stands for an operand or an upstream cotangent inside a [`Rule`].
+    Placeholder(Arc<Token>),
+    /// The coordinate along an axis, as I32.
+    Iota {
+        /// The axis that counts.
+        axis: usize,
+    },
+    /// Random words (U32) of a key. Operand: the step counter, a U32 scalar.
+    RandomBits(Key),
+    /// One value per element, from floats and truth values.
+    Elementwise(Elementwise),
+    /// One value per element, from integers. The operand type stands in the last operand.
+    Integer(Integer),
+    /// Conversion to the element type of the node. Float to integer saturates and maps NaN to 0.
+    Cast,
+    /// The same elements in row-major order under another shape.
+    Reshape,
+    /// Result axis `i` is operand axis `axes[i]`.
+    Permute(Vec<usize>),
+    /// NumPy broadcasting to the shape of the node.
+    Broadcast,
+    /// Element `i` along each axis is operand element `start + step · i`; steps may be negative.
+    Slice {
+        /// First element along each axis.
+        starts: Vec<usize>,
+        /// Distance along each axis; never 0.
+        steps: Vec<isize>,
+    },
+    /// Zeros (false) before and after along each axis.
+    Pad {
+        /// Elements before.
+        low: Vec<usize>,
+        /// Elements after.
+        high: Vec<usize>,
+    },
+    /// Operands one after the other along an axis.
+    Concat(usize),
+    /// Reduction over axes, which disappear.
+    Reduce {
+        /// How elements combine.
+        kind: Reduce,
+        /// Sorted axes of the operand.
+        axes: Vec<usize>,
+    },
+    /// Index (I32) of the first extreme element along an axis, which disappears; the first NaN if there is one.
+    ArgReduce {
+        /// Maximum or minimum.
+        maximum: bool,
+        /// The axis of the operand.
+        axis: usize,
+    },
+    /// Inclusive running sum along an axis.
+    CumulativeSum {
+        /// The axis.
+        axis: usize,
+        /// From the end towards the start.
+        reverse: bool,
+    },
+    /// `[batch…, m, k] × [batch…, k, n] → [batch…, m, n]`, equal batch dimensions.
+    Matmul,
+    /// Operands: data, indices (one-dimensional integers). Slices of the data along an axis, one per index.
+    Gather(usize),
+    /// Operands: indices (one-dimensional), updates. Sum of the updates with each index along an axis.
+    ScatterAdd(usize),
+    /// `log Σ exp` over the last axis; −inf for a row of −inf.
+    LogSumExp,
+    /// Softmax over the last axis; zeros for a row of −inf.
+    Softmax,
+    /// Operands: logits `[…, classes]`, labels `[…]`. `logsumexp(logits) − logits[label]` in the form that keeps
+    /// confident rows accurate.
+    CrossEntropy,
+    /// Operands as [`Op::CrossEntropy`]: `softmax(logits) − onehot(label)`, without cancellation at the label.
+    SoftmaxResidual,
+    /// The operand, with no gradient.
+    Detach,
+    /// The operand, marked to be printed under a label when the graph is evaluated.
+    Inspect(Arc<str>),
+    /// A custom rule: all its outputs as a tuple. Private to [`Op::Project`].
+    Rule(Arc<Rule>),
+    /// One output of the rule that is the operand.
+    Project(usize),
+}
+
+/// How a reduction combines elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduce {
+    /// Sum; 0 for none.
+    Sum,
+    /// Product; 1 for none.
+    Prod,
+    /// Largest; NaN if any is.
+    Max,
+    /// Smallest; NaN if any is.
+    Min,
+}
+
+impl Reduce {
+    /// Every reduction.
+    pub const ALL: &[Reduce] = &[Reduce::Sum, Reduce::Prod, Reduce::Max, Reduce::Min];
+    /// The name of the method.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reduce::Sum => "sum",
+            Reduce::Prod => "prod",
+            Reduce::Max => "max",
+            Reduce::Min => "min",
+        }
+    }
+}
+
+/// Identity of a value that is not in the graph: an input, a variable, a placeholder. Unique in the process.
+#[derive(Debug)]
+pub struct Token {
+    /// Process-wide number, never reused.
+    pub id: u64,
+    /// The device that owns it; 0 for none.
+    pub device: u64,
+    /// The user's name for it.
+    pub name: String,
+}
+
+static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
+
+impl Token {
+    /// A new identity.
+    pub fn new(name: impl Into<String>, device: u64) -> Arc<Token> {
+        // The only counter of the crate; it orders nothing that a result could depend on.
+        Arc::new(Token { id: NEXT_TOKEN.fetch_add(1, Ordering::Relaxed), device, name: name.into() })
+    }
+}
+
+/// Key of a random stream: the same key, step and shape give the same words on every device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The seed.
+    pub seed: u64,
+    /// The stream within the seed.
+    pub stream: u64,
+}
+
+impl Key {
+    /// Stream 0 of a seed.
+    pub fn new(seed: u64) -> Key {
+        Key { seed, stream: 0 }
+    }
+    /// The stream of a name (FNV-1a hash of name and parent stream).
+    pub fn stream(self, name: &str) -> Key {
+        let mut hash = 0xcbf2_9ce4_8422_2325 ^ self.stream.rotate_left(17);
+        for byte in name.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Key { seed: self.seed, stream: hash }
+    }
+}
+
+/// Whether a rule claims to be the derivative of its function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleKind {
+    /// Checks compare it with the true derivative.
+    Exact,
+    /// It deliberately differs; the reason.
+    Surrogate(String),
+}
+
+/// A custom gradient, traced once on placeholders and stored as a graph.
+#[derive(Debug)]
+pub struct Rule {
+    /// The user's name for it.
+    pub name: String,
+    /// Exact or a declared surrogate.
+    pub kind: RuleKind,
+    /// Placeholders of the inputs.
+    pub parameters: Vec<Arc<Node>>,
+    /// The outputs, in terms of the parameters.
+    pub outputs: Vec<Arc<Node>>,
+    /// Placeholders of the cotangents of the outputs.
+    pub upstream: Vec<Arc<Node>>,
+    /// Cotangent of each input in terms of parameters and upstream; none where the rule passes nothing.
+    pub gradients: Vec<Option<Arc<Node>>>,
+}
+
+/// A node of the graph. Immutable; identity is its address.
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// From what.
+    pub operands: Vec<Arc<Node>>,
+    /// Shape of the result.
+    pub shape: Shape,
+    /// Element type of the result.
+    pub dtype: DType,
+    /// The user's line.
+    pub location: &'static Location<'static>,
+    /// The user's name for it, or a derived one such as `d_eta`.
+    pub label: Option<Arc<str>>,
+}
+
+impl Node {
+    /// The address as a key of maps that live no longer than the node.
+    pub fn key(self: &Arc<Self>) -> *const Node {
+        Arc::as_ptr(self)
+    }
+    /// A short name of the operation, as messages and kernels print it.
+    pub fn name(&self) -> &str {
+        match &self.op {
+            Op::Leaf(_) => "leaf",
+            Op::Constant(_) => "constant",
+            Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) => &token.name,
+            Op::Iota { .. } => "iota",
+            Op::RandomBits(_) => "random_bits",
+            Op::Elementwise(row) => row.name(),
+            Op::Integer(row) => row.name(),
+            Op::Cast => "cast",
+            Op::Reshape => "reshape",
+            Op::Permute(_) => "permute",
+            Op::Broadcast => "broadcast",
+            Op::Slice { .. } => "slice",
+            Op::Pad { .. } => "pad",
+            Op::Concat(_) => "concat",
+            Op::Reduce { kind, .. } => kind.name(),
+            Op::ArgReduce { maximum: true, .. } => "argmax",
+            Op::ArgReduce { maximum: false, .. } => "argmin",
+            Op::CumulativeSum { .. } => "cumulative_sum",
+            Op::Matmul => "matmul",
+            Op::Gather(_) => "gather",
+            Op::ScatterAdd(_) => "scatter_add",
+            Op::LogSumExp => "logsumexp",
+            Op::Softmax => "softmax",
+            Op::CrossEntropy => "cross_entropy",
+            Op::SoftmaxResidual => "softmax_residual",
+            Op::Detach => "detach",
+            Op::Inspect(_) => "inspect",
+            Op::Rule(rule) => &rule.name,
+            Op::Project(_) => "project",
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name(), self.dtype, self.shape)
+    }
+}
+
+// Dropping a deep chain must not recurse: nodes that this one owned alone are taken apart on an explicit stack.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut pending = std::mem::take(&mut self.operands);
+        while let Some(node) = pending.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                pending.append(&mut node.operands);
+            }
+        }
+    }
+}
+
+/// Nodes reachable from `roots`, operands before users, each once; does not enter rules.
+pub fn topological<'a>(roots: impl IntoIterator<Item = &'a Arc<Node>>) -> Vec<Arc<Node>> {
+    // A node is pushed twice: once to visit its operands, once to be emitted after them.
+    let mut state: HashMap<*const Node, bool> = HashMap::new();
+    let mut order = Vec::new();
+    let mut stack: Vec<(Arc<Node>, bool)> = roots.into_iter().map(|n| (n.clone(), false)).collect();
+    stack.reverse();
+    while let Some((node, operands_done)) = stack.pop() {
+        if operands_done {
+            order.push(node);
+            continue;
+        }
+        if state.insert(node.key(), true).is_some() {
+            continue;
+        }
+        let operands: Vec<_> =
+            node.operands.iter().rev().filter(|o| !state.contains_key(&o.key())).cloned().collect();
+        stack.push((node, true));
+        stack.extend(operands.into_iter().map(|o| (o, false)));
+    }
+    order
+}
+
+/// The graphs of `roots` with some nodes replaced; nodes that do not depend on a replaced one are shared.
+pub fn substitute(roots: &[Arc<Node>], replacements: &HashMap<*const Node, Arc<Node>>) -> Vec<Arc<Node>> {
+    let mut done: HashMap<*const Node, Arc<Node>> = HashMap::new();
+    for node in topological(roots) {
+        let image = if let Some(replacement) = replacements.get(&node.key()) {
+            replacement.clone()
+        } else {
+            let operands: Vec<_> = node.operands.iter().map(|o| done[&o.key()].clone()).collect();
+            if operands.iter().zip(&node.operands).all(|(a, b)| Arc::ptr_eq(a, b)) {
+                node.clone()
+            } else {
+                node.with_operands(operands)
+            }
+        };
+        done.insert(node.key(), image);
+    }
+    roots.iter().map(|r| done[&r.key()].clone()).collect()
+}
+
+impl Node {
+    /// The same operation on other operands of the same shapes and types.
+    pub fn with_operands(&self, operands: Vec<Arc<Node>>) -> Arc<Node> {
+        Arc::new(Node {
+            op: self.op.clone(),
+            operands,
+            shape: self.shape,
+            dtype: self.dtype,
+            location: self.location,
+            label: self.label.clone(),
+        })
+    }
+}
+
+impl Rule {
+    /// The outputs on actual operands.
+    pub fn instantiate(&self, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
+        let map = self.parameters.iter().map(Node::key).zip(operands.iter().cloned()).collect();
+        substitute(&self.outputs, &map)
+    }
+    /// The cotangents of the inputs on actual operands and cotangents of the outputs.
+    pub fn pull_back(&self, operands: &[Arc<Node>], upstream: &[Arc<Node>]) -> Vec<Option<Arc<Node>>> {
+        let keys = self.parameters.iter().chain(&self.upstream).map(Node::key);
+        let map = keys.zip(operands.iter().chain(upstream).cloned()).collect();
+        let present: Vec<_> = self.gradients.iter().flatten().cloned().collect();
+        let mut images = substitute(&present, &map).into_iter();
+        self.gradients.iter().map(|g| g.as_ref().and_then(|_| images.next())).collect()
+    }
+}
