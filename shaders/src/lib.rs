@@ -1,1 +1,12 @@
-//! How a graph becomes kernels: fusion, planning and WGSL emission.
+//! HOW a graph becomes kernels: fusion, planning and WGSL emission.
+
+mod dispatch;
+mod kernel;
+mod plan;
+
+pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Which};
+pub use kernel::{
+    Access, Affine, Binding, Body, BufferId, Code, Instruction, Kernel, Level, Loop, Matmul, Matrix, Scan,
+    Schedule, Store, Value,
+};
+pub use plan::{Buffer, Output, Plan, Slot, Source};
