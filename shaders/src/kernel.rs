@@ -24,9 +24,20 @@ pub struct Kernel {
     /// What it does.
     pub body: Body,
     /// Graph nodes whose values it reads from buffers.
-    pub reads: Vec<(Arc<Node>, BufferId)>,
-    /// Graph nodes whose values it writes to buffers. With an offset into the buffer where several nodes share one.
-    pub writes: Vec<(Arc<Node>, BufferId)>,
+    pub reads: Vec<Place>,
+    /// Graph nodes whose values it writes to buffers.
+    pub writes: Vec<Place>,
+}
+
+/// Where the value of a node lies: contiguous and row-major from an offset on.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The buffer.
+    pub buffer: BufferId,
+    /// First element.
+    pub offset: usize,
 }
 
 /// A buffer as a kernel sees it.

@@ -6,7 +6,7 @@ mod plan;
 
 pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Which};
 pub use kernel::{
-    Access, Affine, Binding, Body, BufferId, Code, Instruction, Kernel, Level, Loop, Matmul, Matrix, Scan,
-    Schedule, Store, Value,
+    Access, Affine, Binding, Body, BufferId, Code, Instruction, Kernel, Level, Loop, Matmul, Matrix, Place,
+    Scan, Schedule, Store, Value,
 };
-pub use plan::{Buffer, Output, Plan, Slot, Source};
+pub use plan::{Buffer, Plan, Slot, Source};

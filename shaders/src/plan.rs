@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cotangent_tensor::{Array, DType, Node, Token};
+use cotangent_tensor::{Array, DType, Token};
 
-use crate::kernel::{BufferId, Kernel};
+use crate::kernel::{Kernel, Place};
 
 /// What a device executes: the whole of a read or of a step.
 #[derive(Debug)]
@@ -16,20 +16,9 @@ pub struct Plan {
     /// Storage for the buffers whose source is [`Source::Computed`].
     pub slots: Vec<Slot>,
     /// Where the values of the requested outputs lie when the kernels have run.
-    pub outputs: Vec<Output>,
+    pub outputs: Vec<Place>,
     /// Host-side or device-side inputs by node, for cross-checks: nodes that are buffers without being computed.
-    pub sources: Vec<(Arc<Node>, BufferId)>,
-}
-
-/// One requested value.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// The node asked for.
-    pub node: Arc<Node>,
-    /// A contiguous row-major buffer that starts at `offset` elements.
-    pub buffer: BufferId,
-    /// First element.
-    pub offset: usize,
+    pub sources: Vec<Place>,
 }
 
 /// Elements of one type in a row.
