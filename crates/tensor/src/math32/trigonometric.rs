@@ -6,38 +6,41 @@ use std::f32::consts::{FRAC_2_PI, FRAC_PI_2, PI};
 /// `π/2 = FRAC_PI_2 + HALF_PI_LOW`, `π = PI + 2 · HALF_PI_LOW`, beyond f32.
 const HALF_PI_LOW: f32 = -4.371_139e-8;
 
-/// `x = q π/2 + r` with `|r| ≤ π/4`: `(r, q mod 4)`, for `|x| ≤ 8192`.
+/// `x = q π/2 + r + low` with `|r| ≤ π/4`: `(r, low, q mod 4)`, for `|x| ≤ 8192`.
 ///
 /// Cody and Waite's reduction. The first three parts of `π/2` have at most 11 significant bits, so their products with
-/// `q < 2^13` are exact, and so are the differences wherever `r` is small: the relative error of `r` stays below 1 ULP
-/// at every multiple of `π/2`. Larger arguments lose digits; `r` then stays bounded, nothing more.
+/// `q < 2^13` are exact, and so are the differences wherever `r` is small: `r + low` is accurate in relative terms at
+/// every multiple of `π/2`. Larger arguments lose digits; `r` then stays bounded, nothing more.
 #[inline(always)]
-fn reduce(x: f32) -> (f32, u32) {
+fn reduce(x: f32) -> (f32, f32, u32) {
     let t = x * FRAC_2_PI + MAGIC;
     let n = t - MAGIC;
-    let r = (((x - n * 1.570_312_5) - n * 0.000_483_751_3) - n * 7.549_533_6e-8) - n * 2.563_344e-12;
+    let exact = (x - n * 1.570_312_5) - n * 0.000_483_751_3;
+    let part = n * 7.549_533_6e-8;
+    let r = exact - part;
+    let low = ((exact - r) - part) - n * 2.563_344e-12;
     let r = if r > 0.8 { 0.8 } else { r };
-    (if r < -0.8 { -0.8 } else { r }, t.to_bits())
+    (if r < -0.8 { -0.8 } else { r }, low, t.to_bits())
 }
 
-/// `sin r` for `|r| ≤ π/4`, relative error 4e-9.
+/// `sin(r + low)` for `|r| ≤ π/4`, relative error of the polynomial 4e-9.
 #[inline(always)]
-fn sin_poly(r: f32) -> f32 {
+fn sin_poly(r: f32, low: f32) -> f32 {
     let z = r * r;
-    r + r * (z * (-0.166_666_55 + z * (0.008_332_187 + z * -0.000_195_178_99)))
+    r + (r * (z * (-0.166_666_55 + z * (0.008_332_187 + z * -0.000_195_178_99))) + low)
 }
 
-/// `cos r` for `|r| ≤ π/4`, relative error 2e-10.
+/// `cos(r + low)` for `|r| ≤ π/4`, relative error of the polynomial 2e-10.
 #[inline(always)]
-fn cos_poly(r: f32) -> f32 {
+fn cos_poly(r: f32, low: f32) -> f32 {
     let z = r * r;
-    1.0 - (0.5 * z - z * z * (0.041_666_646 + z * (-0.001_388_731 + z * 2.443_233e-5)))
+    1.0 - ((0.5 * z + r * low) - z * z * (0.041_666_646 + z * (-0.001_388_731 + z * 2.443_233e-5)))
 }
 
-/// `sin(r + q π/2)`.
+/// `sin(r + low + q π/2)`.
 #[inline(always)]
-fn sin_quadrant(r: f32, q: u32) -> f32 {
-    let y = if q & 1 == 0 { sin_poly(r) } else { cos_poly(r) };
+fn sin_quadrant(r: f32, low: f32, q: u32) -> f32 {
+    let y = if q & 1 == 0 { sin_poly(r, low) } else { cos_poly(r, low) };
     f32::from_bits(y.to_bits() ^ ((q & 2) << 30))
 }
 
@@ -47,22 +50,22 @@ const TINY: f32 = 0.000_122;
 /// Sine of `x` radians. Error: [`SIN`](super::promise::SIN) ULP for `|x| ≤ 8192`, none promised beyond.
 #[inline(always)]
 pub fn sin(x: f32) -> f32 {
-    let (r, q) = reduce(x);
-    if x.abs() < TINY { x } else { sin_quadrant(r, q) }
+    let (r, low, q) = reduce(x);
+    if x.abs() < TINY { x } else { sin_quadrant(r, low, q) }
 }
 
 /// Cosine of `x` radians. Error: [`COS`](super::promise::COS) ULP for `|x| ≤ 8192`, none promised beyond.
 #[inline(always)]
 pub fn cos(x: f32) -> f32 {
-    let (r, q) = reduce(x);
-    sin_quadrant(r, q.wrapping_add(1))
+    let (r, low, q) = reduce(x);
+    sin_quadrant(r, low, q.wrapping_add(1))
 }
 
 /// Tangent of `x` radians. Error: [`TAN`](super::promise::TAN) ULP for `|x| ≤ 8192`, none promised beyond.
 #[inline(always)]
 pub fn tan(x: f32) -> f32 {
-    let (r, q) = reduce(x);
-    let (s, c) = (sin_poly(r), cos_poly(r));
+    let (r, low, q) = reduce(x);
+    let (s, c) = (sin_poly(r, low), cos_poly(r, low));
     let (numerator, denominator) = if q & 1 == 0 { (s, c) } else { (-c, s) };
     if x.abs() < TINY { x } else { numerator / denominator }
 }
