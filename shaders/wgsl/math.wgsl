@@ -130,9 +130,9 @@ fn m_rsqrt(x: f32) -> f32 {
 
 // ------------------------------------------------------------------------------------------------- exponential
 
-// (e^r - 1 - r) / r^2 for |r| <= ln(2)/2, relative error 1.5e-8 of e^r - 1.
-fn m_exp_tail(r: f32) -> f32 {
-  return 0.49999997 + r * (0.16666542 + r * (0.04166743 + r * (0.008366876 + r * 0.0013871869)));
+// (e^r - 1 - r) / r^2 for |r| <= ln(2)/2 and z = r^2, relative error 1.5e-8 of e^r - 1.
+fn m_exp_tail(r: f32, z: f32) -> f32 {
+  return (0.49999997 + r * 0.16666542) + z * ((0.04166743 + r * 0.008366876) + z * 0.0013871869);
 }
 
 // x = k ln 2 + r for |x| < 128: (r, t), where the bits of t are those of 12582912 plus k.
@@ -154,7 +154,8 @@ fn m_scale(y: f32, k: i32) -> f32 {
 // e^x = y 2^k: (y, t) with y in [0.7, 1.42]; arguments beyond 104 in magnitude are pulled in.
 fn m_exp_parts(x: f32) -> vec2f {
   let p = m_exp_reduce(select(select(x, -104.0, x < -104.0), 104.0, x > 104.0));
-  return vec2f(fb(m_exp_tail(p.x) * (p.x * p.x) + p.x) + 1.0, p.y);
+  let z = p.x * p.x;
+  return vec2f(fb(m_exp_tail(p.x, z) * z + p.x) + 1.0, p.y);
 }
 
 // e^x, 2 ULP; inf above 88.72, denormal results are kept.
@@ -169,7 +170,8 @@ fn m_exp_nonpositive(x: f32) -> f32 {
   let t = fb(x * 1.442695 + 12582912.0);
   let n = t - 12582912.0;
   let r = fb(x - n * 0.6933594) - n * -0.00021219444;
-  let y = m_exp_tail(r) * (r * r) + r + 1.0;
+  let z = r * r;
+  let y = m_exp_tail(r, z) * z + r + 1.0;
   // a product, not an addition to the exponent bits: the sum would turn some NaN patterns into numbers
   return select(y * bitcast<f32>((bitcast<u32>(t) << 23u) + 0x3f800000u), 0.0, x < -88.0);
 }
@@ -187,7 +189,8 @@ fn m_exp2(x: f32) -> f32 {
 // e^x - 1, 2 ULP, relative near 0 as well.
 fn m_expm1(x: f32) -> f32 {
   let p = m_exp_reduce(select(select(x, -18.0, x < -18.0), 104.0, x > 104.0));
-  let e = m_exp_tail(p.x) * (p.x * p.x) + p.x;
+  let z = p.x * p.x;
+  let e = m_exp_tail(p.x, z) * z + p.x;
   // half of the result first: 2^k alone would overflow where the result does not
   let s = m_power_of_two(m_exp_exponent(p.y) - 1);
   let y = (e * s + fb(s - 0.5)) * 2.0;
@@ -196,10 +199,11 @@ fn m_expm1(x: f32) -> f32 {
 
 // --------------------------------------------------------------------------------------------------- logarithm
 
-// (ln(1 + f) - f + f^2/2) / f^3 for sqrt(1/2) <= 1 + f <= sqrt(2), relative error 6e-9 of ln(1 + f).
-fn m_log_tail(f: f32) -> f32 {
-  let p = 0.14201577 + f * (-0.13159631 + f * (0.12762263 + f * -0.07636435));
-  return 0.3333333 + f * (-0.2500082 + f * (0.20001242 + f * (-0.16623408 + f * p)));
+// (ln(1 + f) - f + f^2/2) / f^3 for sqrt(1/2) <= 1 + f <= sqrt(2) and z = f^2, relative error 6e-9 of ln(1 + f).
+fn m_log_tail(f: f32, z: f32) -> f32 {
+  let low = (0.3333333 + f * -0.2500082) + z * (0.20001242 + f * -0.16623408);
+  let high = (0.14201577 + f * -0.13159631) + z * (0.12762263 + f * -0.07636435);
+  return low + (z * z) * high;
 }
 
 // x = 2^k (1 + f): (f, k) with sqrt(1/2) <= 1 + f < sqrt(2), for finite x > 0, denormals included.
@@ -225,7 +229,7 @@ fn m_log1p_split(x: f32) -> vec2f {
 // ln(1 + f) + k ln 2.
 fn m_log_join(f: f32, k: f32) -> f32 {
   let square = f * f;
-  let tail = fb(square * f * m_log_tail(f) + k * -0.00021219444);
+  let tail = fb(square * f * m_log_tail(f, square) + k * -0.00021219444);
   return k * 0.6933594 + (f - (0.5 * square - tail));
 }
 
@@ -261,7 +265,7 @@ fn m_log1p(x: f32) -> f32 {
 // ln(1 + e) for 0 <= e <= 1 or NaN.
 fn m_log1p_unit(e: f32) -> f32 {
   let halve = e > 0.41421354;
-  return m_log_join(e * select(1.0, 0.5, halve) + select(0.0, -0.5, halve), select(0.0, 1.0, halve));
+  return m_log_join(select(e, 0.5 * e - 0.5, halve), select(0.0, 1.0, halve));
 }
 
 // x ln y, 4 ULP, and 0 where x = 0 unless y is NaN.

@@ -346,6 +346,7 @@ pub fn normal(word0: u32, word1: u32) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::excessive_precision, reason = "the digits of mpmath are kept as printed")]
     use super::*;
 
     /// `got` equals `digits` to all digits given.

@@ -7,12 +7,15 @@ const CARRY: u32 = 0x3f80_0000 - SQRT_HALF;
 /// Bits of `√½`.
 const SQRT_HALF: u32 = 0x3f35_04f3;
 
-/// `(ln(1 + f) − f + f²/2) / f³` for `√½ ≤ 1 + f ≤ √2`, relative error 6e-9 of `ln(1 + f)`. No division, because WGSL
-/// grants one only to 2.5 ULP.
+/// `(ln(1 + f) − f + f²/2) / f³` for `√½ ≤ 1 + f ≤ √2` and `z = f²`, relative error 6e-9 of `ln(1 + f)`.
+///
+/// No division, because WGSL grants one only to 2.5 ULP; in pairs (Estrin), because a chain of dependent additions is what
+/// limits the loop.
 #[inline(always)]
-fn log_tail(f: f32) -> f32 {
-    let p = 0.142_015_77 + f * (-0.131_596_31 + f * (0.127_622_63 + f * -0.076_364_35));
-    0.333_333_3 + f * (-0.250_008_2 + f * (0.200_012_42 + f * (-0.166_234_08 + f * p)))
+fn log_tail(f: f32, z: f32) -> f32 {
+    let low = (0.333_333_3 + f * -0.250_008_2) + z * (0.200_012_42 + f * -0.166_234_08);
+    let high = (0.142_015_77 + f * -0.131_596_31) + z * (0.127_622_63 + f * -0.076_364_35);
+    low + (z * z) * high
 }
 
 /// `x = 2^k (1 + f)`: `(f, k)` with `√½ ≤ 1 + f < √2`, for finite `x > 0`, denormals included.
@@ -43,7 +46,7 @@ pub(super) fn log1p_split(x: f32) -> (f32, f32) {
 #[inline(always)]
 pub(super) fn log_join(f: f32, k: f32) -> f32 {
     let square = f * f;
-    let tail = square * f * log_tail(f) + k * LN2_LOW;
+    let tail = square * f * log_tail(f, square) + k * LN2_LOW;
     k * LN2_HIGH + (f - (0.5 * square - tail))
 }
 
@@ -51,8 +54,8 @@ pub(super) fn log_join(f: f32, k: f32) -> f32 {
 #[inline(always)]
 pub(super) fn log1p_unit(e: f32) -> f32 {
     let halve = e > std::f32::consts::SQRT_2 - 1.0;
-    let (s, k) = if halve { (0.5, 1.0) } else { (1.0, 0.0) };
-    log_join(e * s + (s - 1.0), k)
+    let f = if halve { 0.5 * e - 0.5 } else { e };
+    log_join(f, if halve { 1.0 } else { 0.0 })
 }
 
 /// `ln x`. Error: [`LOG`](super::promise::LOG) ULP, denormal operands included; −inf at 0, NaN for `x < 0`.

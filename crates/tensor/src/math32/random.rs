@@ -2,9 +2,43 @@
 
 use super::logarithm::{log_join, log_split};
 
-/// Words of the key schedule: the rotations of rounds `8i … 8i+3` and `8i+4 … 8i+7` (Salmon et al. 2011, table 2).
-const ROTATIONS: [[u32; 2]; 8] =
-    [[10, 26], [11, 21], [13, 27], [23, 5], [6, 20], [17, 11], [25, 10], [18, 20]];
+/// Two rounds: mix words (0, 1) and (2, 3), then (0, 3) and (2, 1).
+#[inline(always)]
+fn two_rounds(x: [u32; 4], rotations: [u32; 4]) -> [u32; 4] {
+    let [a, b, c, d] = x;
+    let a = a.wrapping_add(b);
+    let b = b.rotate_left(rotations[0]) ^ a;
+    let c = c.wrapping_add(d);
+    let d = d.rotate_left(rotations[1]) ^ c;
+    let a = a.wrapping_add(d);
+    let d = d.rotate_left(rotations[2]) ^ a;
+    let c = c.wrapping_add(b);
+    let b = b.rotate_left(rotations[3]) ^ c;
+    [a, b, c, d]
+}
+
+/// Four rounds, first half of the rotation table (Salmon et al. 2011, table 2).
+#[inline(always)]
+fn four_rounds_first(x: [u32; 4]) -> [u32; 4] {
+    two_rounds(two_rounds(x, [10, 26, 11, 21]), [13, 27, 23, 5])
+}
+
+/// Four rounds, second half of the rotation table.
+#[inline(always)]
+fn four_rounds_second(x: [u32; 4]) -> [u32; 4] {
+    two_rounds(two_rounds(x, [6, 20, 17, 11]), [25, 10, 18, 20])
+}
+
+/// Adds words of the key schedule, and the number of the injection to the last.
+#[inline(always)]
+fn inject(x: [u32; 4], words: [u32; 4], number: u32) -> [u32; 4] {
+    [
+        x[0].wrapping_add(words[0]),
+        x[1].wrapping_add(words[1]),
+        x[2].wrapping_add(words[2]),
+        x[3].wrapping_add(words[3]).wrapping_add(number),
+    ]
+}
 
 /// Threefry4x32-20: four random words from a counter `(block low, block high, step, draw)` and a key `(seed low, seed
 /// high, stream low, stream high)`.
@@ -12,29 +46,14 @@ const ROTATIONS: [[u32; 2]; 8] =
 /// Source: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3, SC'11.
 #[inline(always)]
 pub fn threefry(counter: [u32; 4], key: [u32; 4]) -> [u32; 4] {
-    let parity = 0x1bd1_1bda ^ key[0] ^ key[1] ^ key[2] ^ key[3];
-    let schedule = [key[0], key[1], key[2], key[3], parity];
-    let mut x = [0; 4];
-    for lane in 0..4 {
-        x[lane] = counter[lane].wrapping_add(key[lane]);
-    }
-    for round in 0..20 {
-        let [even, odd] = ROTATIONS[round % 8];
-        // rounds alternate between the pairs (0,1), (2,3) and (0,3), (2,1)
-        let (a, b) = if round % 2 == 0 { (1, 3) } else { (3, 1) };
-        x[0] = x[0].wrapping_add(x[a]);
-        x[a] = x[a].rotate_left(even) ^ x[0];
-        x[2] = x[2].wrapping_add(x[b]);
-        x[b] = x[b].rotate_left(odd) ^ x[2];
-        if round % 4 == 3 {
-            let injection = round / 4 + 1;
-            for lane in 0..4 {
-                x[lane] = x[lane].wrapping_add(schedule[(injection + lane) % 5]);
-            }
-            x[3] = x[3].wrapping_add(injection as u32);
-        }
-    }
-    x
+    let [p, q, r, s] = key;
+    let parity = 0x1bd1_1bda ^ p ^ q ^ r ^ s;
+    let x = inject(counter, key, 0);
+    let x = inject(four_rounds_first(x), [q, r, s, parity], 1);
+    let x = inject(four_rounds_second(x), [r, s, parity, p], 2);
+    let x = inject(four_rounds_first(x), [s, parity, p, q], 3);
+    let x = inject(four_rounds_second(x), [parity, p, q, r], 4);
+    inject(four_rounds_first(x), [p, q, r, s], 5)
 }
 
 /// `2^−24`.
