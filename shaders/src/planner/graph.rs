@@ -37,6 +37,8 @@ pub(super) struct Graph {
     pub updates: Vec<(usize, usize)>,
     /// For each assembled concatenation: its parts.
     pub parts: HashMap<usize, Vec<Part>>,
+    /// Copies that share a kernel with nothing, so that they read nothing but what they copy.
+    pub alone: HashSet<usize>,
 }
 
 /// A computed node that is written into its place in a concatenation.
@@ -132,6 +134,7 @@ struct Merger {
     placed: HashSet<usize>,
     /// Numbers of parts that must be copied into place.
     copied: HashSet<usize>,
+    alone: HashSet<usize>,
     part_count: usize,
 }
 
@@ -264,6 +267,9 @@ impl Merger {
                 self.nodes.push(Arc::new(Node { op, operands, shape, dtype, location, label: None }));
                 self.operands.push(vec![*part]);
                 *part = self.nodes.len() - 1;
+                if self.copied.contains(&number) {
+                    self.alone.insert(*part);
+                }
                 *part
             });
             self.placed.insert(node);
@@ -327,6 +333,7 @@ impl Graph {
             outputs: outputs.to_vec(),
             updates: rest.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
             parts: merger.parts,
+            alone: merger.alone,
         };
         graph.drop_unreachable();
         for (&id, parts) in &graph.parts {

@@ -138,7 +138,7 @@ impl<'a> Groups<'a> {
     /// Puts a node into the best group of its operands, or into one of its own.
     fn place(&mut self, id: usize) {
         let mut best: Option<usize> = None;
-        if self.options.fuse {
+        if self.options.fuse && !self.graph.alone.contains(&id) {
             let mut candidates: Vec<usize> = self.reads[id].iter().filter_map(|&r| self.of[r]).collect();
             candidates.sort_unstable_by_key(|&g| std::cmp::Reverse(self.group(g).members.len()));
             candidates.dedup();
@@ -300,7 +300,8 @@ impl<'a> Groups<'a> {
                 reduced[dimension] |= stride != 0;
             }
         }
-        if group.reduced.contains(&true) && group.reduced != reduced {
+        let other = group.reduced.contains(&true) && group.reduced != reduced;
+        if other || !reduced.contains(&true) {
             return None;
         }
         let keeps_all = matches!(self.graph.nodes[id].op, Op::Softmax | Op::SoftmaxResidual);
@@ -316,6 +317,9 @@ impl<'a> Groups<'a> {
         Some((Member { coordinates, element: keeps_all, phase: phase + usize::from(keeps_all) }, reduced))
     }
 
+    fn is_alone(&self, group: &Group) -> bool {
+        group.members.keys().any(|m| self.graph.alone.contains(m))
+    }
     /// Whether group `a` needs group `b`, directly or not.
     pub(super) fn depends(&self, a: usize, b: usize) -> bool {
         self.depends_beyond(a, b, false)
@@ -389,6 +393,9 @@ impl<'a> Groups<'a> {
 
     fn mergeable(&self, a: usize, b: usize) -> bool {
         let (first, second) = (self.group(a), self.group(b));
+        if self.is_alone(first) || self.is_alone(second) {
+            return false;
+        }
         let loops = |g: &Group| g.kind == Kind::Loop;
         let kinds = loops(first) && loops(second)
             || matches!((first.kind, second.kind), (Kind::Matmul(_), Kind::Loop))
