@@ -131,7 +131,7 @@ pub(super) fn leaves(graph: &Graph, node: usize, coordinates: Coordinates, exten
         let base = walk(graph, node, coordinates, extents);
         match (&base.coordinates, graph.roles[base.node]) {
             (Some(c), Role::Inline) => {
-                pending.extend(graph.operands[base.node].iter().map(|&o| (o, c.clone())))
+                pending.extend(graph.operands[base.node].iter().map(|&o| (o, c.clone())));
             }
             _ => result.push(base),
         }
