@@ -59,6 +59,7 @@
 //! - Hyper-parameters are checked before anything runs.
 #![forbid(unsafe_code)]
 
+pub mod families;
 pub mod losses;
 
 pub use cotangent_autograd::{
@@ -70,10 +71,12 @@ pub use cotangent_tensor::{
     IntoShape, Key, Node, Op, Operand, Real, Reference, Scalar, Shape, Tensor, Token, Values, Violation,
     bounded, elementwise, random, where_,
 };
+pub use families::{Family, Link};
 pub use losses::Reduction;
 
 /// What most programs need: `use cotangent::prelude::*`.
 pub mod prelude {
+    pub use crate::families::Family;
     pub use crate::losses::{self, Reduction};
     pub use crate::{
         Array, Code, DType, Error, Evaluate, Gradient, Key, Reference, State, Tensor, custom_function,

@@ -128,7 +128,7 @@ pub fn gaussian_nll(mean: &Tensor, target: &Tensor, log_variance: &Tensor, reduc
 }
 
 /// Checks operands, builds the loss per element, reduces it. Errors name the loss and the user's line.
-fn build(
+pub(crate) fn build(
     at: At,
     name: &str,
     operands: &[(&str, &Tensor)],
