@@ -1,4 +1,5 @@
 //! What fuses with what.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 use cotangent_shaders::{Body, PlanOptions, Schedule, plan};
 use cotangent_tensor::{DType, Tensor};
 

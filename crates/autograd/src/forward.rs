@@ -75,7 +75,9 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
             }
         };
         known.push(match seeds.remove(&node.key()) {
-            Some(given) => vec![total(node, given.into_iter().chain(tangents.into_iter().flatten()).collect())],
+            Some(given) => {
+                vec![total(node, given.into_iter().chain(tangents.into_iter().flatten()).collect())]
+            }
             None => tangents,
         });
     }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use cotangent_tensor::{Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Shape, Tensor};
 
 use crate::guard::{Guarded, own_number, shape_of};
-use crate::structure::{
-    Factors, count, leaves_out, operands, placed, scattered, spread, spread_last,
-};
+use crate::structure::{Factors, count, leaves_out, operands, placed, scattered, spread, spread_last};
 
 /// What reaches one operand.
 pub(crate) enum Flow {
@@ -37,7 +35,9 @@ impl Missing {
             row.name(),
             format!("its derivative needs `{function}`, which has no implementation"),
         );
-        let error = error.at(node.location).hint("cut the path with `detach`, or give the derivative with `custom_gradient`");
+        let error = error
+            .at(node.location)
+            .hint("cut the path with `detach`, or give the derivative with `custom_gradient`");
         Missing { op: row.name().into(), error }
     }
     pub(crate) fn rule(rule: &Rule, node: &Node) -> Missing {

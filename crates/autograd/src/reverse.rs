@@ -81,8 +81,9 @@ pub(crate) fn check_float(operation: &str, role: &str, position: usize, node: &N
         return Ok(());
     }
     let message = format!("{role} {position} is {}, which has no derivative", node.dtype);
-    Err(Error::new(Code::NotDifferentiable, operation, message)
-        .hint("differentiate the float tensor before the cast, or write `.cast(DType::F32)` where it is made"))
+    Err(Error::new(Code::NotDifferentiable, operation, message).hint(
+        "differentiate the float tensor before the cast, or write `.cast(DType::F32)` where it is made",
+    ))
 }
 
 pub(crate) fn check_fit(
@@ -93,7 +94,10 @@ pub(crate) fn check_fit(
     fits: &Node,
 ) -> Result<(), Error> {
     let message = if tensor.shape != fits.shape {
-        format!("{given} for {whole} {position} has shape {} but the {whole} has {}", tensor.shape, fits.shape)
+        format!(
+            "{given} for {whole} {position} has shape {} but the {whole} has {}",
+            tensor.shape, fits.shape
+        )
     } else if tensor.dtype != fits.dtype {
         format!("{given} for {whole} {position} is {} but the {whole} is {}", tensor.dtype, fits.dtype)
     } else {
@@ -135,8 +139,7 @@ impl Reached {
         self.zero |= other.zero;
         self.discrete |= other.discrete;
         self.stopped = self.stopped.take().or_else(|| other.stopped.clone());
-        self.not_differentiable =
-            self.not_differentiable.take().or_else(|| other.not_differentiable.clone());
+        self.not_differentiable = self.not_differentiable.take().or_else(|| other.not_differentiable.clone());
         self.missing = self.missing.take().or_else(|| other.missing.clone());
     }
     fn any(&self) -> bool {
@@ -162,10 +165,7 @@ impl Reached {
 }
 
 /// Cotangents of `targets` for the given cotangents of outputs.
-pub(crate) fn sweep(
-    seeds: Vec<(Arc<Node>, Guarded)>,
-    targets: &[Arc<Node>],
-) -> Result<Vec<Gradient>, Error> {
+pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
     let order = topological(seeds.iter().map(|(node, _)| node));
     let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
     let wanted: HashSet<*const Node> = targets.iter().map(Node::key).collect();
@@ -290,19 +290,14 @@ fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gra
     new(match (value, reached) {
         (Some(value), _) => State::Value(value.clone()),
         (_, Reached { stopped: Some(by), .. }) => State::Stopped { by: by.to_string() },
-        (_, Reached { not_differentiable: Some(op), .. }) => {
-            State::NotDifferentiable { op: op.to_string() }
-        }
+        (_, Reached { not_differentiable: Some(op), .. }) => State::NotDifferentiable { op: op.to_string() },
         (_, Reached { zero: true, .. }) => State::Zero,
         _ => State::Unconnected,
     })
 }
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
-pub(crate) fn captures(
-    order: &[Arc<Node>],
-    wanted: &HashSet<*const Node>,
-) -> BTreeMap<usize, Arc<Node>> {
+pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BTreeMap<usize, Arc<Node>> {
     let rules = order.iter().enumerate().filter_map(|(i, node)| match &node.op {
         Op::Rule(rule) => Some((i, node, rule)),
         _ => None,
@@ -333,10 +328,12 @@ pub(crate) fn captured_error(rule: &Rule, node: &Node) -> Error {
     Error::new(
         Code::RuleCapture,
         format!("custom gradient {:?}", rule.name),
-        format!("`{name}` {} is used in its body but is none of its inputs, so its gradient would be lost", node.shape),
+        format!(
+            "`{name}` {} is used in its body but is none of its inputs, so its gradient would be lost",
+            node.shape
+        ),
     )
     .with("captured", cotangent_tensor::Detail::Text(name.to_string()))
     .at(node.location)
     .hint("pass it as an input of the rule, or `detach` it where it is used")
 }
-

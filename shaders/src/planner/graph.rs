@@ -18,6 +18,8 @@ pub(super) enum Role {
     View,
     /// A buffer that exists before the plan runs.
     Source,
+    /// So cheap that every kernel that needs it computes it again: truth values.
+    Inline,
     /// Computed by exactly one kernel.
     Compute,
     /// A concatenation whose parts are written into their places by the kernels that compute them.
@@ -37,6 +39,8 @@ pub(super) struct Graph {
     pub updates: Vec<(usize, usize)>,
     /// For each assembled concatenation: its parts.
     pub parts: HashMap<usize, Vec<Part>>,
+    /// Copies that share a kernel with nothing, so that they read nothing but what they copy.
+    pub alone: HashSet<usize>,
 }
 
 /// A computed node that is written into its place in a concatenation.
@@ -132,6 +136,7 @@ struct Merger {
     placed: HashSet<usize>,
     /// Numbers of parts that must be copied into place.
     copied: HashSet<usize>,
+    alone: HashSet<usize>,
     part_count: usize,
 }
 
@@ -264,6 +269,9 @@ impl Merger {
                 self.nodes.push(Arc::new(Node { op, operands, shape, dtype, location, label: None }));
                 self.operands.push(vec![*part]);
                 *part = self.nodes.len() - 1;
+                if self.copied.contains(&number) {
+                    self.alone.insert(*part);
+                }
                 *part
             });
             self.placed.insert(node);
@@ -320,13 +328,14 @@ impl Graph {
         let ids: Vec<usize> = roots.iter().map(|r| id[&r.key()]).collect();
         let (outputs, rest) = ids.split_at(outputs.len());
         let mut graph = Graph {
-            roles: merger.nodes.iter().map(|n| role(n)).collect(),
+            roles: roles(&merger.nodes, &merger.operands),
             users: vec![Vec::new(); merger.nodes.len()],
             nodes: merger.nodes,
             operands: merger.operands,
             outputs: outputs.to_vec(),
             updates: rest.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
             parts: merger.parts,
+            alone: merger.alone,
         };
         graph.drop_unreachable();
         for (&id, parts) in &graph.parts {
@@ -365,6 +374,26 @@ impl Graph {
     pub(super) fn shape(&self, id: usize) -> &Shape {
         &self.nodes[id].shape
     }
+}
+
+/// Truth values deeper than this are stored after all.
+const INLINE_DEPTH: usize = 4;
+
+fn roles(nodes: &[Arc<Node>], operands: &[Vec<usize>]) -> Vec<Role> {
+    let mut depth = vec![0; nodes.len()];
+    let mut roles: Vec<Role> = nodes.iter().map(|n| role(n)).collect();
+    for id in 0..nodes.len() {
+        depth[id] = operands[id].iter().map(|&o| depth[o]).max().unwrap_or(0);
+        let test =
+            matches!(nodes[id].op, Op::Elementwise(row) if matches!(row.class(), Class::Test | Class::Logic));
+        if test && depth[id] < INLINE_DEPTH && roles[id] == Role::Compute {
+            roles[id] = Role::Inline;
+            depth[id] += 1;
+        } else if roles[id] != Role::View {
+            depth[id] = 0;
+        }
+    }
+    roles
 }
 
 fn role(node: &Node) -> Role {

@@ -1,7 +1,7 @@
 //! Storage for computed buffers, by lifetime.
 
-use super::build::Draft;
 use super::graph::{Graph, Role};
+use super::places::Draft;
 use crate::kernel::{Access, Place};
 use crate::plan::{Buffer, Plan, Slot, Source};
 
