@@ -15,6 +15,8 @@ mod program;
 mod read;
 mod step;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod variable;
 
 pub use check::{Report, cross_check};
