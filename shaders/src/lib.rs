@@ -3,6 +3,7 @@
 mod dispatch;
 mod kernel;
 mod plan;
+mod planner;
 
 pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Which};
 pub use kernel::{
@@ -10,3 +11,4 @@ pub use kernel::{
     Scan, Schedule, Store, Value,
 };
 pub use plan::{Buffer, Plan, Slot, Source};
+pub use planner::{PlanOptions, plan};

@@ -152,7 +152,7 @@ macro_rules! elementwise {
             }
             /// Derivatives with respect to each operand, given the operands and the result.
             #[allow(unused_variables, reason = "most rows use only some of operands and result")]
-            pub fn partials<R: Real>(self, args: &[&R], result: &R) -> Vec<Partial<R>>
+            pub fn partials<R>(self, args: &[&R], result: &R) -> Vec<Partial<R>>
             where
                 for<'a> &'a R: Add<&'a R, Output = R> + Add<R, Output = R> + Add<f64, Output = R>
                     + Sub<&'a R, Output = R> + Sub<R, Output = R> + Sub<f64, Output = R>
@@ -161,7 +161,7 @@ macro_rules! elementwise {
                 for<'a> R: Add<&'a R, Output = R> + Sub<&'a R, Output = R> + Mul<&'a R, Output = R> + Div<&'a R, Output = R>,
                 for<'a> f64: Add<&'a R, Output = R> + Sub<&'a R, Output = R> + Mul<&'a R, Output = R> + Div<&'a R, Output = R>
                     + Add<R, Output = R> + Sub<R, Output = R> + Mul<R, Output = R> + Div<R, Output = R>,
-                R: Add<R, Output = R> + Sub<R, Output = R> + Mul<R, Output = R> + Div<R, Output = R>
+                R: Real + Add<R, Output = R> + Sub<R, Output = R> + Mul<R, Output = R> + Div<R, Output = R>
                     + Add<f64, Output = R> + Sub<f64, Output = R> + Mul<f64, Output = R> + Div<f64, Output = R> + Neg<Output = R>,
             {
                 match (self, args) {

@@ -1,6 +1,6 @@
 //! The graph: immutable nodes under reference counts, and the passes that walk them without recursion.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -279,8 +279,16 @@ impl Drop for Node {
 
 /// Nodes reachable from `roots`, operands before users, each once; does not enter rules.
 pub fn topological<'a>(roots: impl IntoIterator<Item = &'a Arc<Node>>) -> Vec<Arc<Node>> {
+    topological_until(roots, |_| false)
+}
+
+/// [`topological`] that does not look at the operands of nodes where `stop` holds.
+pub(crate) fn topological_until<'a>(
+    roots: impl IntoIterator<Item = &'a Arc<Node>>,
+    stop: impl Fn(&Arc<Node>) -> bool,
+) -> Vec<Arc<Node>> {
     // A node is pushed twice: once to visit its operands, once to be emitted after them.
-    let mut state: HashMap<*const Node, bool> = HashMap::new();
+    let mut seen: HashSet<*const Node> = HashSet::new();
     let mut order = Vec::new();
     let mut stack: Vec<(Arc<Node>, bool)> = roots.into_iter().map(|n| (n.clone(), false)).collect();
     stack.reverse();
@@ -289,11 +297,15 @@ pub fn topological<'a>(roots: impl IntoIterator<Item = &'a Arc<Node>>) -> Vec<Ar
             order.push(node);
             continue;
         }
-        if state.insert(node.key(), true).is_some() {
+        if !seen.insert(node.key()) {
+            continue;
+        }
+        if stop(&node) {
+            order.push(node);
             continue;
         }
         let operands: Vec<_> =
-            node.operands.iter().rev().filter(|o| !state.contains_key(&o.key())).cloned().collect();
+            node.operands.iter().rev().filter(|o| !seen.contains(&o.key())).cloned().collect();
         stack.push((node, true));
         stack.extend(operands.into_iter().map(|o| (o, false)));
     }

@@ -169,6 +169,7 @@ impl Tensor {
             let step = match step.into() {
                 Operand::Tensor(t) => t.node()?.clone(),
                 Operand::Number(s) => {
+                    whole_number("random_bits", s, DType::U32)?;
                     Tensor::constant_of(at, Shape::SCALAR, s.as_f64(), DType::U32).node()?.clone()
                 }
             };
@@ -273,7 +274,9 @@ fn operand_dtypes(row: Elementwise, operands: &[Operand], nodes: &[Arc<Node>]) -
         Operand::Number(Scalar::Float(_)) => dtype.is_float(),
         Operand::Number(Scalar::Bool(_)) => dtype == DType::Bool,
         Operand::Number(Scalar::Int(v)) => dtype != DType::Bool && (dtype != DType::U32 || *v >= 0),
-        Operand::Number(Scalar::Uint(_)) => dtype != DType::Bool,
+        Operand::Number(Scalar::Uint(v)) => {
+            dtype != DType::Bool && (dtype != DType::I32 || i32::try_from(*v).is_ok())
+        }
     };
     let mut dtypes = Vec::new();
     for (position, (operand, &dtype)) in operands.iter().zip(&stated).enumerate() {
@@ -291,7 +294,8 @@ fn operand_dtypes(row: Elementwise, operands: &[Operand], nodes: &[Arc<Node>]) -
     }
     let legal = match row.class() {
         Class::Real => common.is_float() || integer_twin(row).is_some() && common.is_integer(),
-        Class::Test => common != DType::Bool || matches!(row, Elementwise::Eq | Elementwise::Ne),
+        Class::Test if common == DType::Bool => matches!(row, Elementwise::Eq | Elementwise::Ne),
+        Class::Test => common.is_float() || integer_twin(row).is_some(),
         Class::Logic => common == DType::Bool || common.is_integer(),
         Class::Select => true,
     };
@@ -303,6 +307,8 @@ fn operand_dtypes(row: Elementwise, operands: &[Operand], nodes: &[Arc<Node>]) -
     Ok(dtypes)
 }
 
+/// The row of the integer table with the same meaning.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other rows exist for floats only")]
 fn integer_twin(row: Elementwise) -> Option<Integer> {
     Some(match row {
         Elementwise::Add => Integer::Add,
@@ -369,7 +375,10 @@ fn integer(at: At, row: Integer, a: &Tensor, b: Operand) -> Tensor {
         }
         let rhs = match b {
             Operand::Tensor(t) => t,
-            Operand::Number(s) => Tensor::constant_of(at, lhs.shape, s.as_f64(), lhs.dtype),
+            Operand::Number(s) => {
+                whole_number(row.name(), s, lhs.dtype)?;
+                Tensor::constant_of(at, lhs.shape, s.as_f64(), lhs.dtype)
+            }
         };
         let rhs = rhs.node()?.clone();
         if rhs.dtype != lhs.dtype {
@@ -389,7 +398,27 @@ fn integer(at: At, row: Integer, a: &Tensor, b: Operand) -> Tensor {
     })
 }
 
+/// A number that stands for an integer of `dtype` must be one.
+fn whole_number(operation: &str, number: Scalar, dtype: DType) -> Result<(), Error> {
+    let fits = match (number, dtype) {
+        (Scalar::Int(v), DType::U32) => v >= 0,
+        (Scalar::Uint(v), DType::I32) => i32::try_from(v).is_ok(),
+        (Scalar::Int(_) | Scalar::Uint(_), _) => true,
+        (Scalar::Float(_) | Scalar::Bool(_), _) => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::new(Code::Dtype, operation, format!("{number:?} is no {dtype}"))
+        .hint(format!("give a whole number in the range of {dtype}")))
+}
+
 pub(crate) fn broadcast_error(operation: &str, lhs: &Shape, rhs: &Shape, axis: usize) -> Error {
+    if axis >= lhs.rank().max(rhs.rank()) {
+        let message = format!("shapes {lhs} and {rhs} broadcast to more elements than fit 32 bits");
+        let error = Error::new(Code::TooLarge, operation, message);
+        return error.shape("lhs", lhs).shape("rhs", rhs).hint("split one of the tensors");
+    }
     let error = Error::new(
         Code::Broadcast,
         operation,
@@ -471,7 +500,7 @@ impl Tensor {
     pub fn clamp(&self, low: impl Into<Operand>, high: impl Into<Operand>) -> Tensor {
         let (low, high) = (low.into(), high.into());
         if let (Operand::Number(l), Operand::Number(h)) = (&low, &high)
-            && !(l.as_f64() <= h.as_f64())
+            && l.as_f64().partial_cmp(&h.as_f64()).is_none_or(std::cmp::Ordering::is_gt)
             && self.error().is_none()
         {
             let message = format!("low = {} is not below high = {}", l.as_f64(), h.as_f64());
@@ -488,7 +517,6 @@ impl Tensor {
     }
     /// `self` to a power, by IEEE 754. The literal exponents −1, ½, 1, 2 and 3 become reciprocal, root and products.
     #[track_caller]
-    #[expect(clippy::float_cmp, reason = "literal exponents are recognized exactly")]
     pub fn pow(&self, exponent: impl Into<Operand>) -> Tensor {
         let (at, exponent) = (Location::caller(), exponent.into());
         let binary = |row, a: &Tensor, b: &Tensor| elementwise(at, row, &[a.into(), b.into()]);
@@ -498,7 +526,7 @@ impl Tensor {
             match n.as_f64() {
                 -1.0 => return elementwise(at, Elementwise::Recip, &[self.into()]),
                 0.5 => return elementwise(at, Elementwise::Sqrt, &[self.into()]),
-                1.0 => return self.clone(),
+                1.0 => return self.cast_at(at, DType::F32),
                 2.0 => return binary(Elementwise::Mul, self, self),
                 3.0 => return binary(Elementwise::Mul, &binary(Elementwise::Mul, self, self), self),
                 _ => {}
