@@ -53,9 +53,6 @@ impl Tensor {
     pub(crate) fn reshape_at(&self, at: At, shape: Shape) -> Tensor {
         match self.node() {
             Ok(node) if node.shape != shape => {
-                if let Op::Constant(scalar) = node.op {
-                    return Tensor::build(at, Op::Constant(scalar), vec![], shape, node.dtype);
-                }
                 Tensor::build(at, Op::Reshape, vec![node.clone()], shape, node.dtype)
             }
             _ => self.clone(),

@@ -450,9 +450,6 @@ impl Tensor {
             .shape("from", &node.shape)
             .shape("to", shape));
         }
-        if let Op::Constant(scalar) = node.op {
-            return Ok(Tensor::build(at, Op::Constant(scalar), vec![], *shape, node.dtype));
-        }
         Ok(Tensor::build(at, Op::Broadcast, vec![node.clone()], *shape, node.dtype))
     }
     /// Shift left of integers; the count is taken modulo 32.
