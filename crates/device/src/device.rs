@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cotangent_shaders::Target;
+use cotangent_shaders::{PlanOptions, Target};
 use cotangent_tensor::{Code, Error, Token};
 
 use crate::fault::{Fault, FaultPlan, Faults};
@@ -15,7 +15,7 @@ use crate::gpu::adapters::{Found, enumerate};
 use crate::gpu::{Gpu, probe};
 use crate::info::{Info, Kind, Probe};
 use crate::ledger::{Ledger, Memory, in_words};
-use crate::pending::PlanOptions;
+
 use crate::profile::Roof;
 use crate::storage::{Place, Storage};
 
@@ -265,6 +265,7 @@ impl Device {
     fn assemble(mut inner: Inner) -> Device {
         // An identity; it orders nothing that a result could depend on.
         inner.id = NEXT_DEVICE.fetch_add(1, Ordering::Relaxed);
+        inner.faults.arm();
         let name = inner.info.name.clone();
         NAMES.lock().unwrap_or_else(PoisonError::into_inner).push((inner.id, name));
         Device(Arc::new(inner))

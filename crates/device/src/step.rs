@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_shaders::{BufferId, Plan};
+use cotangent_shaders::{BufferId, Plan, plan};
 use cotangent_tensor::{Array, Code, Error, Node, Op, Tensor, Token};
 
 use crate::check::{Report, check_program};
 use crate::device::{Device, name_of};
 use crate::feed::{Feed, fit};
-use crate::pending::plan;
+
 use crate::program::{Check, Flight, Program};
 use crate::read::known;
 use crate::variable::{Region, not_a_variable};
@@ -25,7 +25,7 @@ use crate::variable::{Region, not_a_variable};
 /// let device = Device::best();
 /// let w = device.variable("w", &[0.0; 3])?;
 /// let x = Tensor::input("x", [3], DType::F32);
-/// let loss = (w.tensor() - &x).powi(2).sum(..);
+/// let loss = (w.tensor() - &x).square().sum(..);
 /// let new_w = w.tensor() - 0.2 * (w.tensor() - &x);
 /// let step = Step::new(&device, &[&x], &[&loss], &[(&w, &new_w)])?;
 /// for _ in 0..10 {
@@ -118,16 +118,6 @@ impl Step {
         plan_options.fuse = options.fuse;
         let plan = plan(&asked, &updates, &plan_options)?;
         Step::from_program(Program::new(device, plan, options.check)?, inputs, outputs)
-    }
-    /// A step from a plan made elsewhere, whose outputs are `outputs` in order.
-    #[cfg(test)]
-    pub(crate) fn from_parts(
-        program: Program,
-        inputs: &[&Tensor],
-        outputs: &[&Tensor],
-    ) -> Result<Step, Error> {
-        let nodes = outputs.iter().map(|tensor| tensor.node().cloned()).collect::<Result<Vec<_>, _>>()?;
-        Step::from_program(program, inputs, sort(nodes)?.1)
     }
     fn from_program(program: Program, inputs: &[&Tensor], outputs: Vec<Output>) -> Result<Step, Error> {
         let input = |tensor: &&Tensor| {
