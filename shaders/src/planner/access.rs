@@ -122,6 +122,23 @@ pub(super) fn walk(graph: &Graph, node: usize, coordinates: Coordinates, extents
     Base { node, coordinates, linear: index, blocked }
 }
 
+/// Follows views like [`walk`], and truth values that are computed again wherever they are needed, to everything that
+/// must be read.
+pub(super) fn leaves(graph: &Graph, node: usize, coordinates: Coordinates, extents: &[usize]) -> Vec<Base> {
+    let mut result = Vec::new();
+    let mut pending = vec![(node, coordinates)];
+    while let Some((node, coordinates)) = pending.pop() {
+        let base = walk(graph, node, coordinates, extents);
+        match (&base.coordinates, graph.roles[base.node]) {
+            (Some(c), Role::Inline) => {
+                pending.extend(graph.operands[base.node].iter().map(|&o| (o, c.clone())));
+            }
+            _ => result.push(base),
+        }
+    }
+    result
+}
+
 /// Coordinates of `operand` of a node that is planned as a copy of a view.
 pub(super) fn copied(graph: &Graph, view: usize, coordinates: &[Affine], extents: &[usize]) -> Base {
     let operand = graph.operands[view][0];

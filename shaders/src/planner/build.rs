@@ -89,6 +89,8 @@ struct Builder<'a> {
     writes: Vec<Place>,
     values: HashMap<usize, Value>,
     loads: Vec<(Code, DType, Value)>,
+    /// Truth values computed here, by node, coordinates and guard.
+    inlined: HashMap<(usize, Coordinates, Option<Value>), Value>,
 }
 
 impl<'a> Builder<'a> {
@@ -109,6 +111,7 @@ impl<'a> Builder<'a> {
             writes,
             values: HashMap::new(),
             loads: vec![],
+            inlined: HashMap::new(),
         }
     }
 
@@ -272,6 +275,22 @@ impl<'a> Builder<'a> {
                 let (at, level) = self.placed(&coordinates[*axis]);
                 let value = self.shared(Code::Coordinate(at), DType::I32, level);
                 self.guarded(value, guard, base.node)
+            }
+            (Op::Elementwise(row), Role::Inline) => {
+                let Some(at) = &base.coordinates else {
+                    return Err(Obstacle::Copy(base.blocked.unwrap_or(base.node)));
+                };
+                let key = (base.node, at.clone(), guard);
+                if let Some(&value) = self.inlined.get(&key) {
+                    return Ok(value);
+                }
+                let operands = &graph.operands[base.node];
+                let values: Vec<Value> =
+                    operands.iter().map(|&o| self.operand(o, at.clone(), guard)).collect::<Result<_, _>>()?;
+                let value = self.row(*row, &values, base.node);
+                let value = self.guarded(value, guard, base.node)?;
+                self.inlined.insert(key, value);
+                Ok(value)
             }
             _ => {
                 let Some(index) = &base.linear else {
@@ -469,7 +488,7 @@ impl<'a> Builder<'a> {
         coordinates.iter_mut().for_each(|c| c.strides.push(0));
         coordinates[axis].strides[extents.len() - 1] = 1;
         let base = walk(graph, data, coordinates, &extents);
-        if graph.roles[base.node] == Role::Free {
+        if matches!(graph.roles[base.node], Role::Free | Role::Inline) {
             return Err(Obstacle::Copy(base.node));
         }
         let Some(mut linear) = base.linear else { return Err(Obstacle::Copy(base.blocked.unwrap_or(data))) };

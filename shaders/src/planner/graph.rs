@@ -18,6 +18,8 @@ pub(super) enum Role {
     View,
     /// A buffer that exists before the plan runs.
     Source,
+    /// So cheap that every kernel that needs it computes it again: truth values.
+    Inline,
     /// Computed by exactly one kernel.
     Compute,
     /// A concatenation whose parts are written into their places by the kernels that compute them.
@@ -326,7 +328,7 @@ impl Graph {
         let ids: Vec<usize> = roots.iter().map(|r| id[&r.key()]).collect();
         let (outputs, rest) = ids.split_at(outputs.len());
         let mut graph = Graph {
-            roles: merger.nodes.iter().map(|n| role(n)).collect(),
+            roles: roles(&merger.nodes, &merger.operands),
             users: vec![Vec::new(); merger.nodes.len()],
             nodes: merger.nodes,
             operands: merger.operands,
@@ -372,6 +374,26 @@ impl Graph {
     pub(super) fn shape(&self, id: usize) -> &Shape {
         &self.nodes[id].shape
     }
+}
+
+/// Truth values deeper than this are stored after all.
+const INLINE_DEPTH: usize = 4;
+
+fn roles(nodes: &[Arc<Node>], operands: &[Vec<usize>]) -> Vec<Role> {
+    let mut depth = vec![0; nodes.len()];
+    let mut roles: Vec<Role> = nodes.iter().map(|n| role(n)).collect();
+    for id in 0..nodes.len() {
+        depth[id] = operands[id].iter().map(|&o| depth[o]).max().unwrap_or(0);
+        let test =
+            matches!(nodes[id].op, Op::Elementwise(row) if matches!(row.class(), Class::Test | Class::Logic));
+        if test && depth[id] < INLINE_DEPTH && roles[id] == Role::Compute {
+            roles[id] = Role::Inline;
+            depth[id] += 1;
+        } else if roles[id] != Role::View {
+            depth[id] = 0;
+        }
+    }
+    roles
 }
 
 fn role(node: &Node) -> Role {

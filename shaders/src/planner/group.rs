@@ -90,13 +90,14 @@ impl<'a> Groups<'a> {
             if graph.roles[id] == Role::Assemble {
                 reads.extend(graph.parts[&id].iter().map(|p| p.node));
             } else if graph.roles[id] == Role::Compute {
-                for &operand in &graph.operands[id] {
-                    let mut base = operand;
-                    while graph.roles[base] == Role::View {
-                        base = graph.operands[base][0];
-                    }
-                    if !matches!(graph.roles[base], Role::Free | Role::Empty) && !reads.contains(&base) {
-                        reads.push(base);
+                let mut pending = graph.operands[id].clone();
+                while let Some(base) = pending.pop() {
+                    match graph.roles[base] {
+                        Role::View | Role::Inline => pending.extend(&graph.operands[base]),
+                        Role::Source | Role::Compute | Role::Assemble if !reads.contains(&base) => {
+                            reads.push(base)
+                        }
+                        Role::Source | Role::Compute | Role::Assemble | Role::Free | Role::Empty => {}
                     }
                 }
             }
@@ -118,7 +119,7 @@ impl<'a> Groups<'a> {
                     };
                     self.open(id, group, Member { coordinates: vec![], element: false, phase: 0 });
                 }
-                Role::Empty | Role::Free | Role::View | Role::Source => {}
+                Role::Empty | Role::Free | Role::View | Role::Inline | Role::Source => {}
             }
         }
         if self.options.fuse {
@@ -239,8 +240,8 @@ impl<'a> Groups<'a> {
     fn consistent(&self, group: &Group, reads: &[(usize, Coordinates)]) -> Option<usize> {
         let mut phase = 0;
         let mut found = false;
-        for (operand, at) in reads {
-            let base = access::walk(self.graph, *operand, at.clone(), &group.domain);
+        for base in reads.iter().flat_map(|(o, at)| access::leaves(self.graph, *o, at.clone(), &group.domain))
+        {
             let Some(member) = group.members.get(&base.node) else { continue };
             if base.coordinates.as_ref() != Some(&member.coordinates) {
                 return None;
@@ -380,7 +381,7 @@ impl<'a> Groups<'a> {
             let mut escapes =
                 self.graph.outputs.contains(&node) || self.graph.updates.iter().any(|u| u.1 == node);
             while let Some(user) = users.pop() {
-                if self.graph.roles[user] == Role::View {
+                if matches!(self.graph.roles[user], Role::View | Role::Inline) {
                     users.extend(&self.graph.users[user]);
                 } else if !inside(user) {
                     escapes = true;

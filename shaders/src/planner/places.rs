@@ -175,8 +175,8 @@ fn update_in_place(graph: &Graph, groups: &mut Groups<'_>, variable: usize, valu
         if groups.reads[id].contains(&variable) {
             let elementwise = matches!(graph.nodes[id].op, Op::Elementwise(_) | Op::Integer(_) | Op::Cast);
             let same = |&o: &usize| {
-                let base = walk(graph, o, reader.coordinates.clone(), &group.domain);
-                base.node != variable || base.linear.as_ref() == Some(&target)
+                let leaves = access::leaves(graph, o, reader.coordinates.clone(), &group.domain);
+                leaves.iter().all(|base| base.node != variable || base.linear.as_ref() == Some(&target))
             };
             if !elementwise || reader.element != member.element || !graph.operands[id].iter().all(same) {
                 return false;
