@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use cotangent_shaders::Target;
+use cotangent_shaders::{PlanOptions, Target};
 use cotangent_tensor::{Code, Error, Token};
 
 use crate::fault::{Fault, FaultPlan, Faults};
@@ -15,7 +15,7 @@ use crate::gpu::adapters::{Found, enumerate};
 use crate::gpu::{Gpu, probe};
 use crate::info::{Info, Kind, Probe};
 use crate::ledger::{Ledger, Memory, in_words};
-use crate::pending::PlanOptions;
+
 use crate::profile::Roof;
 use crate::storage::{Place, Storage};
 
@@ -32,13 +32,19 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) faults: Arc<Faults>,
-    variables: Mutex<HashMap<u64, (std::sync::Weak<Token>, Arc<Storage>)>>,
+    variables: Mutex<HashMap<u64, Held>>,
     pub(crate) roof: OnceLock<Roof>,
+}
+
+/// The storage of a variable, as long as its token lives.
+struct Held {
+    token: Weak<Token>,
+    storage: Arc<Storage>,
 }
 
 pub(crate) enum Body {
     Host,
-    Gpu(Gpu),
+    Gpu(Box<Gpu>),
 }
 
 /// What is asked for.
@@ -253,7 +259,7 @@ impl Device {
             id: 0,
             why,
             info,
-            body: Body::Gpu(gpu),
+            body: Body::Gpu(Box::new(gpu)),
             found: Some(found),
             options,
             ledger,
@@ -265,6 +271,7 @@ impl Device {
     fn assemble(mut inner: Inner) -> Device {
         // An identity; it orders nothing that a result could depend on.
         inner.id = NEXT_DEVICE.fetch_add(1, Ordering::Relaxed);
+        inner.faults.arm();
         let name = inner.info.name.clone();
         NAMES.lock().unwrap_or_else(PoisonError::into_inner).push((inner.id, name));
         Device(Arc::new(inner))
@@ -357,17 +364,11 @@ impl Device {
             Body::Gpu(gpu) => gpu.upload(storage, first, words),
         }
     }
-    pub(crate) fn download(&self, storage: &Storage, first: usize, words: usize) -> Result<Vec<u32>, Error> {
-        match &self.0.body {
-            Body::Host => Ok(storage.host_words(first, words)),
-            Body::Gpu(gpu) => gpu.download(storage, first, words),
-        }
-    }
     /// New storage under a token.
     pub(crate) fn adopt(&self, token: &Arc<Token>, storage: Arc<Storage>) {
         self.sweep();
         let mut variables = self.0.variables.lock().unwrap_or_else(PoisonError::into_inner);
-        variables.insert(token.id, (Arc::downgrade(token), storage));
+        variables.insert(token.id, Held { token: Arc::downgrade(token), storage });
     }
     /// The storage of a variable. Error: [`Code::DeviceMismatch`].
     pub(crate) fn held(&self, token: &Token) -> Result<Arc<Storage>, Error> {
@@ -382,14 +383,14 @@ impl Device {
                 .hint("read the variable on its device and create one here"));
         }
         let variables = self.0.variables.lock().unwrap_or_else(PoisonError::into_inner);
-        variables.get(&token.id).map(|(_, storage)| storage.clone()).ok_or_else(|| {
+        variables.get(&token.id).map(|held| held.storage.clone()).ok_or_else(|| {
             Error::new(Code::Internal, "device", format!("the storage of variable `{}` is gone", token.name))
         })
     }
     /// Frees the storage of variables whose last handle is gone.
     fn sweep(&self) {
         let mut variables = self.0.variables.lock().unwrap_or_else(PoisonError::into_inner);
-        variables.retain(|_, (token, _)| token.strong_count() > 0);
+        variables.retain(|_, held| held.token.strong_count() > 0);
     }
 }
 

@@ -202,7 +202,7 @@ impl Program {
     /// Waits for a run and looks at its checks.
     pub(crate) fn wait(&self, flight: &Flight) -> Result<(), Error> {
         match (flight, &self.body) {
-            (Flight::Gpu(flight), Body::Gpu(program, _)) => self.judge(&*program.land(self.gpu(), flight)?),
+            (Flight::Gpu(flight), Body::Gpu(program, _)) => self.judge(&program.land(self.gpu(), flight)?),
             (Flight::Host(_) | Flight::Gpu(_), _) => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! Memory of a device, and the words by which it holds the elements of an array.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cotangent_tensor::{Array, DType, Error, Shape, Values};
 use half::f16;
@@ -39,10 +39,6 @@ impl Storage {
             Place::Host(words) => words,
             Place::Gpu(_) => unreachable!("storage belongs to the kind of device that asks for it"),
         }
-    }
-    /// A copy of some words, on the CPU device.
-    pub(crate) fn host_words(&self, first: usize, words: usize) -> Vec<u32> {
-        self.host().lock().unwrap_or_else(PoisonError::into_inner)[first..first + words].to_vec()
     }
 }
 

@@ -227,6 +227,15 @@ impl Ranged {
         let bound = self.value.iter().zip(&self.bound).map(|(&v, e)| e.max(tiny(v))).collect();
         Ranged { value: self.value.clone(), bound }
     }
+    /// As operations between elements see it: an uncertain operand that may be infinite spoils what it meets.
+    fn mixed(mut self) -> Ranged {
+        for (v, e) in self.value.iter().zip(&mut self.bound) {
+            if *e > 0.0 && v.abs() + *e > largest(DType::F32) {
+                *e = f64::INFINITY;
+            }
+        }
+        self
+    }
 }
 
 /// Distance of two results: 0 for equal infinities and for two NaNs, infinity where only one is finite.
@@ -258,8 +267,22 @@ impl Meaning for Bounding {
         if let Some(bound) = structure::moved(node, &bounds) {
             return Ok(Ranged { value, bound });
         }
-        let operands: Vec<Ranged> =
-            operands.iter().zip(&node.operands).map(|(o, n)| o.read(n.dtype, &self.0)).collect();
+        let mixes = matches!(
+            node.op,
+            Op::Reduce { .. }
+                | Op::CumulativeSum { .. }
+                | Op::Matmul
+                | Op::ScatterAdd(_)
+                | Op::LogSumExp
+                | Op::Softmax
+                | Op::CrossEntropy
+                | Op::SoftmaxResidual
+        );
+        let read = |(operand, of): (&&Ranged, &Arc<Node>)| {
+            let read = operand.read(of.dtype, &self.0);
+            if mixes { read.mixed() } else { read }
+        };
+        let operands: Vec<Ranged> = operands.iter().zip(&node.operands).map(read).collect();
         let bound = bound(node, &operands, &value, &self.0)?;
         Ok(Ranged { value, bound })
     }
