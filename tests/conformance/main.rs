@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use common::{Evaluator, evaluators};
+use common::{Evaluator, adapter_present, evaluators};
 use harness::{Case, run};
 
 fn cases() -> Vec<&'static Case> {
@@ -33,7 +33,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let evaluators: Vec<Arc<Evaluator>> = evaluators().into_iter().map(Arc::new).collect();
     let tally: Tally = Tally::default();
-    let mut trials = vec![Trial::test("every_case_has_its_own_label", every_case_has_its_own_label)];
+    let present = adapter_present(&evaluators.iter().map(|e| (**e).clone()).collect::<Vec<_>>());
+    let mut trials = vec![
+        Trial::test("every_case_has_its_own_label", every_case_has_its_own_label),
+        Trial::test("an_adapter_is_present", || present.map_err(Failed::from)),
+    ];
     for evaluator in &evaluators {
         for case in cases() {
             let (evaluator, tally) = (evaluator.clone(), tally.clone());

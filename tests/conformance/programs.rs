@@ -1,8 +1,8 @@
 //! A. The three example programs: custom gradients, custom losses, training without a loss.
 
 use crate::common::{
-    Array, Code, CustomGradient, Error, Evaluate, Evaluator, Mode, Tensor, Training, custom_gradient, grad, train, vjp,
-    where_,
+    Array, Code, CustomGradient, Error, Evaluate, Evaluator, Family, Mode, Reduction, Reference, Tensor, Training, bounds,
+    custom_gradient, grad, losses, train, vjp, where_,
 };
 use crate::harness::{Case, Findings};
 use crate::judge::{Number, numbers};
@@ -124,12 +124,19 @@ fn t04_adam(evaluator: &Evaluator, f: &mut Findings, mode: Mode) -> Result<(), E
     Ok(())
 }
 
-fn t05_weighted_mse(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+fn t05_weighted_mse(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let prediction = Tensor::new([1.0, 2.0, 3.0, 4.0, 5.0]);
     let (target, weight) = (Tensor::new([1.5, 1.0, 3.0, 2.0, 6.0]), Tensor::new([1.0, 2.0, 1.0, 1.0, 3.0]));
-    let loss = (weight * (&prediction - target).pow(2)).mean(..);
+    let loss = (&weight * (&prediction - &target).pow(2)).mean(..);
     f.value("loss", &loss, "1.85");
-    f.gradient("gradient", &grad(&loss, &prediction)?, "-0.2 0.8 0 0.8 -1.2")
+    f.gradient("gradient", &grad(&loss, &prediction)?, "-0.2 0.8 0 0.8 -1.2")?;
+    let shipped = losses::weighted_mse(&prediction, &target, &weight, Reduction::Mean);
+    f.value("loss of the library", &shipped, "1.85");
+    f.gradient("its gradient", &grad(&shipped, &prediction)?, "-0.2 0.8 0 0.8 -1.2")?;
+    let column = prediction.reshape([5, 1]);
+    let wrong = losses::weighted_mse(&column, &target.reshape([5, 1]), &weight, Reduction::Mean);
+    f.invalid(evaluator, &wrong, Code::Broadcast, &["would broadcast to [5, 5]", "programs.rs"]);
+    Ok(())
 }
 
 fn t06_hinge(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
@@ -137,7 +144,10 @@ fn t06_hinge(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let p = Tensor::new([2.0, 1.0, -0.2, 1.5]);
     let loss = (1.0 - &y * &p + 0.5).max(0.0);
     f.value("loss", &loss, "0 0.5 1.3 0");
-    f.gradient("slope", &vjp(&[(&loss, &Tensor::ones([4]))], &p)?, "0 -1 1 -0.5")
+    f.gradient("slope", &vjp(&[(&loss, &Tensor::ones([4]))], &p)?, "0 -1 1 -0.5")?;
+    let shipped = losses::hinge(&p, &y, 0.5, Reduction::None);
+    f.value("loss of the library", &shipped, "0 0.5 1.3 0");
+    f.gradient("its slope", &grad(&shipped.sum(..), &p)?, "0 -1 1 -0.5")
 }
 
 const X: [f64; 4] = [0.0, 0.5, 1.0, 1.5];
@@ -153,10 +163,11 @@ fn linear() -> (Tensor, Tensor, Tensor) {
 fn t08_gaussian(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let (w, b, eta) = linear();
     let y = Tensor::new(Y);
-    let upstream = (&eta - &y) / 4.0;
-    let [dw, db] = vjp(&[(&eta, &upstream)], [&w, &b])?;
-    f.gradient("dw", &dw, "-1.2875")?;
-    f.gradient("db", &db, "-1.175")?;
+    for upstream in [(&eta - &y) / 4.0, Family::gaussian().residual(&eta, &y) / 4.0] {
+        let [dw, db] = vjp(&[(&eta, &upstream)], [&w, &b])?;
+        f.gradient("dw", &dw, "-1.2875")?;
+        f.gradient("db", &db, "-1.175")?;
+    }
     let [dw, db] = grad(&(0.5 * (&eta - &y).pow(2).mean(..)), [&w, &b])?;
     f.gradient("dw of the loss", &dw, "-1.2875")?;
     f.gradient("db of the loss", &db, "-1.175")
@@ -214,8 +225,8 @@ fn contraction(
         let leaves: Vec<Tensor> = row.iter().map(|a| Tensor::new(a.clone())).collect();
         let next = step(&leaves)?.updates;
         let next: Vec<&Tensor> = next.iter().collect();
-        let bounded = crate::common::bounds(&next, &evaluator.arithmetic())?;
-        let exact = crate::common::Reference::new().evaluate(&next)?;
+        let bounded = bounds(&next, &evaluator.arithmetic())?;
+        let exact = Reference::new().evaluate(&next)?;
         for i in 0..2 {
             let constants = (exact[i].to_f64()[0] - bounded[i].value[0]).abs();
             worst[i] = worst[i].max(bounded[i].bound[0] + constants);
@@ -235,19 +246,23 @@ fn contraction(
 
 fn t09_poisson(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let (w, b, eta) = linear();
-    let upstream = (eta.exp() - Tensor::new(Y)) / 4.0;
-    let [dw, db] = vjp(&[(&eta, &upstream)], [&w, &b])?;
-    f.gradient("dw", &dw, "-0.441570766803")?;
-    f.gradient("db", &db, "-0.0964314874320")
+    let y = Tensor::new(Y);
+    for upstream in [(eta.exp() - &y) / 4.0, Family::poisson().residual(&eta, &y) / 4.0] {
+        let [dw, db] = vjp(&[(&eta, &upstream)], [&w, &b])?;
+        f.gradient("dw", &dw, "-0.441570766803")?;
+        f.gradient("db", &db, "-0.0964314874320")?;
+    }
+    let [dw, _] = grad(&Family::poisson().nll(&eta, &y, Reduction::Mean), [&w, &b])?;
+    f.gradient("dw of the NLL", &dw, "-0.441570766803")
 }
 
 fn t09_categorical(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let eta = Tensor::new([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]);
     let classes = Tensor::new([2, 0]);
     let gradient = "0.0450152865852 0.122364235527 -0.167379522113 -1/3 1/6 1/6";
-    f.value("cotangent", &(eta.softmax_residual(&classes) / 2.0), gradient);
+    f.value("cotangent", &(Family::categorical().residual(&eta, &classes) / 2.0), gradient);
     f.value("softmax − onehot", &((eta.softmax(-1) - classes.one_hot(3)) / 2.0), gradient);
-    let loss = eta.cross_entropy(&classes).mean(..);
+    let loss = Family::categorical().nll(&eta, &classes, Reduction::Mean);
     f.value("mean NLL", &loss, "0.753109126556");
     f.gradient("gradient of the NLL", &grad(&loss, &eta)?, gradient)
 }
