@@ -1,0 +1,133 @@
+//! Forward mode: one sweep from tangents of inputs to tangents of outputs.
+
+use std::collections::HashMap;
+use std::panic::Location;
+
+use cotangent_tensor::{Code, DType, Error, Node, Op, Tensor, topological};
+
+use crate::gradient::{Gradient, State, Wrt};
+use crate::guard::{Guarded, join};
+use crate::pushforward::{Tangent, push, push_rule};
+use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
+use crate::stamp::{brought, stamp};
+
+/// Jacobian-vector product: the change of each output as each `wrt` moves along its tangent.
+///
+/// Any float tensor may be moved, leaves and intermediates; where one moved tensor depends on another, the changes
+/// add. An output that nothing moves has zeros.
+///
+/// Errors: the first error of an invalid tensor; `E_COTANGENT` for a tangent whose shape or type is not that of its
+/// tensor; `E_NOT_DIFFERENTIABLE` for integers; `E_NO_DERIVATIVE` and `E_NO_JVP` where a derivative is missing.
+///
+/// ```
+/// use cotangent_autograd::jvp;
+/// use cotangent_tensor::Tensor;
+/// let x = Tensor::new([1.0, 2.0]);
+/// let y = x.exp();
+/// let change = jvp(&[&y], &[(&x, &Tensor::new([1.0, 0.0]))])?;
+/// assert_eq!(change[0].shape()[..], [2]);
+/// # Ok::<(), cotangent_tensor::Error>(())
+/// ```
+#[track_caller]
+pub fn jvp(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<Tensor>, Error> {
+    let at = Location::caller();
+    push_all(outputs, tangents).map_err(|e| if e.location().is_some() { e } else { e.at(at) })
+}
+
+fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<Tensor>, Error> {
+    let mut roots = Vec::new();
+    for (position, output) in outputs.iter().enumerate() {
+        let node = output.node()?;
+        check_float("jvp", "output", position, node)?;
+        roots.push(node.clone());
+    }
+    let mut seeds: HashMap<*const Node, Vec<Guarded>> = HashMap::new();
+    for (position, (primal, tangent)) in tangents.iter().enumerate() {
+        let (primal, tangent) = (primal.node()?, tangent.node()?);
+        check_float("jvp", "wrt", position, primal)?;
+        check_fit("jvp", ("tangent", "input"), position, tangent, primal)?;
+        let seed = Guarded::plain(Tensor::from_node(tangent.clone()).cast(DType::F32));
+        seeds.entry(primal.key()).or_default().push(seed);
+    }
+    let order = topological(&roots);
+    if let Some((position, node)) = captures(&order, &seeds.keys().copied().collect()).into_iter().next()
+        && let Op::Rule(rule) = &order[position].op
+    {
+        return Err(captured_error(rule, &node));
+    }
+    let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    // One tangent per node; one per output for a rule.
+    let mut known: Vec<Vec<Tangent>> = Vec::with_capacity(order.len());
+    for node in &order {
+        let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
+        let incoming: Vec<&Tangent> = node.operands.iter().map(|o| &known[index[&o.key()]][slot]).collect();
+        let tangents = match &node.op {
+            Op::Rule(rule) => push_rule(node, rule, &incoming)?,
+            _ if incoming.iter().all(|t| t.is_none()) => vec![None],
+            _ => {
+                let mut pushed = push(node, &incoming)?;
+                if let Some(tangent) = &mut pushed {
+                    let before = node.operands.iter().map(Node::key).chain([node.key()]);
+                    let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
+                    stamp(&mut [tangent], before.chain(brought), node.location);
+                }
+                vec![pushed]
+            }
+        };
+        known.push(match seeds.remove(&node.key()) {
+            Some(given) => {
+                vec![total(node, given.into_iter().chain(tangents.into_iter().flatten()).collect())]
+            }
+            None => tangents,
+        });
+    }
+    let of = |root: &std::sync::Arc<Node>| match &known[index[&root.key()]][0] {
+        Some(tangent) => {
+            let change = tangent.masked().cast(root.dtype);
+            change.node()?;
+            Ok(change)
+        }
+        None => Ok(Tensor::zeros(root.shape).cast(root.dtype)),
+    };
+    roots.iter().map(of).collect()
+}
+
+/// The given and the propagated tangents of a node together.
+fn total(node: &Node, tangents: Vec<Guarded>) -> Tangent {
+    let known: Vec<_> = tangents.iter().flat_map(brought).collect();
+    let mut total = join(tangents)?;
+    stamp(&mut [&mut total], known, node.location);
+    Some(total)
+}
+
+/// Product of the Hessian of a scalar loss with a direction, forward mode over reverse mode.
+///
+/// One tensor per `wrt`, zeros where the second derivative is structurally zero. Errors: those of
+/// [`grad`](crate::grad()) and [`jvp`]; a derivative that is missing anywhere on the way.
+///
+/// ```
+/// use cotangent_autograd::hvp;
+/// use cotangent_tensor::Tensor;
+/// let x = Tensor::new([1.0, 2.0]);
+/// let loss = (&x * &x * &x).sum(..);
+/// let product = hvp(&loss, &x, &Tensor::new([1.0, 0.0]))?;
+/// assert_eq!(product.shape()[..], [2]);
+/// # Ok::<(), cotangent_tensor::Error>(())
+/// ```
+#[track_caller]
+pub fn hvp<W: Wrt>(loss: &Tensor, wrt: W, direction: impl Wrt) -> Result<W::Of<Tensor>, Error> {
+    let at = Location::caller();
+    let (targets, directions) = (wrt.tensors(), direction.tensors());
+    if targets.len() != directions.len() {
+        let message = format!("{} directions for {} tensors", directions.len(), targets.len());
+        return Err(Error::new(Code::Cotangent, "hvp", message).at(at));
+    }
+    let gradients: Vec<Gradient> = grad(loss, targets.clone())?;
+    let present = |gradient: &Gradient| match gradient.state() {
+        State::NotDifferentiable { .. } => gradient.or_error(),
+        State::Value(_) | State::Zero | State::Unconnected | State::Stopped { .. } => Ok(gradient.or_zero()),
+    };
+    let slopes = gradients.iter().map(present).collect::<Result<Vec<_>, _>>()?;
+    let moved: Vec<(&Tensor, &Tensor)> = targets.into_iter().zip(directions).collect();
+    Ok(wrt.collect(jvp(&slopes.iter().collect::<Vec<_>>(), &moved)?))
+}

@@ -1,0 +1,145 @@
+//! What a gradient may turn out to be, and with respect to what one may ask.
+
+use std::borrow::Borrow;
+
+use cotangent_tensor::{Code, Error, Shape, Tensor};
+
+/// Why there is, or is not, a derivative.
+///
+/// When several paths lead to a tensor and differ, the first of these wins: a missing rule, a value, a stop, another
+/// operation without derivative, a structural zero. (A value beside a missing rule would be silently wrong.)
+#[derive(Clone, Debug)]
+pub enum State {
+    /// The derivative.
+    Value(Tensor),
+    /// Structurally zero: every path goes through a piecewise constant function such as `sign` or a comparison.
+    Zero,
+    /// The outputs do not depend on the tensor.
+    Unconnected,
+    /// Every path was cut on purpose.
+    Stopped {
+        /// `detach`, or the name of the rule that passes nothing.
+        by: String,
+    },
+    /// An operation on a path has no derivative.
+    NotDifferentiable {
+        /// Its name.
+        op: String,
+    },
+}
+
+/// The derivative with respect to one tensor, or the reason why there is none.
+#[derive(Clone, Debug)]
+pub struct Gradient {
+    state: State,
+    shape: Shape,
+    /// What `or_error` answers without a value.
+    error: Option<Error>,
+}
+
+impl Gradient {
+    pub(crate) fn new(state: State, shape: Shape, name: &str) -> Gradient {
+        let error = match &state {
+            State::Value(_) | State::Zero => None,
+            State::Unconnected => Some(
+                Error::new(Code::Unconnected, "gradient", format!("the outputs do not depend on `{name}`"))
+                    .hint("`.or_zero()` takes zeros for it"),
+            ),
+            State::Stopped { by } => Some(
+                Error::new(Code::Stopped, "gradient", format!("`{by}` cuts every path to `{name}`"))
+                    .hint("`.or_zero()` takes zeros for it"),
+            ),
+            State::NotDifferentiable { op } => Some(
+                Error::new(Code::NotDifferentiable, "gradient", format!("no gradient rule for `{op}`"))
+                    .hint("write one with `custom_gradient`, or cut the path with `detach`"),
+            ),
+        };
+        Gradient { state, shape, error: error.map(|e| e.shape("shape", &shape)) }
+    }
+    pub(crate) fn missing(op: &str, error: Error, shape: Shape) -> Gradient {
+        Gradient { state: State::NotDifferentiable { op: op.to_string() }, shape, error: Some(error) }
+    }
+    /// What was found.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+    /// The derivative, if there is one.
+    pub fn value(&self) -> Option<&Tensor> {
+        match &self.state {
+            State::Value(tensor) => Some(tensor),
+            State::Zero | State::Unconnected | State::Stopped { .. } | State::NotDifferentiable { .. } => {
+                None
+            }
+        }
+    }
+    /// The derivative, with zeros where it is zero, unconnected or stopped. Where a derivative is missing the result
+    /// is an invalid tensor, since zeros would be wrong.
+    pub fn or_zero(&self) -> Tensor {
+        match (&self.state, &self.error) {
+            (State::Value(tensor), _) => tensor.clone(),
+            (State::NotDifferentiable { .. }, Some(error)) => Tensor::invalid(error.clone()),
+            _ => Tensor::zeros(self.shape),
+        }
+    }
+    /// The derivative, which must exist (a structural zero does). Errors: `E_UNCONNECTED`, `E_STOPPED`,
+    /// `E_NOT_DIFFERENTIABLE`, `E_NO_DERIVATIVE`.
+    pub fn or_error(&self) -> Result<Tensor, Error> {
+        match &self.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.or_zero()),
+        }
+    }
+    /// One sentence that says what was found and why.
+    pub fn explain(&self) -> String {
+        match (&self.state, &self.error) {
+            (State::Value(tensor), _) => format!("the derivative is {tensor:?}"),
+            (State::Zero, _) => "every path goes through a piecewise constant operation; \
+                a surrogate gradient may be what is wanted"
+                .to_string(),
+            (_, Some(error)) => error.message().to_string(),
+            (_, None) => String::new(),
+        }
+    }
+}
+
+/// Tensors to differentiate with respect to: one, an array (which gives an array back), a slice or a vector.
+pub trait Wrt {
+    /// The same container with other contents.
+    type Of<T>;
+    /// The tensors in order.
+    fn tensors(&self) -> Vec<&Tensor>;
+    /// A container of as many items.
+    fn collect<T>(&self, items: Vec<T>) -> Self::Of<T>;
+}
+
+fn array<T, const N: usize>(items: Vec<T>) -> [T; N] {
+    let mut items = items.into_iter();
+    std::array::from_fn(|_| items.next().expect("there is one item per tensor"))
+}
+
+impl Wrt for &Tensor {
+    type Of<T> = T;
+    fn tensors(&self) -> Vec<&Tensor> {
+        vec![self]
+    }
+    fn collect<T>(&self, items: Vec<T>) -> T {
+        let [item] = array(items);
+        item
+    }
+}
+macro_rules! wrt {
+    ($([$($generics:tt)*] $Container:ty, $Result:ty, $collect:expr;)*) => { $(
+        impl<A: Borrow<Tensor>, $($generics)*> Wrt for $Container {
+            type Of<T> = $Result;
+            fn tensors(&self) -> Vec<&Tensor> { self.iter().map(Borrow::borrow).collect() }
+            fn collect<T>(&self, items: Vec<T>) -> $Result { $collect(items) }
+        }
+    )* };
+}
+wrt! {
+    [const N: usize] [A; N], [T; N], array;
+    [const N: usize] &[A; N], [T; N], array;
+    [] &[A], Vec<T>, |items| items;
+    [] &Vec<A>, Vec<T>, |items| items;
+    [] Vec<A>, Vec<T>, |items| items;
+}

@@ -1,0 +1,234 @@
+//! Reverse mode, one arm per operation: from the cotangent of a node to the cotangents of its operands.
+
+use std::sync::Arc;
+
+use cotangent_tensor::{Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Shape, Tensor};
+
+use crate::guard::{Guarded, own_number, shape_of};
+use crate::structure::{Factors, count, leaves_out, operands, placed, scattered, spread, spread_last};
+
+/// What reaches one operand.
+pub(crate) enum Flow {
+    /// A cotangent.
+    Value(Guarded),
+    /// Structurally nothing: the operation is piecewise constant.
+    Zero,
+    /// Nothing, on purpose.
+    Stopped(Arc<str>),
+    /// Nothing, since the operand is a truth value or an integer.
+    Discrete,
+    /// The derivative exists but is not implemented.
+    Missing(Missing),
+}
+
+/// An operation whose derivative is missing.
+#[derive(Clone)]
+pub(crate) struct Missing {
+    pub(crate) op: Arc<str>,
+    pub(crate) error: Error,
+}
+
+impl Missing {
+    pub(crate) fn partial(row: Elementwise, function: &str, node: &Node) -> Missing {
+        let error = Error::new(
+            Code::NoDerivative,
+            row.name(),
+            format!("its derivative needs `{function}`, which has no implementation"),
+        );
+        let error = error
+            .at(node.location)
+            .hint("cut the path with `detach`, or give the derivative with `custom_gradient`");
+        Missing { op: row.name().into(), error }
+    }
+    pub(crate) fn rule(rule: &Rule, node: &Node) -> Missing {
+        let error = Error::new(
+            Code::NotDifferentiable,
+            format!("custom function {:?}", rule.name),
+            format!("no gradient rule for `{}`", rule.name),
+        );
+        let error = error.at(node.location).hint("define it with `custom_gradient`");
+        Missing { op: rule.name.as_str().into(), error }
+    }
+}
+
+/// Pulls `cotangent` of `node` back to its operands. Rules are pulled back by [`pull_rule`].
+pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
+    use Flow::{Discrete, Value};
+    let primals = operands(node);
+    let shape = primals.first().map_or(Shape::SCALAR, shape_of);
+    let moved = |movement: &dyn Fn(&Tensor) -> Tensor| vec![Value(cotangent.moved(movement))];
+    let plain = |tensor: Tensor| Value(Guarded::plain(tensor));
+    match &node.op {
+        Op::Leaf(_) | Op::Constant(_) | Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) => vec![],
+        Op::Iota { .. } | Op::RandomBits(_) | Op::Integer(_) | Op::ArgReduce { .. } => {
+            primals.iter().map(|_| Discrete).collect()
+        }
+        Op::Elementwise(row) => pull_elementwise(*row, node, &primals, cotangent),
+        Op::Cast if node.operands[0].dtype.is_float() => vec![Value(cotangent.clone())],
+        Op::Cast => vec![Discrete],
+        Op::Reshape => moved(&|t| t.reshape(shape)),
+        Op::Permute(axes) => {
+            let inverse: Vec<usize> =
+                (0..axes.len()).map(|a| axes.iter().position(|&x| x == a).unwrap_or(a)).collect();
+            moved(&|t| t.permute_axes(&inverse))
+        }
+        Op::Broadcast => {
+            let added = node.shape.rank() - shape.rank();
+            let repeated = |a: &usize| *a < added || shape[a - added] != node.shape[*a];
+            let axes: Vec<usize> = (0..node.shape.rank()).filter(repeated).collect();
+            vec![Value(cotangent.summed(&axes).moved(|t| t.reshape(shape)))]
+        }
+        Op::Slice { starts, steps } => {
+            let movement = |t: &Tensor| scattered(t, starts, steps, &shape);
+            vec![Value(if leaves_out(&node.shape, &shape) {
+                placed(cotangent, movement)
+            } else {
+                cotangent.moved(movement)
+            })]
+        }
+        Op::Pad { low, .. } => moved(&|t| t.strided(low.clone(), vec![1; low.len()], shape)),
+        Op::Concat(axis) => {
+            let mut start = 0;
+            let slices = primals.iter().map(|operand| {
+                let (begin, part) = (start, shape_of(operand));
+                start += part[*axis];
+                let mut starts = vec![0; part.rank()];
+                starts[*axis] = begin;
+                Value(cotangent.moved(|t| t.strided(starts.clone(), vec![1; starts.len()], part)))
+            });
+            slices.collect()
+        }
+        Op::Reduce { kind: Reduce::Sum, axes } => moved(&|t| spread(t, &shape, axes)),
+        Op::Reduce { kind: Reduce::Max | Reduce::Min, axes } => {
+            // Only the extremes receive something; they share it evenly.
+            let extreme = Tensor::from_node(node.clone());
+            let mask = primals[0].eq(spread(&extreme, &shape, axes));
+            let share = cotangent.times(&count(&mask, axes).recip(), None);
+            vec![Value(share.moved(|t| spread(t, &shape, axes)).under(mask, true, true))]
+        }
+        Op::Reduce { kind: Reduce::Prod, axes } => {
+            vec![plain(pull_product(&primals[0], axes, &cotangent.masked()))]
+        }
+        Op::CumulativeSum { axis, reverse } => {
+            vec![plain(cotangent.masked().cumulative_sum(*axis as isize, !reverse))]
+        }
+        Op::Matmul => {
+            let upstream = cotangent.masked();
+            vec![
+                plain(upstream.matmul(&primals[1].transpose())),
+                plain(primals[0].transpose().matmul(&upstream)),
+            ]
+        }
+        Op::Gather(axis) => vec![pull_gather(&primals[1], *axis, &shape, cotangent), Discrete],
+        Op::ScatterAdd(axis) => {
+            vec![Discrete, plain(cotangent.masked().gather(*axis as isize, &primals[0]))]
+        }
+        Op::LogSumExp => {
+            vec![plain(spread_last(&cotangent.masked(), &shape) * primals[0].softmax(-1))]
+        }
+        Op::Softmax => {
+            vec![plain(pull_softmax(&Tensor::from_node(node.clone()), &cotangent.masked()))]
+        }
+        Op::CrossEntropy => {
+            let residual = primals[0].softmax_residual(&primals[1]);
+            vec![plain(spread_last(&cotangent.masked(), &shape) * residual), Discrete]
+        }
+        Op::SoftmaxResidual => {
+            vec![plain(pull_softmax(&primals[0].softmax(-1), &cotangent.masked())), Discrete]
+        }
+        Op::Detach => vec![Flow::Stopped("detach".into())],
+        Op::Inspect(_) | Op::Project(_) => vec![Value(cotangent.clone())],
+        Op::Rule(_) => vec![],
+    }
+}
+
+fn pull_elementwise(
+    row: Elementwise,
+    node: &Arc<Node>,
+    primals: &[Tensor],
+    cotangent: &Guarded,
+) -> Vec<Flow> {
+    let result = Tensor::from_node(node.clone());
+    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result);
+    let flow = |partial| match partial {
+        Partial::One => Flow::Value(cotangent.clone()),
+        Partial::Product(factor) => Flow::Value(cotangent.times(&factor, own_number(&factor, node))),
+        Partial::Pick { condition, holds, factor } => {
+            let scaled = match factor {
+                Some(factor) => cotangent.times(&factor, own_number(&factor, node)),
+                None => cotangent.clone(),
+            };
+            Flow::Value(scaled.under(condition, holds, true))
+        }
+        Partial::Zero => Flow::Zero,
+        Partial::NotDifferentiable => Flow::Discrete,
+        Partial::Missing(function) => Flow::Missing(Missing::partial(row, function, node)),
+    };
+    partials.into_iter().map(flow).collect()
+}
+
+/// `p (u − Σ p u)` along the last axis.
+fn pull_softmax(p: &Tensor, upstream: &Tensor) -> Tensor {
+    let shape = shape_of(p);
+    p * (upstream - spread_last(&(p * upstream).sum(-1), &shape))
+}
+
+/// What is gathered several times receives the sum; what is not gathered is structurally zero.
+fn pull_gather(indices: &Tensor, axis: usize, shape: &Shape, cotangent: &Guarded) -> Flow {
+    let size = shape[axis];
+    let sums = Tensor::scatter_add(indices, &cotangent.masked(), axis as isize, size);
+    let ones = Tensor::ones(shape_of(indices));
+    let hit = Tensor::scatter_add(indices, &ones, 0, size).gt(0.0);
+    let others: Vec<usize> = (0..shape.rank()).filter(|&a| a != axis).collect();
+    Flow::Value(Guarded::plain(sums).under(spread(&hit, shape, &others), true, false))
+}
+
+/// The cotangent of each factor: upstream times the product of the *other* factors, exactly, never `y / x`.
+///
+/// Up a binary tree of products, down again with the partner at each step: O(n) multiplications.
+fn pull_product(x: &Tensor, axes: &[usize], upstream: &Tensor) -> Tensor {
+    let shape = shape_of(x);
+    let Some(factors) = Factors::new(&shape, axes) else { return Tensor::zeros(shape) };
+    let mut level = factors.rows(x, 1.0);
+    let mut levels = Vec::new();
+    while shape_of(&level)[1] > 1 {
+        let pairs = factors.pairs(&level);
+        level = factors.half(&pairs, 0) * factors.half(&pairs, 1);
+        levels.push(pairs);
+    }
+    let mut cotangent = factors.column(upstream);
+    for pairs in levels.iter().rev() {
+        let partners = pairs.flip(2);
+        cotangent = factors.flat(&(spread_last(&cotangent, &shape_of(pairs)) * partners));
+    }
+    factors.restore(&cotangent)
+}
+
+/// Pulls the cotangents of all outputs of a rule back to its operands; missing ones are zeros.
+pub(crate) fn pull_rule(node: &Arc<Node>, rule: &Rule, outputs: Vec<Option<Guarded>>) -> Vec<Flow> {
+    if rule.gradients.len() != node.operands.len() {
+        let missing = |o: &Arc<Node>| {
+            if o.dtype.is_float() { Flow::Missing(Missing::rule(rule, node)) } else { Flow::Discrete }
+        };
+        return node.operands.iter().map(missing).collect();
+    }
+    let upstream: Result<Vec<Arc<Node>>, Error> = outputs
+        .into_iter()
+        .zip(&rule.upstream)
+        .map(|(cotangent, slot)| {
+            let tensor = cotangent.map_or_else(|| Tensor::zeros(slot.shape), |c| c.masked());
+            tensor.cast(slot.dtype).node().cloned()
+        })
+        .collect();
+    let upstream = match upstream {
+        Ok(upstream) => upstream,
+        Err(error) => return vec![Flow::Value(Guarded::plain(Tensor::invalid(error)))],
+    };
+    let gradients = rule.pull_back(&node.operands, &upstream);
+    let flow = |(gradient, operand): (Option<Arc<Node>>, &Arc<Node>)| match gradient {
+        Some(gradient) => Flow::Value(Guarded::plain(Tensor::from_node(gradient).cast(DType::F32))),
+        None if operand.dtype.is_float() => Flow::Stopped(rule.name.as_str().into()),
+        None => Flow::Discrete,
+    };
+    gradients.into_iter().zip(&node.operands).map(flow).collect()
+}

@@ -1,0 +1,197 @@
+//! Forward mode, one arm per operation: from the tangents of the operands of a node to the tangent of its result.
+//!
+//! Written on its own, not derived from the arms of reverse mode: each checks the other. The one exception is a custom
+//! rule, of which only a pullback exists: it is transposed.
+
+use std::sync::Arc;
+
+use cotangent_tensor::{
+    Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Tensor, substitute,
+};
+
+use crate::State;
+use crate::guard::{Guarded, conjunction, join, own_number, shape_of, signed};
+use crate::pullback::Missing;
+use crate::reverse::sweep;
+use crate::structure::{Factors, count, leaves_out, operands, placed, spread, spread_last};
+
+/// Tangent of an operand, or nothing where it is structurally zero.
+pub(crate) type Tangent = Option<Guarded>;
+
+/// Pushes tangents of the operands through `node`. Rules are pushed by [`push_rule`].
+pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, Error> {
+    let primals = operands(node);
+    let plain = |tensor: Tensor| Ok(Some(Guarded::plain(tensor)));
+    let result = || Tensor::from_node(node.clone());
+    // Most operations have one operand that can have a tangent.
+    let first = tangents.first().copied().and_then(Option::as_ref);
+    let moved = |movement: &dyn Fn(&Tensor) -> Tensor| Ok(first.map(|t| t.moved(movement)));
+    match &node.op {
+        Op::Leaf(_) | Op::Constant(_) | Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) => Ok(None),
+        Op::Iota { .. } | Op::RandomBits(_) | Op::Integer(_) | Op::ArgReduce { .. } => Ok(None),
+        Op::Detach | Op::Rule(_) => Ok(None),
+        Op::Elementwise(row) => push_elementwise(*row, node, &primals, tangents),
+        Op::Cast => Ok(first.filter(|_| node.dtype.is_float()).cloned()),
+        Op::Inspect(_) | Op::Project(_) => Ok(first.cloned()),
+        Op::Reshape => moved(&|t| t.reshape(node.shape)),
+        Op::Permute(axes) => moved(&|t| t.permute_axes(axes)),
+        Op::Broadcast => moved(&|t| t.broadcast_to(node.shape)),
+        Op::Slice { starts, steps } => moved(&|t| t.strided(starts.clone(), steps.clone(), node.shape)),
+        Op::Pad { low, high } => {
+            let movement = |t: &Tensor| t.pad_all(low.clone(), high.clone());
+            let fills = leaves_out(&node.operands[0].shape, &node.shape);
+            Ok(first.map(|t| if fills { placed(t, movement) } else { t.moved(movement) }))
+        }
+        Op::Concat(axis) => Ok(push_concat(*axis, &primals, tangents)),
+        Op::Reduce { kind: Reduce::Sum, axes } => Ok(first.map(|t| t.summed(axes))),
+        Op::Reduce { kind: Reduce::Prod, axes } => {
+            first.map_or(Ok(None), |t| plain(push_product(node, &primals[0], axes, &t.masked())))
+        }
+        Op::Reduce { kind: Reduce::Max | Reduce::Min, axes } => first.map_or(Ok(None), |t| {
+            let mask = primals[0].eq(spread(&result(), &node.operands[0].shape, axes));
+            let total = t.clone().under(mask.clone(), true, true).masked().sum(signed(axes));
+            plain(total / count(&mask, axes))
+        }),
+        Op::CumulativeSum { axis, reverse } => {
+            first.map_or(Ok(None), |t| plain(t.masked().cumulative_sum(*axis as isize, *reverse)))
+        }
+        Op::Matmul => {
+            let left = tangents[0].as_ref().map(|t| Guarded::plain(t.masked().matmul(&primals[1])));
+            let right = tangents[1].as_ref().map(|t| Guarded::plain(primals[0].matmul(&t.masked())));
+            Ok(join(left.into_iter().chain(right).collect()))
+        }
+        Op::Gather(axis) => moved(&|t| t.gather(*axis as isize, &primals[1])),
+        Op::ScatterAdd(axis) => tangents[1].as_ref().map_or(Ok(None), |t| {
+            plain(Tensor::scatter_add(&primals[0], &t.masked(), *axis as isize, node.shape[*axis]))
+        }),
+        Op::LogSumExp => first.map_or(Ok(None), |t| plain((primals[0].softmax(-1) * t.masked()).sum(-1))),
+        Op::Softmax => first.map_or(Ok(None), |t| plain(push_softmax(&result(), &t.masked()))),
+        Op::CrossEntropy => {
+            first.map_or(Ok(None), |t| plain((primals[0].softmax_residual(&primals[1]) * t.masked()).sum(-1)))
+        }
+        Op::SoftmaxResidual => {
+            first.map_or(Ok(None), |t| plain(push_softmax(&primals[0].softmax(-1), &t.masked())))
+        }
+    }
+}
+
+fn push_elementwise(
+    row: Elementwise,
+    node: &Arc<Node>,
+    primals: &[Tensor],
+    tangents: &[&Tangent],
+) -> Result<Tangent, Error> {
+    let result = Tensor::from_node(node.clone());
+    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result);
+    let mut contributions = Vec::new();
+    for (partial, tangent) in partials.into_iter().zip(tangents) {
+        let Some(tangent) = tangent else { continue };
+        match partial {
+            Partial::One => contributions.push(tangent.clone()),
+            Partial::Product(factor) => contributions.push(tangent.times(&factor, own_number(&factor, node))),
+            Partial::Pick { condition, holds, factor } => {
+                let scaled = match factor {
+                    Some(factor) => tangent.times(&factor, own_number(&factor, node)),
+                    None => tangent.clone(),
+                };
+                contributions.push(scaled.under(condition, holds, true));
+            }
+            Partial::Zero | Partial::NotDifferentiable => {}
+            Partial::Missing(function) => return Err(Missing::partial(row, function, node).error),
+        }
+    }
+    Ok(join(contributions))
+}
+
+/// Tangents one after the other. Guards of the parts become one, false where a part has no tangent at all.
+fn push_concat(axis: usize, primals: &[Tensor], tangents: &[&Tangent]) -> Tangent {
+    if tangents.iter().all(|t| t.is_none()) {
+        return None;
+    }
+    let zeros: Vec<Tensor> = primals.iter().map(|p| Tensor::zeros(shape_of(p))).collect();
+    let parts: Vec<&Tensor> =
+        tangents.iter().zip(&zeros).map(|(t, zero)| t.as_ref().map_or(zero, |t| &t.value)).collect();
+    let value = Guarded::plain(Tensor::concat(&parts, axis as isize));
+    if tangents.iter().all(|t| t.as_ref().is_some_and(|t| t.guard.is_empty())) {
+        return Some(value);
+    }
+    let pending = tangents.iter().filter_map(|t| t.as_ref()).any(|t| t.guard.iter().any(|l| l.pending));
+    let inside = tangents.iter().zip(primals).map(|(t, primal)| {
+        let all = t.as_ref().and_then(|t| conjunction(&t.guard));
+        all.unwrap_or_else(|| Tensor::full(shape_of(primal), t.is_some()))
+    });
+    let inside: Vec<Tensor> = inside.collect();
+    let condition = Tensor::concat(&inside.iter().collect::<Vec<_>>(), axis as isize);
+    Some(value.under(condition, true, pending))
+}
+
+/// `p (t − Σ p t)`: the Jacobian of softmax is symmetric.
+fn push_softmax(p: &Tensor, tangent: &Tensor) -> Tensor {
+    let mean = (p * tangent).sum(-1);
+    p * (tangent - spread_last(&mean, &shape_of(p)))
+}
+
+/// Product rule up a binary tree of products.
+fn push_product(node: &Node, x: &Tensor, axes: &[usize], tangent: &Tensor) -> Tensor {
+    let Some(factors) = Factors::new(&shape_of(x), axes) else { return Tensor::zeros(node.shape) };
+    let (mut level, mut change) = (factors.rows(x, 1.0), factors.rows(tangent, 0.0));
+    while shape_of(&level)[1] > 1 {
+        let (pairs, changes) = (factors.pairs(&level), factors.pairs(&change));
+        let (even, odd) = (factors.half(&pairs, 0), factors.half(&pairs, 1));
+        change = factors.half(&changes, 0) * &odd + &even * factors.half(&changes, 1);
+        level = even * odd;
+    }
+    change.reshape(node.shape)
+}
+
+/// Tangents of all outputs of a rule, by transposing its pullback.
+///
+/// The pullback `G(x, u)` is linear in `u`, so its own pullback with respect to `u`, started with the tangents of the
+/// inputs, is the pushforward. A pullback that is not linear has none.
+pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) -> Result<Vec<Tangent>, Error> {
+    let nothing = || rule.outputs.iter().map(|_| None).collect();
+    if tangents.iter().all(|t| t.is_none()) {
+        return Ok(nothing());
+    }
+    let no_jvp = |why: &str| {
+        Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
+            .at(node.location)
+    };
+    if rule.gradients.len() != node.operands.len() {
+        return Err(no_jvp("it has no gradient rule").hint("define it with `custom_gradient`"));
+    }
+    let (mut seeds, mut slots, mut images) = (Vec::new(), Vec::new(), Vec::new());
+    for (gradient, tangent) in rule.gradients.iter().zip(tangents) {
+        if let (Some(gradient), Some(tangent)) = (gradient, tangent) {
+            let slot = Tensor::placeholder("tangent", gradient.shape, DType::F32);
+            slots.push(slot.node()?.clone());
+            images.push(tangent.masked().node()?.clone());
+            seeds.push((gradient.clone(), Guarded::plain(slot)));
+        }
+    }
+    if seeds.is_empty() {
+        return Ok(nothing());
+    }
+    let targets: Vec<Arc<Node>> = rule.upstream.iter().filter(|u| u.dtype.is_float()).cloned().collect();
+    let mut transposed = Vec::new();
+    for gradient in sweep(seeds, &targets)? {
+        match gradient.state() {
+            State::Value(tensor) => transposed.push(tensor.node()?.clone()),
+            State::Unconnected | State::Zero | State::Stopped { .. } | State::NotDifferentiable { .. } => {
+                return Err(no_jvp("its gradients do not depend on every upstream cotangent"));
+            }
+        }
+    }
+    let depends = cotangent_tensor::topological(&transposed);
+    if depends.iter().any(|n| rule.upstream.iter().any(|u| Arc::ptr_eq(u, n))) {
+        return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+    }
+    let from = rule.parameters.iter().chain(&slots).map(Node::key);
+    let to = node.operands.iter().cloned().chain(images);
+    let mut pushed = substitute(&transposed, &from.zip(to).collect()).into_iter();
+    let of = |upstream: &Arc<Node>| {
+        let tangent = upstream.dtype.is_float().then(|| pushed.next()).flatten();
+        tangent.map(|t| Guarded::plain(Tensor::from_node(t).cast(DType::F32)))
+    };
+    Ok(rule.upstream.iter().map(of).collect())
+}

@@ -1,0 +1,339 @@
+//! Reverse mode: one iterative sweep from the outputs to the tensors asked for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::Location;
+use std::sync::Arc;
+
+use cotangent_tensor::{Code, DType, Error, Node, Op, Rule, Tensor, topological};
+
+use crate::gradient::{Gradient, State, Wrt};
+use crate::guard::{Guarded, join};
+use crate::pullback::{Flow, Missing, pull, pull_rule};
+use crate::stamp::{brought, labelled, stamp};
+
+/// Vector-Jacobian product `Σ vᵀ · ∂output/∂wrt` for pairs `(output, v)`.
+///
+/// Any float tensor may be an output and any may be asked for, as often as wanted: leaves, constants, intermediates,
+/// the outputs themselves. The gradients are ordinary tensors, so they can be differentiated again.
+///
+/// Errors: the first error of an invalid tensor; `E_COTANGENT` for a cotangent whose shape or type is not that of its
+/// output; `E_NOT_DIFFERENTIABLE` for an integer or truth value among outputs or `wrt`; `E_RULE_CAPTURE` if a tensor
+/// of `wrt` enters a custom rule past its inputs.
+///
+/// ```
+/// use cotangent_autograd::vjp;
+/// use cotangent_tensor::Tensor;
+/// let x = Tensor::new([1.0, 2.0, 3.0]);
+/// let y = &x * &x;
+/// let upstream = Tensor::new([1.0, 0.5, 0.25]);
+/// let dx = vjp(&[(&y, &upstream)], &x)?;
+/// assert_eq!(dx.value().unwrap().shape()[..], [3]);
+/// # Ok::<(), cotangent_tensor::Error>(())
+/// ```
+#[track_caller]
+pub fn vjp<W: Wrt>(outputs: &[(&Tensor, &Tensor)], wrt: W) -> Result<W::Of<Gradient>, Error> {
+    let at = Location::caller();
+    let mut seeds = Vec::new();
+    for (position, (output, cotangent)) in outputs.iter().enumerate() {
+        let (output, cotangent) = (output.node()?, cotangent.node()?);
+        check_float("vjp", "output", position, output).map_err(|e| e.at(at))?;
+        check_fit("vjp", ("cotangent", "output"), position, cotangent, output).map_err(|e| e.at(at))?;
+        let seed = Tensor::from_node(cotangent.clone()).cast(DType::F32);
+        seeds.push((output.clone(), Guarded::plain(seed)));
+    }
+    gradients(seeds, &wrt, at)
+}
+
+/// Gradient of a scalar loss.
+///
+/// Errors: as [`vjp`], and `E_NOT_SCALAR` if the loss has not exactly one element.
+///
+/// ```
+/// use cotangent_autograd::grad;
+/// use cotangent_tensor::Tensor;
+/// let (w, b) = (Tensor::new([0.5, -1.0]), Tensor::new(0.1));
+/// let loss = (&w * &w).sum(..) + &b;
+/// let [dw, db] = grad(&loss, [&w, &b])?;
+/// assert!(dw.value().is_some() && db.value().is_some());
+/// # Ok::<(), cotangent_tensor::Error>(())
+/// ```
+#[track_caller]
+pub fn grad<W: Wrt>(loss: &Tensor, wrt: W) -> Result<W::Of<Gradient>, Error> {
+    let at = Location::caller();
+    let node = loss.node()?;
+    check_scalar("grad", node).map_err(|e| e.at(at))?;
+    check_float("grad", "output", 0, node).map_err(|e| e.at(at))?;
+    gradients(vec![(node.clone(), Guarded::number(node.shape, 1.0))], &wrt, at)
+}
+
+pub(crate) fn check_scalar(operation: &str, node: &Node) -> Result<(), Error> {
+    if node.shape.elements() == 1 {
+        return Ok(());
+    }
+    let message = format!("the loss has shape {}, a gradient needs a scalar", node.shape);
+    Err(Error::new(Code::NotScalar, operation, message).shape("shape", &node.shape).hint(
+        "reduce it, for example with `.mean(..)`, or pass a cotangent of its shape: `vjp(&[(&loss, &cotangent)], wrt)`",
+    ))
+}
+
+pub(crate) fn check_float(operation: &str, role: &str, position: usize, node: &Node) -> Result<(), Error> {
+    if node.dtype.is_float() {
+        return Ok(());
+    }
+    let message = format!("{role} {position} is {}, which has no derivative", node.dtype);
+    Err(Error::new(Code::NotDifferentiable, operation, message).hint(
+        "differentiate the float tensor before the cast, or write `.cast(DType::F32)` where it is made",
+    ))
+}
+
+pub(crate) fn check_fit(
+    operation: &str,
+    (given, whole): (&str, &str),
+    position: usize,
+    tensor: &Node,
+    fits: &Node,
+) -> Result<(), Error> {
+    let message = if tensor.shape != fits.shape {
+        format!(
+            "{given} for {whole} {position} has shape {} but the {whole} has {}",
+            tensor.shape, fits.shape
+        )
+    } else if tensor.dtype != fits.dtype {
+        format!("{given} for {whole} {position} is {} but the {whole} is {}", tensor.dtype, fits.dtype)
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Code::Cotangent, operation, message)
+        .shape("given", &tensor.shape)
+        .shape("expected", &fits.shape)
+        .hint(format!("pass a {given} of the shape and type of the {whole}; nothing is broadcast or summed")))
+}
+
+fn gradients<W: Wrt>(
+    seeds: Vec<(Arc<Node>, Guarded)>,
+    wrt: &W,
+    at: &'static Location<'static>,
+) -> Result<W::Of<Gradient>, Error> {
+    let mut targets = Vec::new();
+    for (position, tensor) in wrt.tensors().into_iter().enumerate() {
+        let node = tensor.node()?;
+        check_float("gradient", "wrt", position, node).map_err(|e| e.at(at))?;
+        targets.push(node.clone());
+    }
+    Ok(wrt.collect(sweep(seeds, &targets).map_err(|e| if e.location().is_some() { e } else { e.at(at) })?))
+}
+
+/// What arrived at a node besides values.
+#[derive(Clone, Default)]
+struct Reached {
+    zero: bool,
+    /// Through a truth value or integer whose origin is not known yet.
+    discrete: bool,
+    stopped: Option<Arc<str>>,
+    not_differentiable: Option<Arc<str>>,
+    missing: Option<Missing>,
+}
+
+impl Reached {
+    fn absorb(&mut self, other: &Reached) {
+        self.zero |= other.zero;
+        self.discrete |= other.discrete;
+        self.stopped = self.stopped.take().or_else(|| other.stopped.clone());
+        self.not_differentiable = self.not_differentiable.take().or_else(|| other.not_differentiable.clone());
+        self.missing = self.missing.take().or_else(|| other.missing.clone());
+    }
+    fn any(&self) -> bool {
+        self.zero
+            || self.discrete
+            || self.stopped.is_some()
+            || self.not_differentiable.is_some()
+            || self.missing.is_some()
+    }
+    /// What an operand inherits. A path that leaves the floats is named by the node at which it does: a comparison
+    /// is piecewise constant, an integer has no derivative.
+    fn below(&self, node: &Node, operand: &Node) -> Reached {
+        let mut below = self.clone();
+        if self.discrete && operand.dtype.is_float() {
+            below.discrete = false;
+            match node.dtype {
+                DType::Bool => below.zero = true,
+                _ => below.not_differentiable = Some(node.name().into()),
+            }
+        }
+        below
+    }
+}
+
+/// Cotangents of `targets` for the given cotangents of outputs.
+pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
+    let order = topological(seeds.iter().map(|(node, _)| node));
+    let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let wanted: HashSet<*const Node> = targets.iter().map(Node::key).collect();
+    let captured = captures(&order, &wanted);
+    let mut needed = vec![false; order.len()];
+    for (i, node) in order.iter().enumerate() {
+        needed[i] = wanted.contains(&node.key())
+            || captured.contains_key(&i)
+            || node.operands.iter().any(|o| needed[index[&o.key()]]);
+    }
+    let mut inbox: Vec<Vec<(usize, Guarded)>> = vec![Vec::new(); order.len()];
+    let mut reached = vec![Reached::default(); order.len()];
+    for (node, seed) in seeds {
+        inbox[index[&node.key()]].push((0, seed));
+    }
+    let mut found: HashMap<*const Node, (Option<Tensor>, Reached)> = HashMap::new();
+    for (i, node) in order.iter().enumerate().rev().filter(|&(i, _)| needed[i]) {
+        let mail = std::mem::take(&mut inbox[i]);
+        let reached_here = std::mem::take(&mut reached[i]);
+        let mut flows = Vec::new();
+        let mut value = None;
+        if let (Op::Rule(rule), false) = (&node.op, mail.is_empty()) {
+            if let Some(node) = captured.get(&i) {
+                return Err(captured_error(rule, node));
+            }
+            let mut slots: Vec<Vec<Guarded>> = vec![Vec::new(); rule.outputs.len()];
+            mail.into_iter().for_each(|(slot, contribution)| slots[slot].push(contribution));
+            flows = pull_rule(node, rule, slots.into_iter().map(join).collect());
+        } else if !mail.is_empty() {
+            let cotangent = received(node, mail.into_iter().map(|(_, c)| c).collect());
+            if let Some(cotangent) = cotangent {
+                if node.operands.iter().any(|o| needed[index[&o.key()]]) {
+                    flows = pulled(node, &cotangent);
+                }
+                if wanted.contains(&node.key()) {
+                    value = Some(finished(node, cotangent)?);
+                }
+            }
+        }
+        if wanted.contains(&node.key()) {
+            found.insert(node.key(), (value, reached_here.clone()));
+        }
+        let mut flows = flows.into_iter();
+        for operand in &node.operands {
+            let (below, flow) = (index[&operand.key()], flows.next());
+            if !needed[below] {
+                continue;
+            }
+            if reached_here.any() {
+                reached[below].absorb(&reached_here.below(node, operand));
+            }
+            let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
+            match flow {
+                None => {}
+                Some(Flow::Value(_)) if !matches!(operand.op, Op::Rule(_)) && !operand.dtype.is_float() => {
+                    reached[below].discrete = true;
+                }
+                Some(Flow::Value(contribution)) => inbox[below].push((slot, contribution)),
+                Some(Flow::Zero) => reached[below].zero = true,
+                Some(Flow::Discrete) if operand.dtype.is_float() => {
+                    reached[below].not_differentiable.get_or_insert_with(|| node.name().into());
+                }
+                Some(Flow::Discrete) => reached[below].discrete = true,
+                Some(Flow::Stopped(by)) => {
+                    reached[below].stopped.get_or_insert(by);
+                }
+                Some(Flow::Missing(missing)) => {
+                    reached[below].missing.get_or_insert(missing);
+                }
+            }
+        }
+    }
+    Ok(targets.iter().map(|target| outcome(target, found.get(&target.key()))).collect())
+}
+
+/// The cotangent of `node`: the sum of what its users sent.
+fn received(node: &Arc<Node>, contributions: Vec<Guarded>) -> Option<Guarded> {
+    if contributions.len() < 2 {
+        let mut only = contributions.into_iter().next()?;
+        only.value = labelled(only.value, node);
+        return Some(only);
+    }
+    let known: Vec<_> = contributions.iter().flat_map(brought).collect();
+    let mut sum = join(contributions)?;
+    stamp(&mut [&mut sum], known, node.location);
+    sum.value = labelled(sum.value, node);
+    Some(sum)
+}
+
+/// What a user gets: masked, in the element type of the primal, under its name.
+fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
+    let known: Vec<_> = brought(&cotangent).collect();
+    let mut gradient = Guarded::plain(cotangent.masked().cast(node.dtype));
+    drop(cotangent);
+    gradient.value.node()?;
+    stamp(&mut [&mut gradient], known, node.location);
+    Ok(labelled(gradient.value, node))
+}
+
+/// [`pull`], with new nodes at the line of the primal.
+fn pulled(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
+    let mut flows = pull(node, cotangent);
+    let known = node.operands.iter().map(Node::key).chain([node.key()]).chain(brought(cotangent));
+    let mut made: Vec<&mut Guarded> = flows
+        .iter_mut()
+        .filter_map(|flow| match flow {
+            Flow::Value(contribution) => Some(contribution),
+            Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Missing(_) => None,
+        })
+        .collect();
+    stamp(&mut made, known, node.location);
+    flows
+}
+
+fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gradient {
+    let name = target.label.as_deref().unwrap_or(target.name());
+    let new = |state| Gradient::new(state, target.shape, name);
+    let Some((value, reached)) = found else { return new(State::Unconnected) };
+    if let Some(Missing { op, error }) = &reached.missing {
+        return Gradient::missing(op, error.clone(), target.shape);
+    }
+    new(match (value, reached) {
+        (Some(value), _) => State::Value(value.clone()),
+        (_, Reached { stopped: Some(by), .. }) => State::Stopped { by: by.to_string() },
+        (_, Reached { not_differentiable: Some(op), .. }) => State::NotDifferentiable { op: op.to_string() },
+        (_, Reached { zero: true, .. }) => State::Zero,
+        _ => State::Unconnected,
+    })
+}
+
+/// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
+pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BTreeMap<usize, Arc<Node>> {
+    let rules = order.iter().enumerate().filter_map(|(i, node)| match &node.op {
+        Op::Rule(rule) => Some((i, node, rule)),
+        _ => None,
+    });
+    rules.filter_map(|(i, node, rule)| Some((i, captured_by(rule, &node.operands, wanted)?))).collect()
+}
+
+fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &HashSet<*const Node>) -> Option<Arc<Node>> {
+    let mut seen: HashSet<*const Node> = operands.iter().map(Node::key).collect();
+    let mut stack = rule.outputs.clone();
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node.key()) {
+            continue;
+        }
+        if wanted.contains(&node.key()) {
+            return Some(node);
+        }
+        if let Op::Rule(inner) = &node.op {
+            stack.extend(inner.outputs.iter().cloned());
+        }
+        stack.extend(node.operands.iter().cloned());
+    }
+    None
+}
+
+pub(crate) fn captured_error(rule: &Rule, node: &Node) -> Error {
+    let name = node.label.as_deref().unwrap_or(node.name());
+    Error::new(
+        Code::RuleCapture,
+        format!("custom gradient {:?}", rule.name),
+        format!(
+            "`{name}` {} is used in its body but is none of its inputs, so its gradient would be lost",
+            node.shape
+        ),
+    )
+    .with("captured", cotangent_tensor::Detail::Text(name.to_string()))
+    .at(node.location)
+    .hint("pass it as an input of the rule, or `detach` it where it is used")
+}
