@@ -178,6 +178,17 @@ fn either_side_of_a_kink_is_accepted_and_nothing_else() {
 }
 
 #[test]
+fn the_sign_of_a_zero_is_known_until_it_is_lost() {
+    let zeros = Tensor::new([0.0, -0.0]);
+    let exact = bound(&zeros.recip());
+    assert_eq!(exact.value, [f64::INFINITY, f64::NEG_INFINITY]);
+    assert_eq!(exact.bound, [0.0, 0.0]);
+    // Either zero may come out of a truncation around 0, or out of a device that flushes.
+    assert_eq!(bound(&uncertain(&[0.0]).trunc().recip()).bound, [f64::INFINITY]);
+    assert_eq!(bound_from(&zeros.recip(), &[], &Arithmetic::specification()).bound, [f64::INFINITY; 2]);
+}
+
+#[test]
 fn an_uncertain_extreme_has_several_candidates() {
     let x = uncertain(&[1.0, 0.25, 1.0, 0.5, 1.0]);
     let result = bound(&x.argmax(0));

@@ -240,8 +240,12 @@ impl Ranged {
     }
 }
 
-/// Distance of two results: 0 for equal infinities and for two NaNs, infinity where only one is finite.
+/// Distance of two results: 0 for equal infinities and for two NaNs, infinity where only one is finite. Zeros of
+/// opposite sign are a denormal apart, so that a sign that is uncertain is not forgotten.
 fn distance(a: f64, b: f64) -> f64 {
+    if a == 0.0 && b == 0.0 && a.is_sign_negative() != b.is_sign_negative() {
+        return f64::from(f32::from_bits(1));
+    }
     if a == b || a.is_nan() && b.is_nan() {
         return 0.0;
     }
