@@ -26,7 +26,8 @@ const ROUNDING: f64 = 64.0 * f64::EPSILON;
 impl Slope {
     /// Whether a derivative is the same within the error of the difference.
     pub fn agrees(&self, derivative: f64) -> bool {
-        (derivative - self.value).abs() <= SAFETY * self.error + ROUNDING * (derivative.abs() + self.value.abs())
+        (derivative - self.value).abs()
+            <= SAFETY * self.error + ROUNDING * (derivative.abs() + self.value.abs())
     }
 }
 
@@ -113,7 +114,8 @@ pub struct Pairing {
 impl Pairing {
     /// Whether the two sides are the same up to rounding.
     pub fn agrees(&self) -> bool {
-        (self.forward - self.reverse).abs() <= ROUNDING * self.size || self.forward.to_bits() == self.reverse.to_bits()
+        (self.forward - self.reverse).abs() <= ROUNDING * self.size
+            || self.forward.to_bits() == self.reverse.to_bits()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::{Guarded, join};
 use crate::pushforward::{Tangent, push, push_rule};
 use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
-use crate::stamp::{brought, stamp};
+use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
 
 /// Jacobian-vector product: the change of each output as each `wrt` moves along its tangent.
 ///
@@ -46,7 +46,7 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         let (primal, tangent) = (primal.node()?, tangent.node()?);
         check_float("jvp", "wrt", position, primal)?;
         check_fit("jvp", ("tangent", "input"), position, tangent, primal)?;
-        let seed = Guarded::plain(Tensor::from_node(tangent.clone()).cast(DType::F32));
+        let seed = Guarded::plain(cast_at(&Tensor::from_node(tangent.clone()), DType::F32, primal));
         seeds.entry(primal.key()).or_default().push(seed);
     }
     let order = topological(&roots);
@@ -75,17 +75,22 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
             }
         };
         known.push(match seeds.remove(&node.key()) {
-            Some(given) => vec![total(node, given.into_iter().chain(tangents.into_iter().flatten()).collect())],
+            Some(given) => {
+                vec![total(node, given.into_iter().chain(tangents.into_iter().flatten()).collect())]
+            }
             None => tangents,
         });
     }
     let of = |root: &std::sync::Arc<Node>| match &known[index[&root.key()]][0] {
         Some(tangent) => {
-            let change = tangent.masked().cast(root.dtype);
+            let change = cast_at(&masked_at(tangent, root), root.dtype, root);
             change.node()?;
             Ok(change)
         }
-        None => Ok(Tensor::zeros(root.shape).cast(root.dtype)),
+        None => {
+            let zeros = source_at(Guarded::number(root.shape, 0.0), root);
+            Ok(cast_at(&zeros.value, root.dtype, root))
+        }
     };
     roots.iter().map(of).collect()
 }

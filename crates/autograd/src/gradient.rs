@@ -67,10 +67,9 @@ impl Gradient {
     pub fn value(&self) -> Option<&Tensor> {
         match &self.state {
             State::Value(tensor) => Some(tensor),
-            State::Zero
-            | State::Unconnected
-            | State::Stopped { .. }
-            | State::NotDifferentiable { .. } => None,
+            State::Zero | State::Unconnected | State::Stopped { .. } | State::NotDifferentiable { .. } => {
+                None
+            }
         }
     }
     /// The derivative, with zeros where it is zero, unconnected or stopped. Where a derivative is missing the result

@@ -151,7 +151,8 @@ impl Guarded {
             }
         }
         let count: usize = axes.iter().map(|&a| shape[a]).product();
-        if let (Some(number), true) = (self.number, applied.iter().all(|l| !l.pending) && applied.is_empty()) {
+        if let (Some(number), true) = (self.number, applied.iter().all(|l| !l.pending) && applied.is_empty())
+        {
             #[expect(clippy::cast_precision_loss, reason = "counts are below 2³²")]
             return Guarded { guard: kept, ..Guarded::number(shape.without(axes), number * count as f64) };
         }

@@ -16,7 +16,7 @@ pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};
 pub use reverse::{grad, vjp};
-pub use trace::{Row, Trace, trace};
 pub use rule::{
     CustomGradient, custom_function, custom_gradient, map_cotangent, straight_through, surrogate_gradient,
 };
+pub use trace::{Row, Trace, trace};

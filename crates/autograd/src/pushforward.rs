@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Tensor, substitute};
+use cotangent_tensor::{
+    Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Tensor, substitute,
+};
 
+use crate::State;
 use crate::guard::{Guarded, conjunction, join, own_number, shape_of, signed};
 use crate::pullback::Missing;
 use crate::reverse::sweep;
+use crate::stamp::{cast_at, masked_at};
 use crate::structure::{Factors, count, leaves_out, operands, placed, spread, spread_last};
-use crate::State;
 
 /// Tangent of an operand, or nothing where it is structurally zero.
 pub(crate) type Tangent = Option<Guarded>;
@@ -62,13 +65,11 @@ pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, E
         Op::ScatterAdd(axis) => tangents[1].as_ref().map_or(Ok(None), |t| {
             plain(Tensor::scatter_add(&primals[0], &t.masked(), *axis as isize, node.shape[*axis]))
         }),
-        Op::LogSumExp => {
-            first.map_or(Ok(None), |t| plain((primals[0].softmax(-1) * t.masked()).sum(-1)))
-        }
+        Op::LogSumExp => first.map_or(Ok(None), |t| plain((primals[0].softmax(-1) * t.masked()).sum(-1))),
         Op::Softmax => first.map_or(Ok(None), |t| plain(push_softmax(&result(), &t.masked()))),
-        Op::CrossEntropy => first.map_or(Ok(None), |t| {
-            plain((primals[0].softmax_residual(&primals[1]) * t.masked()).sum(-1))
-        }),
+        Op::CrossEntropy => {
+            first.map_or(Ok(None), |t| plain((primals[0].softmax_residual(&primals[1]) * t.masked()).sum(-1)))
+        }
         Op::SoftmaxResidual => {
             first.map_or(Ok(None), |t| plain(push_softmax(&primals[0].softmax(-1), &t.masked())))
         }
@@ -165,7 +166,7 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
         if let (Some(gradient), Some(tangent)) = (gradient, tangent) {
             let slot = Tensor::placeholder("tangent", gradient.shape, DType::F32);
             slots.push(slot.node()?.clone());
-            images.push(tangent.masked().node()?.clone());
+            images.push(masked_at(tangent, node).node()?.clone());
             seeds.push((gradient.clone(), Guarded::plain(slot)));
         }
     }
@@ -177,10 +178,7 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
     for gradient in sweep(seeds, &targets)? {
         match gradient.state() {
             State::Value(tensor) => transposed.push(tensor.node()?.clone()),
-            State::Unconnected
-            | State::Zero
-            | State::Stopped { .. }
-            | State::NotDifferentiable { .. } => {
+            State::Unconnected | State::Zero | State::Stopped { .. } | State::NotDifferentiable { .. } => {
                 return Err(no_jvp("its gradients do not depend on every upstream cotangent"));
             }
         }
@@ -194,7 +192,7 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
     let mut pushed = substitute(&transposed, &from.zip(to).collect()).into_iter();
     let of = |upstream: &Arc<Node>| {
         let tangent = upstream.dtype.is_float().then(|| pushed.next()).flatten();
-        tangent.map(|t| Guarded::plain(Tensor::from_node(t).cast(DType::F32)))
+        tangent.map(|t| Guarded::plain(cast_at(&Tensor::from_node(t), DType::F32, node)))
     };
     Ok(rule.upstream.iter().map(of).collect())
 }

@@ -9,7 +9,7 @@ use cotangent_tensor::{Code, DType, Error, Node, Op, Rule, Tensor, topological};
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::{Guarded, join};
 use crate::pullback::{Flow, Missing, pull, pull_rule};
-use crate::stamp::{brought, labelled, stamp};
+use crate::stamp::{brought, cast_at, labelled, masked_at, source_at, stamp};
 
 /// Vector-Jacobian product `Σ vᵀ · ∂output/∂wrt` for pairs `(output, v)`.
 ///
@@ -38,7 +38,7 @@ pub fn vjp<W: Wrt>(outputs: &[(&Tensor, &Tensor)], wrt: W) -> Result<W::Of<Gradi
         let (output, cotangent) = (output.node()?, cotangent.node()?);
         check_float("vjp", "output", position, output).map_err(|e| e.at(at))?;
         check_fit("vjp", ("cotangent", "output"), position, cotangent, output).map_err(|e| e.at(at))?;
-        let seed = Tensor::from_node(cotangent.clone()).cast(DType::F32);
+        let seed = cast_at(&Tensor::from_node(cotangent.clone()), DType::F32, output);
         seeds.push((output.clone(), Guarded::plain(seed)));
     }
     gradients(seeds, &wrt, at)
@@ -63,7 +63,8 @@ pub fn grad<W: Wrt>(loss: &Tensor, wrt: W) -> Result<W::Of<Gradient>, Error> {
     let node = loss.node()?;
     check_scalar("grad", node).map_err(|e| e.at(at))?;
     check_float("grad", "output", 0, node).map_err(|e| e.at(at))?;
-    gradients(vec![(node.clone(), Guarded::number(node.shape, 1.0))], &wrt, at)
+    let seed = source_at(Guarded::number(node.shape, 1.0), node);
+    gradients(vec![(node.clone(), seed)], &wrt, at)
 }
 
 pub(crate) fn check_scalar(operation: &str, node: &Node) -> Result<(), Error> {
@@ -81,8 +82,9 @@ pub(crate) fn check_float(operation: &str, role: &str, position: usize, node: &N
         return Ok(());
     }
     let message = format!("{role} {position} is {}, which has no derivative", node.dtype);
-    Err(Error::new(Code::NotDifferentiable, operation, message)
-        .hint("differentiate the float tensor before the cast, or write `.cast(DType::F32)` where it is made"))
+    Err(Error::new(Code::NotDifferentiable, operation, message).hint(
+        "differentiate the float tensor before the cast, or write `.cast(DType::F32)` where it is made",
+    ))
 }
 
 pub(crate) fn check_fit(
@@ -93,7 +95,10 @@ pub(crate) fn check_fit(
     fits: &Node,
 ) -> Result<(), Error> {
     let message = if tensor.shape != fits.shape {
-        format!("{given} for {whole} {position} has shape {} but the {whole} has {}", tensor.shape, fits.shape)
+        format!(
+            "{given} for {whole} {position} has shape {} but the {whole} has {}",
+            tensor.shape, fits.shape
+        )
     } else if tensor.dtype != fits.dtype {
         format!("{given} for {whole} {position} is {} but the {whole} is {}", tensor.dtype, fits.dtype)
     } else {
@@ -135,8 +140,7 @@ impl Reached {
         self.zero |= other.zero;
         self.discrete |= other.discrete;
         self.stopped = self.stopped.take().or_else(|| other.stopped.clone());
-        self.not_differentiable =
-            self.not_differentiable.take().or_else(|| other.not_differentiable.clone());
+        self.not_differentiable = self.not_differentiable.take().or_else(|| other.not_differentiable.clone());
         self.missing = self.missing.take().or_else(|| other.missing.clone());
     }
     fn any(&self) -> bool {
@@ -150,11 +154,13 @@ impl Reached {
     /// is piecewise constant, an integer has no derivative.
     fn below(&self, node: &Node, operand: &Node) -> Reached {
         let mut below = self.clone();
-        if self.discrete && operand.dtype.is_float() {
+        // The tuple of a rule has no type of its own: its projections have.
+        if self.discrete && operand.dtype.is_float() && !matches!(operand.op, Op::Rule(_)) {
             below.discrete = false;
-            match node.dtype {
-                DType::Bool => below.zero = true,
-                _ => below.not_differentiable = Some(node.name().into()),
+            if node.dtype == DType::Bool && !matches!(node.op, Op::Rule(_)) {
+                below.zero = true;
+            } else {
+                below.not_differentiable = Some(node.name().into());
             }
         }
         below
@@ -162,10 +168,7 @@ impl Reached {
 }
 
 /// Cotangents of `targets` for the given cotangents of outputs.
-pub(crate) fn sweep(
-    seeds: Vec<(Arc<Node>, Guarded)>,
-    targets: &[Arc<Node>],
-) -> Result<Vec<Gradient>, Error> {
+pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
     let order = topological(seeds.iter().map(|(node, _)| node));
     let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
     let wanted: HashSet<*const Node> = targets.iter().map(Node::key).collect();
@@ -257,12 +260,10 @@ fn received(node: &Arc<Node>, contributions: Vec<Guarded>) -> Option<Guarded> {
 
 /// What a user gets: masked, in the element type of the primal, under its name.
 fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
-    let known: Vec<_> = brought(&cotangent).collect();
-    let mut gradient = Guarded::plain(cotangent.masked().cast(node.dtype));
+    let gradient = cast_at(&masked_at(&cotangent, node), node.dtype, node);
     drop(cotangent);
-    gradient.value.node()?;
-    stamp(&mut [&mut gradient], known, node.location);
-    Ok(labelled(gradient.value, node))
+    gradient.node()?;
+    Ok(labelled(gradient, node))
 }
 
 /// [`pull`], with new nodes at the line of the primal.
@@ -290,19 +291,14 @@ fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gra
     new(match (value, reached) {
         (Some(value), _) => State::Value(value.clone()),
         (_, Reached { stopped: Some(by), .. }) => State::Stopped { by: by.to_string() },
-        (_, Reached { not_differentiable: Some(op), .. }) => {
-            State::NotDifferentiable { op: op.to_string() }
-        }
+        (_, Reached { not_differentiable: Some(op), .. }) => State::NotDifferentiable { op: op.to_string() },
         (_, Reached { zero: true, .. }) => State::Zero,
         _ => State::Unconnected,
     })
 }
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
-pub(crate) fn captures(
-    order: &[Arc<Node>],
-    wanted: &HashSet<*const Node>,
-) -> BTreeMap<usize, Arc<Node>> {
+pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BTreeMap<usize, Arc<Node>> {
     let rules = order.iter().enumerate().filter_map(|(i, node)| match &node.op {
         Op::Rule(rule) => Some((i, node, rule)),
         _ => None,
@@ -333,10 +329,12 @@ pub(crate) fn captured_error(rule: &Rule, node: &Node) -> Error {
     Error::new(
         Code::RuleCapture,
         format!("custom gradient {:?}", rule.name),
-        format!("`{name}` {} is used in its body but is none of its inputs, so its gradient would be lost", node.shape),
+        format!(
+            "`{name}` {} is used in its body but is none of its inputs, so its gradient would be lost",
+            node.shape
+        ),
     )
     .with("captured", cotangent_tensor::Detail::Text(name.to_string()))
     .at(node.location)
     .hint("pass it as an input of the rule, or `detach` it where it is used")
 }
-

@@ -82,11 +82,7 @@ impl CustomGradient {
 /// # Ok::<(), cotangent_tensor::Error>(())
 /// ```
 #[track_caller]
-pub fn custom_gradient<I, O, P, G>(
-    name: &str,
-    inputs: I,
-    function: impl FnOnce(I::Traced) -> (O, P),
-) -> O
+pub fn custom_gradient<I, O, P, G>(name: &str, inputs: I, function: impl FnOnce(I::Traced) -> (O, P)) -> O
 where
     I: Inputs,
     O: Outputs,
@@ -132,9 +128,7 @@ where
 #[track_caller]
 pub fn straight_through(forward: &Tensor, surrogate: &Tensor) -> Tensor {
     let rule = CustomGradient::surrogate("straight_through", "the value comes from another function");
-    rule.apply([forward, surrogate], |[forward, _]| {
-        (forward, |upstream: Tensor| [None, Some(upstream)])
-    })
+    rule.apply([forward, surrogate], |[forward, _]| (forward, |upstream: Tensor| [None, Some(upstream)]))
 }
 
 /// The same value; its cotangent is replaced by `change` of it on the way back.
@@ -162,11 +156,7 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn apply<I, O, P, G>(
-        &self,
-        inputs: &I,
-        function: impl FnOnce(I::Traced) -> (O, P),
-    ) -> Result<O, Error>
+    fn apply<I, O, P, G>(&self, inputs: &I, function: impl FnOnce(I::Traced) -> (O, P)) -> Result<O, Error>
     where
         I: Inputs,
         O: Outputs,
@@ -188,14 +178,17 @@ impl Tracer {
         let gradients = self.gradients(&operands, &parameters, given)?;
         let all = outputs.iter().chain(gradients.iter().flatten());
         self.check_captures(all, parameters.iter().chain(&slots), &parameters)?;
-        let applied = self.build(operands, Rule {
-            name: self.rule.name.clone(),
-            kind: self.rule.kind.clone(),
-            parameters,
-            outputs,
-            upstream: slots,
-            gradients,
-        });
+        let applied = self.build(
+            operands,
+            Rule {
+                name: self.rule.name.clone(),
+                kind: self.rule.kind.clone(),
+                parameters,
+                outputs,
+                upstream: slots,
+                gradients,
+            },
+        );
         Ok(O::applied(applied))
     }
 
@@ -316,7 +309,8 @@ impl Tracer {
                 .hint("gradients are never summed or broadcast: reduce in the rule what the function broadcasts"));
         }
         if gradient.dtype != parameter.dtype {
-            let message = format!("gradient {position} is {}, but {input} is {}", gradient.dtype, parameter.dtype);
+            let message =
+                format!("gradient {position} is {}, but {input} is {}", gradient.dtype, parameter.dtype);
             return Err(self
                 .error(Code::RuleDtype, message)
                 .with("input", count(position))

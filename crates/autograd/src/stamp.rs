@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{Node, Tensor};
+use cotangent_tensor::{DType, Node, Tensor};
 
 use crate::guard::{Guarded, address};
 
@@ -24,6 +24,26 @@ pub(crate) fn stamp(
             literal.condition = stamped(&literal.condition, &mut image, at);
         }
     }
+}
+
+/// The value with its guard applied, at the line of `primal`.
+pub(crate) fn masked_at(contribution: &Guarded, primal: &Node) -> Tensor {
+    let mut masked = Guarded::plain(contribution.masked());
+    stamp(&mut [&mut masked], brought(contribution), primal.location);
+    masked.value
+}
+
+/// A tensor without operands, at the line of `primal`.
+pub(crate) fn source_at(mut source: Guarded, primal: &Node) -> Guarded {
+    stamp(&mut [&mut source], [], primal.location);
+    source
+}
+
+/// Conversion to an element type, at the line of `primal`.
+pub(crate) fn cast_at(tensor: &Tensor, dtype: DType, primal: &Node) -> Tensor {
+    let mut cast = Guarded::plain(tensor.cast(dtype));
+    stamp(&mut [&mut cast], [address(tensor)], primal.location);
+    cast.value
 }
 
 /// `image` maps a node to its rebuilt form, or to nothing if it stays.

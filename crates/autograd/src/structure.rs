@@ -70,12 +70,9 @@ fn dilated(tensor: &Tensor, axis: usize, stride: usize, span: usize) -> Tensor {
     let both = Shape::new(&[outer, shape[axis], 1, inner]).and_then(|four| Ok((four, Shape::new(&dims)?)));
     let long = Shape::new(&[outer, shape[axis] * stride, inner]);
     match (both, long) {
-        (Ok((four, result)), Ok(long)) => tensor
-            .reshape(four)
-            .pad(2, 0, stride - 1)
-            .reshape(long)
-            .slice(1, 0, span, 1)
-            .reshape(result),
+        (Ok((four, result)), Ok(long)) => {
+            tensor.reshape(four).pad(2, 0, stride - 1).reshape(long).slice(1, 0, span, 1).reshape(result)
+        }
         (Err(error), _) | (_, Err(error)) => Tensor::invalid(error),
     }
 }

@@ -48,12 +48,16 @@ fn every_row_agrees_with_its_witnesses() {
                 assert!(error.message().contains("tetragamma"), "{error}");
                 continue;
             }
-            compared += witness(row.name(), &function, &inputs, round as u64).unwrap_or_else(|e| panic!("{e}"));
+            compared +=
+                witness(row.name(), &function, &inputs, round as u64).unwrap_or_else(|e| panic!("{e}"));
         }
     }
     println!("{rows} rows, {compared:?}");
     assert!(rows > 40 && compared.pairings >= 4 * 4 * (rows - 1), "{rows} rows, {compared:?}");
-    assert!(compared.first >= 14 * (rows - 1) && compared.second >= 14 * (rows - 3), "{rows} rows, {compared:?}");
+    assert!(
+        compared.first >= 14 * (rows - 1) && compared.second >= 14 * (rows - 3),
+        "{rows} rows, {compared:?}"
+    );
 }
 
 #[test]

@@ -86,7 +86,12 @@ type Function<'a> = &'a dyn Fn(&[Tensor]) -> Tensor;
 
 /// Compares reverse mode with forward mode and with differences, at first and second order. `Err` names the first
 /// disagreement.
-pub(crate) fn witness(name: &str, function: Function, inputs: &[Array], seed: u64) -> Result<Compared, String> {
+pub(crate) fn witness(
+    name: &str,
+    function: Function,
+    inputs: &[Array],
+    seed: u64,
+) -> Result<Compared, String> {
     let reference = Reference::new();
     let mut noise = Noise(seed);
     let fail = |what: &str, error: Error| format!("{name}, seed {seed}, {what}: {error}");
@@ -163,8 +168,10 @@ fn second(scalar: Function, slope: Function, points: &[Tensor], directions: &[Te
 pub(crate) fn differences(name: &str, function: Function, inputs: &[Array]) -> Result<usize, String> {
     let points: Vec<Tensor> = inputs.iter().map(|a| Tensor::new(a.clone())).collect();
     let loss = function(&points);
-    let gradients = vjp(&[(&loss, &Tensor::ones([]))], floats(&points)).map_err(|e| format!("{name}: {e}"))?;
-    let slopes = finite_differences(function, inputs, &Reference::new()).map_err(|e| format!("{name}: {e}"))?;
+    let gradients =
+        vjp(&[(&loss, &Tensor::ones([]))], floats(&points)).map_err(|e| format!("{name}: {e}"))?;
+    let slopes =
+        finite_differences(function, inputs, &Reference::new()).map_err(|e| format!("{name}: {e}"))?;
     let mut compared = 0;
     for (position, (gradient, slopes)) in gradients.iter().zip(slopes.iter().flatten()).enumerate() {
         let gradient = gradient.or_zero();
