@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::Location;
+use std::sync::Arc;
 
 use cotangent_tensor::{Code, DType, Error, Node, Op, Tensor, topological};
 
@@ -61,18 +62,10 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
     for node in &order {
         let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
         let incoming: Vec<&Tangent> = node.operands.iter().map(|o| &known[index[&o.key()]][slot]).collect();
-        let tangents = match &node.op {
-            Op::Rule(rule) => push_rule(node, rule, &incoming)?,
-            _ if incoming.iter().all(|t| t.is_none()) => vec![None],
-            _ => {
-                let mut pushed = push(node, &incoming)?;
-                if let Some(tangent) = &mut pushed {
-                    let before = node.operands.iter().map(Node::key).chain([node.key()]);
-                    let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
-                    stamp(&mut [tangent], before.chain(brought), node.location);
-                }
-                vec![pushed]
-            }
+        let tangents = if let Op::Rule(rule) = &node.op {
+            push_rule(node, rule, &incoming)?
+        } else {
+            vec![pushed(node, &incoming)?]
         };
         known.push(match seeds.remove(&node.key()) {
             Some(given) => {
@@ -81,7 +74,7 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
             None => tangents,
         });
     }
-    let of = |root: &std::sync::Arc<Node>| match &known[index[&root.key()]][0] {
+    let of = |root: &Arc<Node>| match &known[index[&root.key()]][0] {
         Some(tangent) => {
             let change = cast_at(&masked_at(tangent, root), root.dtype, root);
             change.node()?;
@@ -93,6 +86,18 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         }
     };
     roots.iter().map(of).collect()
+}
+
+/// [`push`], with new nodes at the line of the primal.
+fn pushed(node: &Arc<Node>, incoming: &[&Tangent]) -> Result<Tangent, Error> {
+    if incoming.iter().all(|t| t.is_none()) {
+        return Ok(None);
+    }
+    let mut tangent = push(node, incoming)?;
+    let known = node.operands.iter().map(Node::key).chain([node.key()]);
+    let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
+    stamp(&mut tangent.iter_mut().collect::<Vec<_>>(), known.chain(brought), node.location);
+    Ok(tangent)
 }
 
 /// The given and the propagated tangents of a node together.

@@ -200,8 +200,9 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
         } else if !mail.is_empty() {
             let cotangent = received(node, mail.into_iter().map(|(_, c)| c).collect());
             if let Some(cotangent) = cotangent {
-                if node.operands.iter().any(|o| needed[index[&o.key()]]) {
-                    flows = pulled(node, &cotangent);
+                let below: Vec<bool> = node.operands.iter().map(|o| needed[index[&o.key()]]).collect();
+                if below.contains(&true) {
+                    flows = pulled(node, &cotangent, &below);
                 }
                 if wanted.contains(&node.key()) {
                     value = Some(finished(node, cotangent)?);
@@ -266,13 +267,15 @@ fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
     Ok(labelled(gradient, node))
 }
 
-/// [`pull`], with new nodes at the line of the primal.
-fn pulled(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
+/// [`pull`], with new nodes for the needed operands at the line of the primal.
+fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Vec<Flow> {
     let mut flows = pull(node, cotangent);
     let known = node.operands.iter().map(Node::key).chain([node.key()]).chain(brought(cotangent));
     let mut made: Vec<&mut Guarded> = flows
         .iter_mut()
-        .filter_map(|flow| match flow {
+        .zip(needed)
+        .filter(|(_, needed)| **needed)
+        .filter_map(|(flow, _)| match flow {
             Flow::Value(contribution) => Some(contribution),
             Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Missing(_) => None,
         })
@@ -299,11 +302,15 @@ fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gra
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
 pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BTreeMap<usize, Arc<Node>> {
-    let rules = order.iter().enumerate().filter_map(|(i, node)| match &node.op {
-        Op::Rule(rule) => Some((i, node, rule)),
-        _ => None,
-    });
-    rules.filter_map(|(i, node, rule)| Some((i, captured_by(rule, &node.operands, wanted)?))).collect()
+    let mut found = BTreeMap::new();
+    for (position, node) in order.iter().enumerate() {
+        if let Op::Rule(rule) = &node.op
+            && let Some(captured) = captured_by(rule, &node.operands, wanted)
+        {
+            found.insert(position, captured);
+        }
+    }
+    found
 }
 
 fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &HashSet<*const Node>) -> Option<Arc<Node>> {

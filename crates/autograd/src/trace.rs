@@ -118,15 +118,14 @@ fn names<'a>(nodes: impl Iterator<Item = &'a Arc<Node>>) -> Vec<String> {
 /// The first differentiable operand of the application that made `node`, and its cotangent for one of `node`.
 fn local(node: &Arc<Node>, upstream: &Tensor) -> Result<(Tensor, Tensor), Error> {
     let upstream = Guarded::plain(upstream.clone());
-    let (operands, flows) = match (&node.op, node.operands.first()) {
-        (Op::Project(slot), Some(tuple)) => match &tuple.op {
-            Op::Rule(rule) => {
-                let outputs = (0..rule.outputs.len()).map(|i| (i == *slot).then(|| upstream.clone()));
-                (&tuple.operands, pull_rule(tuple, rule, outputs.collect()))
-            }
-            _ => (&node.operands, pull(node, &upstream)),
-        },
-        _ => (&node.operands, pull(node, &upstream)),
+    // An output of a rule stands for the rule.
+    let (operands, flows) = if let (Op::Project(slot), Some(tuple)) = (&node.op, node.operands.first())
+        && let Op::Rule(rule) = &tuple.op
+    {
+        let outputs = (0..rule.outputs.len()).map(|i| (i == *slot).then(|| upstream.clone()));
+        (&tuple.operands, pull_rule(tuple, rule, outputs.collect()))
+    } else {
+        (&node.operands, pull(node, &upstream))
     };
     let differentiable = |o: &&Arc<Node>| o.dtype.is_float() && !matches!(o.op, Op::Constant(_));
     let first = operands.iter().find(differentiable).or_else(|| operands.iter().find(|o| o.dtype.is_float()));

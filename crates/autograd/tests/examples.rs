@@ -1,5 +1,7 @@
 //! Conformance group A: the three example programs, with their numbers. Labels are those of CONFORMANCE.md.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use cotangent_autograd::{State, custom_gradient, grad, surrogate_gradient, trace, vjp};

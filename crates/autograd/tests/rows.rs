@@ -1,5 +1,7 @@
 //! Every row of the elementwise table, at first and second order, against independent witnesses.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use cotangent_autograd::{State, grad, vjp};
@@ -29,7 +31,7 @@ fn arguments(row: Elementwise, shape: &[usize], noise: &mut Noise) -> Vec<Array>
 
 #[test]
 fn every_row_agrees_with_its_witnesses() {
-    let (mut compared, mut rows) = (Compared::default(), 0);
+    let (mut compared, mut rows, mut mid_graph) = (Compared::default(), 0, 0);
     let mut noise = Noise(7);
     for &row in Elementwise::ALL {
         if matches!(row.class(), Class::Test | Class::Logic) {
@@ -48,11 +50,13 @@ fn every_row_agrees_with_its_witnesses() {
                 assert!(error.message().contains("tetragamma"), "{error}");
                 continue;
             }
+            mid_graph += support::mid_graph(row.name(), &function, &inputs);
             compared +=
                 witness(row.name(), &function, &inputs, round as u64).unwrap_or_else(|e| panic!("{e}"));
         }
     }
-    println!("{rows} rows, {compared:?}");
+    println!("{rows} rows, {compared:?}, {mid_graph} gradients in the middle of a graph");
+    assert_eq!(mid_graph, compared.first);
     assert!(rows > 40 && compared.pairings >= 4 * 4 * (rows - 1), "{rows} rows, {compared:?}");
     assert!(
         compared.first >= 14 * (rows - 1) && compared.second >= 14 * (rows - 3),

@@ -1,5 +1,7 @@
 //! Conformance groups B and C: what a custom rule means, and what its mistakes are called.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use cotangent_autograd::{

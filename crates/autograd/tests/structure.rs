@@ -1,5 +1,7 @@
 //! Every structural operation, at first and second order, against independent witnesses.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -158,18 +160,20 @@ const DIFFERENTIABLE: usize = 24;
 #[test]
 fn every_structural_operation_agrees_with_its_witnesses() {
     let mut compared = Compared::default();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut mid_graph) = (BTreeSet::new(), 0);
     let cases = cases(&mut Noise(5));
     for (name, inputs, function) in &cases {
         let points: Vec<Tensor> = inputs.iter().map(|a| Tensor::new(a.clone())).collect();
         let output = function(&points);
         let node = output.node().unwrap_or_else(|e| panic!("{name}: {e}"));
         seen.extend(topological([node]).iter().filter_map(|n| differentiable(&n.op)));
+        mid_graph += support::mid_graph(name, function.as_ref(), inputs);
         for seed in 0..2 {
             compared += witness(name, function.as_ref(), inputs, seed).unwrap_or_else(|e| panic!("{e}"));
         }
     }
-    println!("{} cases, {compared:?}", cases.len());
+    println!("{} cases, {compared:?}, {mid_graph} gradients in the middle of a graph", cases.len());
+    assert_eq!(2 * mid_graph, compared.first);
     assert_eq!(seen.len(), DIFFERENTIABLE, "{seen:?}");
     assert_eq!(compared.pairings, 8 * cases.len());
     assert!(compared.first >= 800 && compared.second >= 800, "{compared:?}");

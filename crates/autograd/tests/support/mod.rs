@@ -132,6 +132,24 @@ fn floats(points: &[Tensor]) -> Vec<&Tensor> {
     points.iter().filter(|p| p.dtype().is_float()).collect()
 }
 
+/// T33: the gradient of `2.5·f(x) + Σx²` is `2.5·∇f + 2x`; how many numbers were compared.
+pub(crate) fn mid_graph(name: &str, function: Function, inputs: &[Array]) -> usize {
+    let points: Vec<Tensor> = inputs.iter().map(|a| Tensor::new(a.clone())).collect();
+    let of = |loss: &Tensor| grad(loss, floats(&points)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let alone = function(&points).sum(..);
+    let squares = floats(&points).into_iter().map(|x| (x * x).sum(..)).reduce(|a, b| a + b);
+    let mixed = &alone * 2.5 + squares.unwrap_or_else(|| Tensor::zeros([]));
+    let mut compared = 0;
+    for ((alone, mixed), x) in of(&alone).iter().zip(of(&mixed)).zip(floats(&points)) {
+        let expected = alone.or_zero() * 2.5 + x * 2.0;
+        for (got, expected) in gradient(&mixed).into_iter().zip(values(&expected)) {
+            assert!(same(got, expected, 1.0), "{name}: {got} instead of {expected}");
+            compared += 1;
+        }
+    }
+    compared
+}
+
 /// `⟨∇loss, direction⟩` by reverse mode; what is no value counts as zero.
 pub(crate) fn along(loss: &Tensor, points: &[Tensor], directions: &[Tensor]) -> Tensor {
     let gradients = match grad(loss, floats(points)) {
