@@ -1,1 +1,14 @@
-//! How a graph becomes kernels: fusion, planning and WGSL emission.
+//! HOW a graph becomes kernels: fusion, planning and WGSL emission.
+
+mod dispatch;
+mod kernel;
+mod plan;
+mod planner;
+
+pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Which};
+pub use kernel::{
+    Access, Affine, Binding, Body, BufferId, Code, Instruction, Kernel, Level, Loop, Matmul, Matrix, Place,
+    Scan, Schedule, Store, Value,
+};
+pub use plan::{Buffer, Plan, Slot, Source};
+pub use planner::{PlanOptions, plan};

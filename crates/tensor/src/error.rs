@@ -71,6 +71,8 @@ codes! {
     FirstOrderOnly "E_FIRST_ORDER_ONLY";
     /// A step was run with another shape than it was built for.
     ShapeChanged "E_SHAPE_CHANGED";
+    /// An update that does not fit its variable, or two of one variable.
+    Update "E_UPDATE";
     /// An input of a graph has no value.
     Unbound "E_UNBOUND";
     /// A custom rule returned the wrong number of gradients.

@@ -85,7 +85,8 @@ pub enum Op {
     Gather(usize),
     /// Operands: indices (one-dimensional), updates. Sum of the updates with each index along an axis.
     ScatterAdd(usize),
-    /// `log Σ exp` over the last axis; −inf for a row of −inf.
+    /// `log Σ exp` over the last axis; −inf for a row of −inf. Like its three relatives below, NaN for a row that holds
+    /// NaN or +inf.
     LogSumExp,
     /// Softmax over the last axis; zeros for a row of −inf.
     Softmax,

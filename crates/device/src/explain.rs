@@ -1,0 +1,140 @@
+//! What a step consists of, in words and numbers.
+
+use std::fmt::Write as _;
+
+use cotangent_shaders::{Access, Source};
+
+use crate::ledger::in_words;
+use crate::step::Step;
+
+/// The memory of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepMemory {
+    /// Bytes of host data, inputs and variables that the step uses; they exist all the time.
+    pub fixed: u64,
+    /// Bytes of the slots that computed values share, and of scratch storage: what the plan takes beside `fixed`.
+    pub planned: u64,
+    /// The largest number of bytes of computed values that are needed at the same time: no plan with this order of
+    /// kernels can take less.
+    pub live: u64,
+    /// Each slot: its bytes, and the names of the values it holds one after the other.
+    pub slots: Vec<(u64, Vec<String>)>,
+}
+
+impl StepMemory {
+    /// Bytes at the peak: `fixed + planned`.
+    pub fn peak(&self) -> u64 {
+        self.fixed + self.planned
+    }
+    /// The peak over what is needed at least.
+    pub fn ratio(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a ratio is printed with two digits")]
+        let ratio = self.peak() as f64 / (self.fixed + self.live).max(1) as f64;
+        ratio
+    }
+}
+
+impl Step {
+    /// The memory of the step, by the plan.
+    pub fn memory(&self) -> StepMemory {
+        let plan = self.plan();
+        let mut slots: Vec<(u64, Vec<String>)> =
+            plan.slots.iter().map(|slot| (slot.bytes as u64, Vec::new())).collect();
+        let mut fixed = 0;
+        // A computed value lives from the kernel that writes it first to the one that touches it last, or to the end.
+        let mut life: Vec<Option<(usize, usize)>> = vec![None; plan.buffers.len()];
+        for (number, kernel) in plan.kernels.iter().enumerate() {
+            for binding in &kernel.bindings {
+                let (_, last) = life[binding.buffer].get_or_insert((number, number));
+                *last = number;
+            }
+        }
+        for place in &plan.outputs {
+            if let Some((_, last)) = &mut life[place.buffer] {
+                *last = plan.kernels.len();
+            }
+        }
+        let mut live = vec![0u64; plan.kernels.len().max(1)];
+        for (buffer, life) in plan.buffers.iter().zip(life) {
+            match buffer.source {
+                Source::Leaf(_) | Source::Input(_) | Source::Variable(_) => fixed += buffer.bytes() as u64,
+                Source::Computed { slot } => {
+                    slots[slot].1.push(buffer.name.clone());
+                    let Some((first, last)) = life else { continue };
+                    let end = live.len().min(last + 1);
+                    live[first..end].iter_mut().for_each(|live| *live += buffer.bytes() as u64);
+                }
+            }
+        }
+        let planned = slots.iter().map(|(bytes, _)| bytes).sum::<u64>() + self.program().scratch_bytes();
+        StepMemory { fixed, planned, live: live.into_iter().max().unwrap_or(0), slots }
+    }
+
+    /// The kernels, what they compute and what they touch, and where values lie.
+    pub fn explain(&self) -> String {
+        let (plan, memory) = (self.plan(), self.memory());
+        let mut text = format!(
+            "{}: {} kernels, {} dispatches, {} submits per run; {} fixed, {} planned, {} live at most\n",
+            self.device().name(),
+            self.kernels(),
+            self.dispatches(),
+            self.submits(),
+            in_words(memory.fixed),
+            in_words(memory.planned),
+            in_words(memory.live),
+        );
+        for (number, kernel) in plan.kernels.iter().enumerate() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "\n{number}: {kernel}");
+            for binding in &kernel.bindings {
+                let buffer = &plan.buffers[binding.buffer];
+                let access = match binding.access {
+                    Access::Read => "reads ",
+                    Access::Write => "writes",
+                    Access::ReadWrite => "updates",
+                };
+                let place = match &buffer.source {
+                    Source::Leaf(_) => "host data".to_owned(),
+                    Source::Input(_) => "input".to_owned(),
+                    Source::Variable(_) => "variable".to_owned(),
+                    Source::Computed { slot } => format!("slot {slot}"),
+                };
+                let (name, dtype, elements) = (&buffer.name, buffer.dtype, buffer.elements);
+                let _ = writeln!(text, "    {access} `{name}` {dtype}[{elements}], {place}");
+            }
+            let dispatches = self.program().dispatches(number);
+            if dispatches.len() > 1 {
+                let _ = writeln!(text, "    dispatches: {}", dispatches.join(", "));
+            }
+        }
+        text
+    }
+    /// The plan as a graph for Graphviz: kernels as boxes, buffers between them.
+    pub fn to_dot(&self) -> String {
+        let plan = self.plan();
+        let mut text = "digraph step {\n  rankdir=LR;\n  node [fontname=monospace];\n".to_owned();
+        let quoted = |name: &str| name.replace('\\', "\\\\").replace('"', "\\\"");
+        for (id, buffer) in plan.buffers.iter().enumerate() {
+            let name = quoted(&buffer.name);
+            let _ = writeln!(
+                text,
+                "  b{id} [label=\"{name}\\n{}[{}]\", shape=ellipse];",
+                buffer.dtype, buffer.elements
+            );
+        }
+        for (number, kernel) in plan.kernels.iter().enumerate() {
+            let _ = writeln!(text, "  k{number} [label=\"{}\", shape=box];", quoted(&kernel.name));
+            for binding in &kernel.bindings {
+                let id = binding.buffer;
+                if binding.access != Access::Write {
+                    let _ = writeln!(text, "  b{id} -> k{number};");
+                }
+                if binding.access != Access::Read {
+                    let _ = writeln!(text, "  k{number} -> b{id};");
+                }
+            }
+        }
+        text.push_str("}\n");
+        text
+    }
+}

@@ -1,0 +1,108 @@
+//! Faults planted on purpose, so that the checks of a device can be shown to see them. Empty by default; never read
+//! from the environment.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Something that goes wrong once, at a place fixed in advance. Counters start at 0 when the device is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Allocation number `n` of the device fails.
+    FailAllocation(usize),
+    /// Submission number `n` loses the device.
+    LoseDevice(usize),
+    /// Wait number `n` takes too long.
+    TimeOut(usize),
+    /// Kernel number `kernel` of a plan is left out, in every run.
+    SkipKernel(usize),
+    /// A bit of what kernel number `kernel` of a plan writes is flipped, in every run. Index of the node among those that
+    /// the kernel writes, word of its value, bit of the word.
+    FlipBit {
+        /// Which kernel.
+        kernel: usize,
+        /// Which of its outputs.
+        output: usize,
+        /// Which element (of 32 bits).
+        element: usize,
+        /// Which bit, 0 the lowest.
+        bit: u32,
+    },
+}
+
+/// The faults that a device is created with.
+#[derive(Clone, Debug, Default)]
+pub struct FaultPlan {
+    faults: Vec<Fault>,
+}
+
+impl FaultPlan {
+    /// These faults.
+    pub fn new(faults: impl IntoIterator<Item = Fault>) -> FaultPlan {
+        FaultPlan { faults: faults.into_iter().collect() }
+    }
+}
+
+/// Faults with what has happened of them.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    planted: Vec<(Fault, AtomicBool)>,
+    armed: AtomicBool,
+    allocations: AtomicUsize,
+    submissions: AtomicUsize,
+    waits: AtomicUsize,
+}
+
+impl Faults {
+    pub(crate) fn new(plan: &FaultPlan) -> Faults {
+        Faults {
+            planted: plan.faults.iter().map(|&fault| (fault, AtomicBool::new(false))).collect(),
+            ..Faults::default()
+        }
+    }
+    /// Starts to count: the device is there.
+    pub(crate) fn arm(&self) {
+        self.armed.store(true, Ordering::Relaxed);
+    }
+    /// Every fault, and whether it has fired.
+    pub(crate) fn report(&self) -> Vec<(Fault, bool)> {
+        self.planted.iter().map(|(fault, fired)| (*fault, fired.load(Ordering::Relaxed))).collect()
+    }
+    pub(crate) fn fail_allocation(&self) -> bool {
+        let count = self.count(&self.allocations);
+        self.fires(|fault| fault == Fault::FailAllocation(count))
+    }
+    pub(crate) fn lose_device(&self) -> bool {
+        let count = self.count(&self.submissions);
+        self.fires(|fault| fault == Fault::LoseDevice(count))
+    }
+    pub(crate) fn time_out(&self) -> bool {
+        let count = self.count(&self.waits);
+        self.fires(|fault| fault == Fault::TimeOut(count))
+    }
+    pub(crate) fn skip_kernel(&self, kernel: usize) -> bool {
+        self.fires(|fault| fault == Fault::SkipKernel(kernel))
+    }
+    /// `(output, element, bit)` of the flips after a kernel that writes `outputs` nodes.
+    pub(crate) fn flips(&self, kernel: usize, outputs: usize) -> Vec<(usize, usize, u32)> {
+        let mut flips = Vec::new();
+        for (fault, fired) in &self.planted {
+            if let Fault::FlipBit { kernel: at, output, element, bit } = *fault
+                && at == kernel
+                && output < outputs
+            {
+                fired.store(true, Ordering::Relaxed);
+                flips.push((output, element, bit));
+            }
+        }
+        flips
+    }
+    fn count(&self, counter: &AtomicUsize) -> usize {
+        if self.armed.load(Ordering::Relaxed) { counter.fetch_add(1, Ordering::Relaxed) } else { usize::MAX }
+    }
+    fn fires(&self, matches: impl Fn(Fault) -> bool) -> bool {
+        let hit = self.planted.iter().find(|(fault, _)| matches(*fault));
+        if let Some((_, fired)) = hit {
+            fired.store(true, Ordering::Relaxed);
+        }
+        hit.is_some()
+    }
+}

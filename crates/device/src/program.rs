@@ -1,0 +1,481 @@
+//! A plan with its storage on a device: what reads, steps and cross-checks run.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cotangent_shaders::{BufferId, Code as Instruction, Cost, Dispatch, Kernel, Place, Plan, Source};
+use cotangent_tensor::{Array, Code, DType, Detail, Error, Token, index_error};
+
+use crate::device::{Body as DeviceBody, Device};
+use crate::gpu::program::{GpuProgram, Order, STATUS_WORDS};
+use crate::gpu::{Gpu, ring};
+use crate::host::HostProgram;
+use crate::pending::lower;
+use crate::storage::{Storage, decode, encode, words_of};
+
+/// What a step looks at while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Check {
+    /// Nothing.
+    Off,
+    /// Indices outside their axis.
+    #[default]
+    Status,
+    /// Also every F32 value that a kernel writes: none may be NaN or infinite.
+    Nan,
+    /// Also every kernel against the reference. Slow.
+    CrossCheck,
+}
+
+/// A plan that can be run.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) device: Device,
+    pub(crate) plan: Plan,
+    pub(crate) check: Check,
+    pub(crate) body: Body,
+    checked: Vec<Checked>,
+    regions: Vec<Region>,
+    inputs: HashMap<u64, BufferId>,
+    /// The error of a run whose outputs nobody waited for.
+    failed: Mutex<Option<Error>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Host(Mutex<HostProgram>),
+    Gpu(Box<GpuProgram>, Vec<Arc<Storage>>),
+}
+
+/// An F32 value that is looked at after its kernel.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) kernel: usize,
+    pub(crate) name: String,
+    pub(crate) buffer: BufferId,
+    pub(crate) first: usize,
+    pub(crate) words: usize,
+}
+
+/// Words that hold a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    pub(crate) buffer: BufferId,
+    pub(crate) first: usize,
+    pub(crate) words: usize,
+    /// Elements to skip in the first word: 1 for an F16 value that starts in the second half.
+    pub(crate) skip: usize,
+}
+
+/// A run whose outputs can be waited for.
+#[derive(Clone, Debug)]
+pub(crate) enum Flight {
+    Host(Arc<Vec<Array>>),
+    Gpu(Arc<ring::Flight>),
+}
+
+/// The number of runs whose outputs may wait on the device.
+pub(crate) const RING: usize = 4;
+
+impl Region {
+    pub(crate) fn of(plan: &Plan, place: &Place) -> Region {
+        let elements = place.node.shape.elements();
+        match plan.buffers[place.buffer].dtype {
+            DType::F16 => {
+                let skip = place.offset % 2;
+                let words = words_of(DType::F16, skip + elements);
+                Region { buffer: place.buffer, first: place.offset / 2, words, skip }
+            }
+            DType::F32 | DType::I32 | DType::U32 | DType::Bool => {
+                Region { buffer: place.buffer, first: place.offset, words: elements, skip: 0 }
+            }
+        }
+    }
+}
+
+impl Program {
+    /// Makes a plan ready to run.
+    pub(crate) fn new(device: &Device, plan: Plan, check: Check) -> Result<Program, Error> {
+        let dispatches = match &device.0.body {
+            DeviceBody::Host => Vec::new(),
+            DeviceBody::Gpu(_) => {
+                let target = &device.0.info.target;
+                let lowered =
+                    plan.kernels.iter().zip(0..).map(|(kernel, number)| lower(kernel, target, number));
+                lowered.collect::<Result<_, _>>()?
+            }
+        };
+        Program::with_dispatches(device, plan, dispatches, check)
+    }
+    /// The same with dispatches that are given.
+    pub(crate) fn with_dispatches(
+        device: &Device,
+        plan: Plan,
+        dispatches: Vec<Vec<Dispatch>>,
+        check: Check,
+    ) -> Result<Program, Error> {
+        let regions: Vec<Region> = plan.outputs.iter().map(|place| Region::of(&plan, place)).collect();
+        let checked = if check == Check::Nan { checked(&plan) } else { Vec::new() };
+        let body = match &device.0.body {
+            DeviceBody::Host => Body::Host(Mutex::new(HostProgram::new(device, &plan)?)),
+            DeviceBody::Gpu(gpu) => {
+                let buffers = buffers(device, &plan)?;
+                let outputs: Vec<_> = regions.iter().map(|r| (r.buffer, r.first, r.words)).collect();
+                let order = Order {
+                    plan: &plan,
+                    dispatches,
+                    buffers: &buffers,
+                    outputs: &outputs,
+                    checked: &checked,
+                    target: &device.0.info.target,
+                    depth: RING,
+                };
+                Body::Gpu(Box::new(GpuProgram::new(gpu, order)?), buffers)
+            }
+        };
+        let mut inputs = HashMap::new();
+        for (id, buffer) in plan.buffers.iter().enumerate() {
+            if let Source::Input(token) = &buffer.source {
+                inputs.insert(token.id, id);
+            }
+        }
+        let device = device.clone();
+        Ok(Program { device, plan, check, body, checked, regions, inputs, failed: Mutex::new(None) })
+    }
+    /// The buffer of an input, if the plan uses it.
+    pub(crate) fn input(&self, token: &Token) -> Option<BufferId> {
+        self.inputs.get(&token.id).copied()
+    }
+    /// Fails with [`Code::Unbound`] if an input is not among `known`.
+    pub(crate) fn require_inputs(&self, operation: &str, known: &[u64], hint: &str) -> Result<(), Error> {
+        for (id, buffer) in self.plan.buffers.iter().enumerate() {
+            if let Source::Input(token) = &buffer.source
+                && !known.contains(&token.id)
+            {
+                let message = format!("input `{}` has no value", token.name);
+                let error = Error::new(Code::Unbound, operation, message).hint(hint);
+                let place = self.plan.sources.iter().find(|place| place.buffer == id);
+                return Err(place.map_or(error.clone(), |place| error.at(place.node.location)));
+            }
+        }
+        Ok(())
+    }
+    fn gpu(&self) -> &Gpu {
+        match &self.device.0.body {
+            DeviceBody::Gpu(gpu) => gpu,
+            DeviceBody::Host => unreachable!("a GPU program belongs to a GPU"),
+        }
+    }
+
+    /// Starts a run with these inputs.
+    pub(crate) fn launch(&self, inputs: &[(BufferId, Cow<'_, [u32]>)]) -> Result<Flight, Error> {
+        if let Some(error) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error.within("in an earlier run of this step, whose outputs were not read"));
+        }
+        match &self.body {
+            Body::Host(host) => {
+                let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+                for (buffer, words) in inputs {
+                    host.write(*buffer, words);
+                }
+                for kernel in 0..self.plan.kernels.len() {
+                    self.host_kernel(&mut host, kernel)?;
+                }
+                let arrays = self.plan.outputs.iter().map(|place| host.read(&self.plan, place));
+                Ok(Flight::Host(Arc::new(arrays.collect::<Result<_, _>>()?)))
+            }
+            Body::Gpu(program, buffers) => {
+                let inputs: Vec<_> = inputs
+                    .iter()
+                    .map(|(id, words)| (buffers[*id].clone(), Cow::Borrowed(&**words)))
+                    .collect();
+                let mut forgotten = |landed: Result<Arc<Vec<u32>>, Error>| {
+                    if let Err(error) = landed.and_then(|words| self.judge(&words)) {
+                        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    }
+                };
+                program.launch(self.gpu(), &inputs, &mut forgotten).map(Flight::Gpu)
+            }
+        }
+    }
+    /// Waits for a run and looks at its checks.
+    pub(crate) fn wait(&self, flight: &Flight) -> Result<(), Error> {
+        match (flight, &self.body) {
+            (Flight::Gpu(flight), Body::Gpu(program, _)) => self.judge(&*program.land(self.gpu(), flight)?),
+            (Flight::Host(_) | Flight::Gpu(_), _) => Ok(()),
+        }
+    }
+    /// Output `position` of a run.
+    pub(crate) fn output(&self, flight: &Flight, position: usize) -> Result<Array, Error> {
+        match (flight, &self.body) {
+            (Flight::Gpu(flight), Body::Gpu(program, _)) => {
+                let words = program.land(self.gpu(), flight)?;
+                self.judge(&words)?;
+                let before: usize = self.regions[..position].iter().map(|region| region.words).sum();
+                let start = STATUS_WORDS + 2 * self.checked.len() + before;
+                let node = &self.plan.outputs[position].node;
+                decode(&words[start..], self.regions[position].skip, node.shape, node.dtype)
+            }
+            (Flight::Host(arrays), _) => Ok(arrays[position].clone()),
+            (Flight::Gpu(_), Body::Host(_)) => unreachable!("a flight belongs to its program"),
+        }
+    }
+
+    /// What the status words and checks of a run say.
+    fn judge(&self, words: &[u32]) -> Result<(), Error> {
+        if self.check == Check::Off {
+            return Ok(());
+        }
+        if let [violations, position, index, kernel] = words[..STATUS_WORDS]
+            && violations > 0
+        {
+            return Err(self.index_error(violations, position, index, kernel));
+        }
+        let report = words[STATUS_WORDS..].chunks_exact(2);
+        // Kernels run in order: the first that reports is the cause.
+        match self.checked.iter().zip(report).find(|(_, pair)| pair[0] > 0) {
+            None => Ok(()),
+            Some((check, pair)) => {
+                Err(self.nonfinite(check, pair[0] as usize, (u32::MAX - pair[1]) as usize))
+            }
+        }
+    }
+    fn index_error(&self, violations: u32, position: u32, index: u32, kernel: u32) -> Error {
+        let Some(kernel) = self.plan.kernels.get(kernel as usize) else {
+            return Error::new(
+                Code::Internal,
+                "step",
+                format!("kernel {kernel} of the status does not exist"),
+            );
+        };
+        // The bits say whether the index was signed only to those who know its type; sizes are below 2³¹ in practice.
+        let index = f64::from(index.cast_signed());
+        let size = sizes(kernel).into_iter().find(|&size| index < 0.0 || index >= size as f64);
+        let error = index_error(&kernel.name, position as usize, index, size.unwrap_or(0));
+        error.at(kernel.location).with("violations", Detail::Integer(i64::from(violations)))
+    }
+    fn nonfinite(&self, check: &Checked, count: usize, first: usize) -> Error {
+        let kernel = &self.plan.kernels[check.kernel];
+        let message = format!(
+            "`{}` has {count} of {} values that are not finite, the first at element {first}",
+            check.name, check.words,
+        );
+        Error::new(Code::Nonfinite, &kernel.name, message)
+            .at(kernel.location)
+            .with("count", Detail::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
+            .with("first", Detail::Integer(i64::try_from(first).unwrap_or(i64::MAX)))
+            .hint("this is the first kernel of the step that wrote such a value; look at its operands")
+    }
+
+    /// Runs one kernel on the CPU device, with planted faults and checks.
+    fn host_kernel(&self, host: &mut HostProgram, number: usize) -> Result<(), Error> {
+        let kernel = &self.plan.kernels[number];
+        if self.device.0.faults.skip_kernel(number) {
+            return Ok(());
+        }
+        host.run(&self.plan, number)?;
+        for (output, element, bit) in self.device.0.faults.flips(number, kernel.writes.len()) {
+            let place = &kernel.writes[output];
+            host.flip(place.buffer, place.offset + element, bit);
+        }
+        for check in self.checked.iter().filter(|check| check.kernel == number) {
+            let place = kernel
+                .writes
+                .iter()
+                .find(|place| place.buffer == check.buffer && place.offset == check.first);
+            let Some(place) = place else { continue };
+            let values = host.read(&self.plan, place)?.to_f32();
+            let bad = |value: &f32| !value.is_finite();
+            if let Some(first) = values.iter().position(bad) {
+                return Err(self.nonfinite(check, values.iter().filter(|value| bad(value)).count(), first));
+            }
+        }
+        Ok(())
+    }
+
+    // The rest serves the cross-check, which runs kernel by kernel.
+
+    /// Gives inputs their values.
+    pub(crate) fn set_inputs(&self, inputs: &[(BufferId, Cow<'_, [u32]>)]) -> Result<(), Error> {
+        match &self.body {
+            Body::Host(host) => {
+                let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+                inputs.iter().for_each(|(buffer, words)| host.write(*buffer, words));
+                Ok(())
+            }
+            Body::Gpu(program, buffers) => {
+                program.clear_status(self.gpu())?;
+                inputs.iter().try_for_each(|(id, words)| self.gpu().upload(&buffers[*id], 0, words))
+            }
+        }
+    }
+    /// Runs one kernel and waits for it.
+    pub(crate) fn run_kernel(&self, number: usize) -> Result<(), Error> {
+        match &self.body {
+            Body::Host(host) => {
+                self.host_kernel(&mut host.lock().unwrap_or_else(PoisonError::into_inner), number)
+            }
+            Body::Gpu(program, _) => {
+                program.run_kernel(self.gpu(), number, &self.plan.kernels[number].name)?;
+                self.judge(&program.status(self.gpu())?)
+            }
+        }
+    }
+    /// The value that lies at a place now.
+    pub(crate) fn read(&self, place: &Place) -> Result<Array, Error> {
+        match &self.body {
+            Body::Host(host) => host.lock().unwrap_or_else(PoisonError::into_inner).read(&self.plan, place),
+            Body::Gpu(_, buffers) => {
+                let region = Region::of(&self.plan, place);
+                if region.words == 0 {
+                    return decode(&[], 0, place.node.shape, place.node.dtype);
+                }
+                let words = self.gpu().download(&buffers[region.buffer], region.first, region.words)?;
+                decode(&words, region.skip, place.node.shape, place.node.dtype)
+            }
+        }
+    }
+    /// Bytes and operations of a kernel.
+    pub(crate) fn cost(&self, number: usize) -> Cost {
+        match &self.body {
+            Body::Host(_) => estimate(&self.plan, &self.plan.kernels[number]),
+            Body::Gpu(program, _) => {
+                let dispatches = program.batch.dispatches.iter().filter(|dispatch| dispatch.kernel == number);
+                dispatches.fold(Cost::default(), |sum, dispatch| Cost {
+                    bytes: sum.bytes + dispatch.cost.bytes,
+                    flops: sum.flops + dispatch.cost.flops,
+                })
+            }
+        }
+    }
+    /// Names of the dispatches of each kernel; none on the CPU device.
+    pub(crate) fn dispatches(&self, number: usize) -> Vec<&str> {
+        match &self.body {
+            Body::Host(_) => Vec::new(),
+            Body::Gpu(program, _) => {
+                let list = program.batch.dispatches.iter().filter(|dispatch| dispatch.kernel == number);
+                list.map(|dispatch| &*dispatch.label).collect()
+            }
+        }
+    }
+    /// Seconds of each kernel in one run with these inputs.
+    pub(crate) fn seconds(&self, inputs: &[(BufferId, Cow<'_, [u32]>)]) -> Result<Vec<f64>, Error> {
+        self.set_inputs(inputs)?;
+        match &self.body {
+            Body::Host(host) => {
+                let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+                let timed = |kernel| {
+                    let start = std::time::Instant::now();
+                    self.host_kernel(&mut host, kernel)?;
+                    Ok(start.elapsed().as_secs_f64())
+                };
+                (0..self.plan.kernels.len()).map(timed).collect()
+            }
+            Body::Gpu(program, _) => {
+                let mut seconds = vec![0.0; self.plan.kernels.len()];
+                let timed = crate::gpu::profile::seconds(self.gpu(), &program.batch)?;
+                for (dispatch, time) in program.batch.dispatches.iter().zip(timed) {
+                    seconds[dispatch.kernel] += time;
+                }
+                self.judge(&program.status(self.gpu())?)?;
+                Ok(seconds)
+            }
+        }
+    }
+    pub(crate) fn is_gpu(&self) -> bool {
+        matches!(self.body, Body::Gpu(..))
+    }
+    /// Dispatches, or kernels on the CPU device, of a run.
+    pub(crate) fn launches(&self) -> usize {
+        match &self.body {
+            Body::Host(_) => self.plan.kernels.len(),
+            Body::Gpu(program, _) => program.batch.dispatches.len(),
+        }
+    }
+    /// Bytes of scratch storage beside the slots of the plan.
+    pub(crate) fn scratch_bytes(&self) -> u64 {
+        match &self.body {
+            Body::Host(_) => 0,
+            Body::Gpu(program, _) => program.scratch_bytes(),
+        }
+    }
+}
+
+/// Storage of every buffer of a plan: slots by lifetime, leaves uploaded, variables as they are.
+fn buffers(device: &Device, plan: &Plan) -> Result<Vec<Arc<Storage>>, Error> {
+    let slots: Vec<Arc<Storage>> = plan
+        .slots
+        .iter()
+        .enumerate()
+        .map(|(slot, size)| device.storage(&format!("slot {slot}"), size.bytes.div_ceil(4)))
+        .collect::<Result<_, _>>()?;
+    let storage = |buffer: &cotangent_shaders::Buffer| match &buffer.source {
+        Source::Computed { slot } => Ok(slots[*slot].clone()),
+        Source::Variable(token) => device.held(token),
+        Source::Input(_) => device.storage(&buffer.name, buffer.bytes() / 4),
+        Source::Leaf(array) => {
+            let storage = device.storage(&buffer.name, buffer.bytes() / 4)?;
+            device.upload(&storage, 0, &encode(array, buffer.dtype))?;
+            Ok(storage)
+        }
+    };
+    plan.buffers.iter().map(storage).collect()
+}
+
+/// The F32 values that kernels write, in order.
+fn checked(plan: &Plan) -> Vec<Checked> {
+    let mut checked = Vec::new();
+    for (number, kernel) in plan.kernels.iter().enumerate() {
+        for place in kernel.writes.iter().filter(|place| place.node.dtype == DType::F32) {
+            let name = place.node.label.as_deref().unwrap_or(place.node.name()).to_owned();
+            let words = place.node.shape.elements();
+            checked.push(Checked { kernel: number, name, buffer: place.buffer, first: place.offset, words });
+        }
+    }
+    checked
+}
+
+/// The sizes of the axes that a kernel indexes.
+fn sizes(kernel: &Kernel) -> Vec<usize> {
+    use cotangent_shaders::Body;
+    let body = match &kernel.body {
+        Body::Loop(body) => body,
+        Body::Matmul(matmul) => &matmul.epilogue,
+        Body::Scan(_) => return Vec::new(),
+    };
+    let row = body.reduced_elements();
+    let size = |instruction: &cotangent_shaders::Instruction| match &instruction.code {
+        Instruction::LoadIndexed { size, .. } => Some(*size),
+        Instruction::Pick { .. } | Instruction::SoftmaxResidual { .. } => Some(row),
+        _ => None,
+    };
+    body.code.iter().filter_map(size).collect()
+}
+
+/// Bytes and operations of a kernel: every buffer once, every value once per coordinate of its level.
+#[expect(clippy::cast_precision_loss, reason = "a rate is printed with three digits")]
+pub(crate) fn estimate(plan: &Plan, kernel: &Kernel) -> Cost {
+    use cotangent_shaders::{Access, Body, Level};
+    let bytes = kernel.bindings.iter().map(|binding| {
+        let times = if binding.access == Access::ReadWrite { 2 } else { 1 };
+        (times * plan.buffers[binding.buffer].bytes()) as f64
+    });
+    let map = |body: &cotangent_shaders::Loop| {
+        let operations = |level| {
+            let wanted = body.code.iter().filter(|instruction| instruction.level == level);
+            wanted.filter(|instruction| !instruction.code.operands().is_empty()).count() as f64
+        };
+        let kept = body.kept_elements() as f64;
+        kept * (operations(Level::Kept) + body.reduced_elements() as f64 * operations(Level::Element))
+    };
+    let flops = match &kernel.body {
+        Body::Loop(body) => map(body),
+        Body::Matmul(matmul) => {
+            let batch: usize = matmul.batch.iter().product();
+            2.0 * (batch * matmul.m) as f64 * (matmul.n * matmul.k) as f64 + map(&matmul.epilogue)
+        }
+        Body::Scan(scan) => (scan.outer * scan.length * scan.inner) as f64,
+    };
+    Cost { bytes: bytes.sum(), flops }
+}

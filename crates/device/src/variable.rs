@@ -1,0 +1,237 @@
+//! Variables: named storage of a device that steps update.
+
+use std::ops::{Deref, Index};
+use std::sync::Arc;
+
+use cotangent_tensor::{Array, Code, DType, Error, Node, Op, Shape, Tensor, Token};
+
+use crate::device::Device;
+use crate::feed::{Feed, Initial, fit};
+use crate::storage::{encode, words_of};
+
+/// Variables of one group start at multiples of this many elements.
+const ALIGNMENT: usize = 64;
+
+/// Named mutable storage of a device. It is a [`Tensor`] wherever one is wanted: its value when a read or run starts. The
+/// storage lives as long as any handle, any tensor built from one, or any step that uses it.
+#[derive(Clone, Debug)]
+pub struct Variable {
+    name: Arc<str>,
+    tensor: Tensor,
+}
+
+impl Variable {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// The value when a read or run starts.
+    pub fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+}
+
+impl Deref for Variable {
+    type Target = Tensor;
+    fn deref(&self) -> &Tensor {
+        &self.tensor
+    }
+}
+
+/// Variables of one role (parameters, first moments, …) in one flat storage, so that one kernel updates all of them.
+///
+/// The flat tensor holds them one after the other, each from a multiple of 64 elements on; what lies between is zero.
+#[derive(Clone, Debug)]
+pub struct Variables {
+    flat: Variable,
+    views: Vec<Variable>,
+    starts: Vec<usize>,
+}
+
+impl Variables {
+    /// All of them, as one F32 variable of shape `[elements]`: what an optimizer updates.
+    pub fn flat(&self) -> &Variable {
+        &self.flat
+    }
+    /// Each of them under its own shape, in order.
+    pub fn views(&self) -> Vec<Tensor> {
+        self.views.iter().map(|view| view.tensor.clone()).collect()
+    }
+    /// Each of them, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Variable> {
+        self.views.iter()
+    }
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.views.len()
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+    /// The variable of this name.
+    pub fn get(&self, name: &str) -> Option<&Variable> {
+        self.views.iter().find(|view| &*view.name == name)
+    }
+    /// First element of each variable in the flat tensor.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+    /// One tensor per variable, laid out as [`Variables::flat`] is: the gradients of the flat tensor from those of the
+    /// views. Invalid with [`Code::Update`] if number or shapes differ.
+    #[track_caller]
+    pub fn flatten(&self, tensors: &[Tensor]) -> Tensor {
+        let shapes = self.views.iter().map(|view| *view.shape());
+        let given = tensors.iter().map(|tensor| tensor.node().map(|node| node.shape));
+        let given = match given.collect::<Result<Vec<_>, _>>() {
+            Ok(given) => given,
+            Err(error) => return Tensor::invalid(error),
+        };
+        if !shapes.clone().eq(given.iter().copied()) {
+            let wanted: Vec<Shape> = shapes.collect();
+            let message = format!("the variables have shapes {wanted:?}, the tensors {given:?}");
+            return Tensor::invalid(
+                Error::new(Code::Update, "flatten", message).at(std::panic::Location::caller()),
+            );
+        }
+        let ends = self.starts.iter().skip(1).chain([&self.flat.shape()[0]]);
+        let pieces: Vec<Tensor> = tensors
+            .iter()
+            .zip(&given)
+            .zip(self.starts.iter().zip(ends))
+            .filter(|((_, shape), _)| shape.elements() > 0)
+            .map(|((tensor, shape), (start, end))| {
+                let elements = isize::try_from(shape.elements()).unwrap_or(isize::MAX);
+                tensor.reshape([elements]).pad(0, 0, end - start - shape.elements())
+            })
+            .collect();
+        match pieces.len() {
+            0 => Tensor::zeros(self.flat.shape()),
+            1 => pieces[0].clone(),
+            _ => Tensor::concat(&pieces.iter().collect::<Vec<_>>(), 0),
+        }
+    }
+}
+
+impl Index<usize> for Variables {
+    type Output = Variable;
+    fn index(&self, position: usize) -> &Variable {
+        &self.views[position]
+    }
+}
+
+/// The part of a variable that a tensor is a view of: everything, or a contiguous slice of a flat one.
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    /// The variable itself.
+    pub(crate) variable: Arc<Node>,
+    pub(crate) token: Arc<Token>,
+    pub(crate) first: usize,
+    pub(crate) elements: usize,
+}
+
+impl Region {
+    /// Sees through reshapes and one slice.
+    pub(crate) fn of(node: &Arc<Node>) -> Option<Region> {
+        let elements = node.shape.elements();
+        let mut node = node;
+        while matches!(node.op, Op::Reshape) {
+            node = &node.operands[0];
+        }
+        let mut first = 0;
+        if let Op::Slice { starts, steps } = &node.op
+            && let ([start], [1]) = (&starts[..], &steps[..])
+        {
+            first = *start;
+            node = &node.operands[0];
+        }
+        let Op::Variable(token) = &node.op else { return None };
+        Some(Region { variable: node.clone(), token: token.clone(), first, elements })
+    }
+    pub(crate) fn is_whole(&self) -> bool {
+        self.elements == self.variable.shape.elements()
+    }
+}
+
+impl Device {
+    /// New storage with this value. Tensors given as `init` are computed once.
+    ///
+    /// ```
+    /// use cotangent_device::Device;
+    ///
+    /// let device = Device::cpu();
+    /// let w = device.variable("w", &[0.5, 1.5])?;
+    /// assert_eq!(w.name(), "w");
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn variable(&self, name: &str, init: impl Initial) -> Result<Variable, Error> {
+        let init = init.tensor();
+        let node = init.node()?;
+        let (shape, dtype) = (node.shape, node.dtype);
+        let value = self.read(&init)?;
+        let tensor = self.allot(name, shape, dtype, &encode(&value, dtype))?;
+        Ok(Variable { name: name.into(), tensor })
+    }
+    /// Several F32 variables in one flat storage. Error: [`Code::Dtype`] for other element types.
+    #[track_caller]
+    pub fn variables(&self, init: &[(&str, &dyn Initial)]) -> Result<Variables, Error> {
+        let tensors: Vec<Tensor> = init.iter().map(|(_, init)| init.tensor()).collect();
+        let values = self.read_all(&tensors.iter().collect::<Vec<_>>())?;
+        let mut words = Vec::new();
+        let mut starts = Vec::new();
+        for ((name, _), value) in init.iter().zip(&values) {
+            if value.dtype() != DType::F32 {
+                let message = format!("`{name}` is {}; variables in one storage are f32", value.dtype());
+                return Err(Error::new(Code::Dtype, "variables", message).hint("create it with `variable`"));
+            }
+            starts.push(words.len());
+            words.extend(encode(value, DType::F32));
+            words.resize(words.len().next_multiple_of(ALIGNMENT), 0);
+        }
+        let name = init.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("+");
+        let tensor = self.allot(&name, Shape::new(&[words.len()])?, DType::F32, &words)?;
+        let flat = Variable { name: name.into(), tensor };
+        let view = |(((name, _), value), &start): ((&(&str, _), &Array), &usize)| {
+            let shape = *value.shape();
+            let tensor = flat.slice(0, start, start + shape.elements(), 1).reshape(shape).named(name);
+            Variable { name: (*name).into(), tensor }
+        };
+        let views = init.iter().zip(&values).zip(&starts).map(view).collect();
+        Ok(Variables { flat, views, starts })
+    }
+    /// Storage under a new token, with these words.
+    #[track_caller]
+    pub(crate) fn allot(
+        &self,
+        name: &str,
+        shape: Shape,
+        dtype: DType,
+        words: &[u32],
+    ) -> Result<Tensor, Error> {
+        let token = Token::new(name, self.0.id);
+        let storage = self.storage(name, words_of(dtype, shape.elements()).max(1))?;
+        if !words.is_empty() {
+            self.upload(&storage, 0, words)?;
+        }
+        self.adopt(&token, storage);
+        Ok(Tensor::variable(token, shape, dtype))
+    }
+    /// Gives a variable, or one of a group, a new value. Runs that were launched before see the old one.
+    ///
+    /// Errors: [`Code::ShapeChanged`], [`Code::Dtype`], [`Code::DeviceMismatch`].
+    pub fn write(&self, variable: &Tensor, data: impl Feed) -> Result<(), Error> {
+        let node = variable.node()?;
+        let region = Region::of(node).ok_or_else(|| not_a_variable(node))?;
+        let storage = self.held(&region.token)?;
+        let words = fit(&data, node, "write")?;
+        if words.is_empty() { Ok(()) } else { self.upload(&storage, region.first, &words) }
+    }
+}
+
+pub(crate) fn not_a_variable(node: &Node) -> Error {
+    let message = format!("`{}` is neither a variable nor a part of one", node.name());
+    Error::new(Code::Update, "update", message)
+        .at(node.location)
+        .hint("storage comes from `device.variable` and `device.variables`")
+}

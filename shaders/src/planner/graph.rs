@@ -1,0 +1,421 @@
+//! The graph in the form the planner works on: rules expanded, equal subexpressions merged, nodes numbered.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use cotangent_tensor::{
+    Class, Code as ErrorCode, DType, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, topological,
+};
+
+/// What a node means for planning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// No elements: no buffer, no kernel.
+    Empty,
+    /// Computed from nothing wherever it is needed: constants and coordinates.
+    Free,
+    /// Other coordinates for its operand.
+    View,
+    /// A buffer that exists before the plan runs.
+    Source,
+    /// So cheap that every kernel that needs it computes it again: truth values.
+    Inline,
+    /// Computed by exactly one kernel.
+    Compute,
+    /// A concatenation whose parts are written into their places by the kernels that compute them.
+    Assemble,
+}
+
+/// Nodes in topological order, by number.
+#[derive(Debug)]
+pub(super) struct Graph {
+    pub nodes: Vec<Arc<Node>>,
+    pub operands: Vec<Vec<usize>>,
+    pub users: Vec<Vec<usize>>,
+    pub roles: Vec<Role>,
+    /// Nodes whose value must lie in a buffer when the plan has run.
+    pub outputs: Vec<usize>,
+    /// Variable node and new value.
+    pub updates: Vec<(usize, usize)>,
+    /// For each assembled concatenation: its parts.
+    pub parts: HashMap<usize, Vec<Part>>,
+    /// Copies that share a kernel with nothing, so that they read nothing but what they copy.
+    pub alone: HashSet<usize>,
+}
+
+/// A computed node that is written into its place in a concatenation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// The node.
+    pub node: usize,
+    /// Its first element.
+    pub offset: usize,
+    /// Number of the part among all parts of the graph, the same each time the graph is built.
+    pub number: usize,
+}
+
+/// Replaces every projection of a rule by the rule's own graph, however deeply nested, and removes marks.
+fn expand(mut roots: Vec<Arc<Node>>) -> Vec<Arc<Node>> {
+    loop {
+        let order = topological(&roots);
+        if !order.iter().any(|n| matches!(n.op, Op::Project(_) | Op::Detach | Op::Inspect(_))) {
+            return roots;
+        }
+        let mut image: HashMap<*const Node, Arc<Node>> = HashMap::new();
+        let mut outputs: HashMap<*const Node, Vec<Arc<Node>>> = HashMap::new();
+        for node in &order {
+            let operands: Vec<Arc<Node>> = node.operands.iter().map(|o| image[&o.key()].clone()).collect();
+            let new = match &node.op {
+                Op::Detach | Op::Inspect(_) => operands[0].clone(),
+                Op::Rule(rule) => {
+                    outputs.insert(node.key(), rule.instantiate(&operands));
+                    node.clone()
+                }
+                Op::Project(index) => outputs[&node.operands[0].key()][*index].clone(),
+                _ if operands.iter().zip(&node.operands).all(|(a, b)| Arc::ptr_eq(a, b)) => node.clone(),
+                _ => node.with_operands(operands),
+            };
+            image.insert(node.key(), new);
+        }
+        roots = roots.iter().map(|r| image[&r.key()].clone()).collect();
+    }
+}
+
+/// Equal keys compute equal values.
+fn key(node: &Node, operands: &[usize]) -> (Vec<u64>, Shape, u8) {
+    let signed = |v: isize| v as u64;
+    let mut words: Vec<u64> = match &node.op {
+        Op::Leaf(array) => vec![0, Arc::as_ptr(array) as u64],
+        Op::Constant(Scalar::Float(v)) => vec![1, v.to_bits()],
+        Op::Constant(other) => vec![2, u64::from(other.to_word())],
+        Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) => vec![3, token.id],
+        Op::Iota { axis } => vec![4, *axis as u64],
+        Op::RandomBits(k) => vec![5, k.seed, k.stream],
+        Op::Elementwise(row) => vec![6, *row as u64],
+        Op::Integer(row) => vec![7, *row as u64],
+        Op::Cast => vec![8],
+        Op::Reshape => vec![9],
+        Op::Permute(axes) => std::iter::once(10).chain(axes.iter().map(|&a| a as u64)).collect(),
+        Op::Broadcast => vec![11],
+        Op::Slice { starts, steps } => std::iter::once(12)
+            .chain(starts.iter().map(|&s| s as u64))
+            .chain(steps.iter().map(|&s| signed(s)))
+            .collect(),
+        Op::Pad { low, high } => {
+            std::iter::once(13).chain(low.iter().chain(high).map(|&p| p as u64)).collect()
+        }
+        Op::Concat(axis) => vec![14, *axis as u64],
+        Op::Reduce { kind, axes } => {
+            [15, *kind as u64].into_iter().chain(axes.iter().map(|&a| a as u64)).collect()
+        }
+        Op::ArgReduce { maximum, axis } => vec![16, u64::from(*maximum), *axis as u64],
+        Op::CumulativeSum { axis, reverse } => vec![17, *axis as u64, u64::from(*reverse)],
+        Op::Matmul => vec![18],
+        Op::Gather(axis) => vec![19, *axis as u64],
+        Op::ScatterAdd(axis) => vec![20, *axis as u64],
+        Op::LogSumExp => vec![21],
+        Op::Softmax => vec![22],
+        Op::CrossEntropy => vec![23],
+        Op::SoftmaxResidual => vec![24],
+        Op::Detach | Op::Inspect(_) => vec![25],
+        Op::Rule(rule) => vec![26, Arc::as_ptr(rule) as u64],
+        Op::Project(index) => vec![27, *index as u64],
+    };
+    words.push(u64::MAX);
+    words.extend(operands.iter().map(|&o| o as u64));
+    (words, node.shape, node.dtype as u8)
+}
+
+/// Builds nodes by number, merging equal ones.
+#[derive(Default)]
+struct Merger {
+    nodes: Vec<Arc<Node>>,
+    operands: Vec<Vec<usize>>,
+    known: HashMap<(Vec<u64>, Shape, u8), usize>,
+    parts: HashMap<usize, Vec<Part>>,
+    placed: HashSet<usize>,
+    /// Numbers of parts that must be copied into place.
+    copied: HashSet<usize>,
+    alone: HashSet<usize>,
+    part_count: usize,
+}
+
+impl Merger {
+    fn insert(&mut self, node: &Arc<Node>, operands: Vec<usize>) -> usize {
+        let key = key(node, &operands);
+        if let Some(&id) = self.known.get(&key) {
+            return id;
+        }
+        let rebuilt: Vec<Arc<Node>> = operands.iter().map(|&o| self.nodes[o].clone()).collect();
+        let same = rebuilt.len() == node.operands.len()
+            && rebuilt.iter().zip(&node.operands).all(|(a, b)| Arc::ptr_eq(a, b));
+        self.nodes.push(if same { node.clone() } else { node.with_operands(rebuilt) });
+        self.operands.push(operands);
+        self.known.insert(key, self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+    fn like(&mut self, node: &Node, op: Op, operands: Vec<usize>) -> usize {
+        let nodes = operands.iter().map(|&o| self.nodes[o].clone()).collect();
+        let Node { shape, dtype, location, .. } = *node;
+        let new = Arc::new(Node { op, operands: nodes, shape, dtype, location, label: node.label.clone() });
+        self.insert(&new, operands)
+    }
+    fn constant(&mut self, node: &Node, value: f64) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "0 or 1")]
+        let scalar = match node.dtype {
+            DType::F32 | DType::F16 => Scalar::Float(value),
+            DType::I32 => Scalar::Int(value as i32),
+            DType::U32 => Scalar::Uint(value as u32),
+            DType::Bool => Scalar::Bool(value != 0.0),
+        };
+        self.like(node, Op::Constant(scalar), vec![])
+    }
+    fn number(&self, id: usize) -> Option<f64> {
+        if let Op::Constant(Scalar::Float(v)) = self.nodes[id].op { Some(v) } else { None }
+    }
+    fn is_one(&self, id: usize) -> bool {
+        matches!(self.nodes[id].op, Op::Constant(Scalar::Float(v)) if v.to_bits() == 1f64.to_bits())
+    }
+    /// The number of a node whose operands are known, after exact simplifications.
+    fn add(&mut self, node: &Arc<Node>, operands: Vec<usize>, widest_concat: usize) -> Result<usize, Error> {
+        let empty = |m: &Merger, o: usize| m.nodes[o].shape.elements() == 0;
+        if node.shape.elements() > 0 && operands.iter().any(|&o| empty(self, o)) {
+            return Ok(match &node.op {
+                Op::Reduce { kind: Reduce::Prod, .. } => self.constant(node, 1.0),
+                Op::Concat(axis) => {
+                    let filled = operands.into_iter().filter(|&o| !empty(self, o)).collect();
+                    self.concat(node, *axis, filled, widest_concat)
+                }
+                Op::Gather(_) | Op::CrossEntropy => {
+                    let error = cotangent_tensor::index_error(node.name(), 0, 0.0, 0);
+                    return Err(error.at(node.location));
+                }
+                _ => self.constant(node, 0.0),
+            });
+        }
+        Ok(match (&node.op, &operands[..]) {
+            (Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice { .. }, &[o])
+                if matches!(self.nodes[o].op, Op::Constant(_)) =>
+            {
+                let op = self.nodes[o].op.clone();
+                self.like(node, op, vec![])
+            }
+            (Op::Reshape, &[o]) if self.nodes[o].shape == node.shape => o,
+            (Op::Reshape, &[o]) if matches!(self.nodes[o].op, Op::Reshape) => {
+                let inner = self.operands[o][0];
+                if self.nodes[inner].shape == node.shape {
+                    inner
+                } else {
+                    self.like(node, Op::Reshape, vec![inner])
+                }
+            }
+            (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(b) => a,
+            (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(a) => b,
+            (Op::Concat(axis), _) => self.concat(node, *axis, operands, widest_concat),
+            (Op::Elementwise(row), _)
+                if row.class() == Class::Real && operands.iter().all(|&o| self.number(o).is_some()) =>
+            {
+                let numbers: Vec<f64> = operands.iter().filter_map(|&o| self.number(o)).collect();
+                self.constant(node, row.eval(&numbers))
+            }
+            _ => self.insert(node, operands),
+        })
+    }
+    /// A concatenation; one with many parts that lie inside an axis becomes a tree, so that kernels stay within binding limits.
+    fn concat(&mut self, node: &Arc<Node>, axis: usize, mut parts: Vec<usize>, widest: usize) -> usize {
+        let outermost = node.shape[..axis].iter().all(|&d| d == 1);
+        while parts.len() > widest && !outermost {
+            let mut joined = Vec::new();
+            for chunk in parts.chunks(widest) {
+                let mut dims = node.shape.to_vec();
+                dims[axis] = chunk.iter().map(|&p| self.nodes[p].shape[axis]).sum();
+                let shape = Shape::new(&dims).unwrap_or(node.shape);
+                let part = Node {
+                    op: Op::Concat(axis),
+                    operands: vec![],
+                    shape,
+                    dtype: node.dtype,
+                    location: node.location,
+                    label: None,
+                };
+                joined.push(if let [single] = chunk {
+                    *single
+                } else {
+                    self.like(&part, Op::Concat(axis), chunk.to_vec())
+                });
+            }
+            parts = joined;
+        }
+        if let [single] = parts[..] {
+            return single;
+        }
+        if !outermost || node.dtype == DType::F16 {
+            return self.like(node, Op::Concat(axis), parts);
+        }
+        if let Some(&known) = self.known.get(&key(node, &parts)) {
+            return known;
+        }
+        let inner: usize = node.shape[axis + 1..].iter().product();
+        let (mut ranges, mut start) = (Vec::new(), 0);
+        for part in &mut parts {
+            let length = self.nodes[*part].shape[axis] * inner;
+            let number = self.part_count;
+            self.part_count += 1;
+            let node = self.part(*part).filter(|_| !self.copied.contains(&number)).unwrap_or_else(|| {
+                // A copy of its own, not merged with equal ones: each copy has one place.
+                let copied = &self.nodes[*part];
+                let (op, operands) = (Op::Cast, vec![copied.clone()]);
+                let Node { shape, dtype, location, .. } = **copied;
+                self.nodes.push(Arc::new(Node { op, operands, shape, dtype, location, label: None }));
+                self.operands.push(vec![*part]);
+                *part = self.nodes.len() - 1;
+                if self.copied.contains(&number) {
+                    self.alone.insert(*part);
+                }
+                *part
+            });
+            self.placed.insert(node);
+            ranges.push(Part { node, offset: start, number });
+            start += length;
+        }
+        let id = self.like(node, Op::Concat(axis), parts);
+        self.parts.insert(id, ranges);
+        id
+    }
+    /// The computed node whose elements a part of a concatenation consists of, if it can be computed into its place.
+    /// Zeros after a one-dimensional part need no kernel: the storage of an assembled node is zero and never shared.
+    fn part(&self, part: usize) -> Option<usize> {
+        let mut base = part;
+        loop {
+            base = match &self.nodes[base].op {
+                Op::Reshape => self.operands[base][0],
+                Op::Pad { low, .. } if low[..] == [0] && base == part => self.operands[base][0],
+                _ => break,
+            };
+        }
+        let computed = role(&self.nodes[base]) == Role::Compute && !self.parts.contains_key(&base);
+        (computed && !self.placed.contains(&base)).then_some(base)
+    }
+}
+
+impl Graph {
+    pub(super) fn new(
+        outputs: &[Arc<Node>],
+        updates: &[(Arc<Node>, Arc<Node>)],
+        widest_concat: usize,
+        copied_parts: &HashSet<usize>,
+    ) -> Result<Graph, Error> {
+        let roots =
+            outputs.iter().cloned().chain(updates.iter().flat_map(|(v, n)| [v.clone(), n.clone()])).collect();
+        let roots = expand(roots);
+        let mut merger = Merger { copied: copied_parts.clone(), ..Merger::default() };
+        let mut id: HashMap<*const Node, usize> = HashMap::new();
+        for node in topological(&roots) {
+            if matches!(node.op, Op::Rule(_)) {
+                continue;
+            }
+            if let Op::Placeholder(token) = &node.op {
+                let error = Error::new(
+                    ErrorCode::RuleCapture,
+                    "plan",
+                    format!("placeholder `{}` used outside of its rule", token.name),
+                );
+                return Err(error.at(node.location));
+            }
+            let operands = node.operands.iter().map(|o| id[&o.key()]).collect();
+            id.insert(node.key(), merger.add(&node, operands, widest_concat)?);
+        }
+        let ids: Vec<usize> = roots.iter().map(|r| id[&r.key()]).collect();
+        let (outputs, rest) = ids.split_at(outputs.len());
+        let mut graph = Graph {
+            roles: roles(&merger.nodes, &merger.operands),
+            users: vec![Vec::new(); merger.nodes.len()],
+            nodes: merger.nodes,
+            operands: merger.operands,
+            outputs: outputs.to_vec(),
+            updates: rest.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
+            parts: merger.parts,
+            alone: merger.alone,
+        };
+        graph.drop_unreachable();
+        for (&id, parts) in &graph.parts {
+            if graph.roles[id] == Role::Compute {
+                graph.roles[id] = Role::Assemble;
+                // Padding of a part that nobody else reads is the zero storage of the assembled node.
+                for position in 0..parts.len() {
+                    let operand = graph.operands[id][position];
+                    if matches!(graph.nodes[operand].op, Op::Pad { .. }) && graph.users[operand] == [id] {
+                        graph.roles[operand] = Role::Empty;
+                    }
+                }
+            }
+        }
+        Ok(graph)
+    }
+    /// Fills `users`, counting only nodes that an output needs.
+    fn drop_unreachable(&mut self) {
+        let mut needed = vec![false; self.nodes.len()];
+        for &root in self.outputs.iter().chain(self.updates.iter().flat_map(|(v, n)| [v, n])) {
+            needed[root] = true;
+        }
+        for id in (0..self.nodes.len()).rev() {
+            if !needed[id] {
+                self.roles[id] = Role::Empty;
+                continue;
+            }
+            for &operand in &self.operands[id] {
+                needed[operand] = true;
+                if !self.users[operand].contains(&id) {
+                    self.users[operand].push(id);
+                }
+            }
+        }
+    }
+    pub(super) fn shape(&self, id: usize) -> &Shape {
+        &self.nodes[id].shape
+    }
+}
+
+/// Truth values deeper than this are stored after all.
+const INLINE_DEPTH: usize = 4;
+
+fn roles(nodes: &[Arc<Node>], operands: &[Vec<usize>]) -> Vec<Role> {
+    let mut depth = vec![0; nodes.len()];
+    let mut roles: Vec<Role> = nodes.iter().map(|n| role(n)).collect();
+    for id in 0..nodes.len() {
+        depth[id] = operands[id].iter().map(|&o| depth[o]).max().unwrap_or(0);
+        let test =
+            matches!(nodes[id].op, Op::Elementwise(row) if matches!(row.class(), Class::Test | Class::Logic));
+        if test && depth[id] < INLINE_DEPTH && roles[id] == Role::Compute {
+            roles[id] = Role::Inline;
+            depth[id] += 1;
+        } else if roles[id] != Role::View {
+            depth[id] = 0;
+        }
+    }
+    roles
+}
+
+fn role(node: &Node) -> Role {
+    if node.shape.elements() == 0 {
+        return Role::Empty;
+    }
+    match node.op {
+        Op::Leaf(_) | Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) => Role::Source,
+        Op::Constant(_) | Op::Iota { .. } => Role::Free,
+        Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice { .. } => Role::View,
+        Op::RandomBits(_)
+        | Op::Elementwise(_)
+        | Op::Integer(_)
+        | Op::Cast
+        | Op::Pad { .. }
+        | Op::Concat(_) => Role::Compute,
+        Op::Reduce { .. } | Op::ArgReduce { .. } | Op::CumulativeSum { .. } | Op::Matmul | Op::Gather(_) => {
+            Role::Compute
+        }
+        Op::ScatterAdd(_) | Op::LogSumExp | Op::Softmax | Op::CrossEntropy | Op::SoftmaxResidual => {
+            Role::Compute
+        }
+        Op::Detach | Op::Inspect(_) | Op::Rule(_) | Op::Project(_) => Role::Empty,
+    }
+}
