@@ -199,7 +199,8 @@ pub struct Rule {
     pub outputs: Vec<Arc<Node>>,
     /// Placeholders of the cotangents of the outputs.
     pub upstream: Vec<Arc<Node>>,
-    /// Cotangent of each input in terms of parameters and upstream; none where the rule passes nothing.
+    /// Cotangent of each input in terms of parameters and upstream; none where the rule passes nothing. Without any
+    /// entry the function has no gradient rule at all, and `upstream` is empty.
     pub gradients: Vec<Option<Arc<Node>>>,
 }
 
