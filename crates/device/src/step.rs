@@ -277,9 +277,14 @@ fn sort(nodes: Vec<Arc<Node>>) -> Result<(Vec<Arc<Node>>, Vec<Output>), Error> {
     Ok((asked, outputs))
 }
 
+/// A variable and its new value.
+type Update = (Arc<Node>, Arc<Node>);
+/// New values of parts of a variable.
+type Parts = Vec<(Region, Tensor)>;
+
 /// Turns updates of variables and of parts of variables into at most one update per variable.
-fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<(Arc<Node>, Arc<Node>)>, Error> {
-    let mut by_variable: Vec<(Arc<Node>, Vec<(Region, Tensor)>)> = Vec::new();
+fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<Update>, Error> {
+    let mut by_variable: Vec<(Arc<Node>, Parts)> = Vec::new();
     for (target, value) in updates {
         let (target, node) = (target.node()?, value.node()?);
         let region = Region::of(target).ok_or_else(|| not_a_variable(target))?;
@@ -313,7 +318,7 @@ fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<(Arc<
 }
 
 /// The new value of a variable from those of its parts; what has none keeps its old value.
-fn whole(variable: &Arc<Node>, mut parts: Vec<(Region, Tensor)>) -> Result<Arc<Node>, Error> {
+fn whole(variable: &Arc<Node>, mut parts: Parts) -> Result<Arc<Node>, Error> {
     parts.sort_by_key(|(region, _)| region.first);
     if let Some(pair) = parts.windows(2).find(|pair| pair[0].0.first + pair[0].0.elements > pair[1].0.first) {
         let message = format!("variable `{}` has two new values", variable.name());

@@ -134,7 +134,7 @@ fn an_allocation_that_fails_is_an_error_and_the_device_works_on() {
             for _ in 0..12 {
                 match attempt(()) {
                     Ok(value) => {
-                        assert_eq!(value.to_f32(), [2.0, 3.0], "allocation {n} on {}", device.name())
+                        assert_eq!(value.to_f32(), [2.0, 3.0], "allocation {n} on {}", device.name());
                     }
                     Err(error) => {
                         assert_eq!(error.code(), Code::OutOfMemory, "{error}");

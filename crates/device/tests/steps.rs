@@ -85,7 +85,7 @@ fn variables_are_written_read_and_freed() {
         drop(y);
         let after = device.memory();
         assert_eq!((after.live_buffers, after.live_bytes), (before.live_buffers, before.live_bytes));
-        let counter = device.variable("counter", 7_u32).unwrap();
+        let counter = device.variable("counter", &7_u32).unwrap();
         assert_eq!(device.read(&counter).unwrap().to_words(), [7]);
     }
 }
