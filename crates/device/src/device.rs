@@ -14,10 +14,10 @@ use crate::fault::{Fault, FaultPlan, Faults};
 use crate::gpu::adapters::{Found, enumerate};
 use crate::gpu::{Gpu, probe};
 use crate::info::{Info, Kind, Probe};
-use crate::ledger::{Ledger, Memory, in_words};
+use crate::ledger::{Claim, Ledger, Memory, in_words};
 
 use crate::profile::Roof;
-use crate::storage::{Place, Storage};
+use crate::storage::{Place, Storage, zeros};
 
 /// Where plans run: the CPU, or one adapter of wgpu. A cheap handle, explicit and never global.
 #[derive(Clone)]
@@ -328,23 +328,25 @@ impl Device {
             (Body::Host | Body::Gpu(_), _) => PlanOptions::for_target(&self.0.info.target),
         }
     }
+    /// Enters host memory into the books. Errors: [`Code::Limit`], [`Code::OutOfMemory`].
+    pub(crate) fn claim(&self, name: &str, bytes: u64) -> Result<Claim, Error> {
+        if bytes > self.0.info.max_buffer {
+            let allowed = in_words(self.0.info.max_buffer);
+            let message = format!("{} for `{name}`, {allowed} allowed", in_words(bytes));
+            return Err(Error::new(Code::Limit, "allocate", message).hint("split the tensor"));
+        }
+        self.0.ledger.claim(name, bytes)
+    }
     /// Zero-filled storage, on the books.
     pub(crate) fn storage(&self, name: &str, words: usize) -> Result<Arc<Storage>, Error> {
         match &self.0.body {
             Body::Host => {
                 let bytes = 4 * words as u64;
-                if bytes > self.0.info.max_buffer {
-                    let allowed = in_words(self.0.info.max_buffer);
-                    let message = format!("{} for `{name}`, {allowed} allowed", in_words(bytes));
-                    return Err(Error::new(Code::Limit, "allocate", message).hint("split the tensor"));
-                }
-                let claim = self.0.ledger.claim(name, bytes)?;
-                let mut data = Vec::new();
-                if data.try_reserve_exact(words).is_err() {
+                let claim = self.claim(name, bytes)?;
+                let Ok(data) = zeros(name, words) else {
                     drop(claim);
                     return Err(self.0.ledger.out_of_memory(name, bytes));
-                }
-                data.resize(words, 0);
+                };
                 Ok(Arc::new(Storage::new(words, Place::Host(Arc::new(Mutex::new(data))), claim)))
             }
             Body::Gpu(gpu) => {

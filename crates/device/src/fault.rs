@@ -58,6 +58,9 @@ impl Faults {
             ..Faults::default()
         }
     }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.planted.is_empty()
+    }
     /// Starts to count: the device is there.
     pub(crate) fn arm(&self) {
         self.armed.store(true, Ordering::Relaxed);

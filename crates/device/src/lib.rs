@@ -56,6 +56,7 @@
 //! - No environment variable is read.
 
 mod check;
+mod cpu;
 mod device;
 mod explain;
 mod fault;
@@ -67,6 +68,8 @@ mod ledger;
 mod pending;
 mod profile;
 mod program;
+#[allow(unsafe_code, reason = "the one checked call of `gemm`")]
+mod raw;
 mod read;
 mod step;
 mod storage;

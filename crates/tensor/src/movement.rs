@@ -53,6 +53,10 @@ impl Tensor {
     pub(crate) fn reshape_at(&self, at: At, shape: Shape) -> Tensor {
         match self.node() {
             Ok(node) if node.shape != shape => {
+                // A float constant stays itself: it may be differentiated with respect to.
+                if let (Op::Constant(scalar), false) = (&node.op, node.dtype.is_float()) {
+                    return Tensor::build(at, Op::Constant(*scalar), vec![], shape, node.dtype);
+                }
                 Tensor::build(at, Op::Reshape, vec![node.clone()], shape, node.dtype)
             }
             _ => self.clone(),

@@ -450,6 +450,10 @@ impl Tensor {
             .shape("from", &node.shape)
             .shape("to", shape));
         }
+        // A float constant stays itself: it may be differentiated with respect to.
+        if let (Op::Constant(scalar), false) = (&node.op, node.dtype.is_float()) {
+            return Ok(Tensor::build(at, Op::Constant(*scalar), vec![], *shape, node.dtype));
+        }
         Ok(Tensor::build(at, Op::Broadcast, vec![node.clone()], *shape, node.dtype))
     }
     /// Shift left of integers; the count is taken modulo 32.

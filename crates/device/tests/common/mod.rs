@@ -15,7 +15,7 @@ pub(crate) fn software() -> Device {
 
 /// Every device that tests run on.
 pub(crate) fn devices() -> Vec<Device> {
-    vec![software()]
+    vec![Device::cpu(), software()]
 }
 
 /// The same devices, opened anew: for tests that count what a device holds.
