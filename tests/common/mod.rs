@@ -1,10 +1,10 @@
 //! What all suites share: the library under one name, and everything here that evaluates tensors.
-#![allow(dead_code, unused_imports, reason = "each suite uses its part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each suite uses its part")]
 
 use std::collections::HashMap;
 
 pub use cotangent::*;
-pub use cotangent_device::{Choice, Device, Fault, FaultPlan, Kind, Options, Step, cross_check};
+pub use cotangent_device::{Check, Choice, Device, Fault, FaultPlan, Kind, Options, Step, StepOptions, cross_check};
 pub use cotangent_tensor::{RuleKind, index_error};
 
 /// The reference or a device.

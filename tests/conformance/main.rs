@@ -3,6 +3,8 @@
 //! Each case runs on the reference, the CPU device and every adapter present, as a test `label::evaluator`. The summary
 //! at the end counts passed and failed cases per evaluator.
 
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod engine;

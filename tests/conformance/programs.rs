@@ -5,6 +5,7 @@ use crate::common::{
     custom_gradient, grad, losses, train, vjp, where_,
 };
 use crate::harness::{Case, Findings};
+use cotangent_autograd::{Row, trace};
 use crate::judge::{Number, numbers};
 
 pub const CASES: &[Case] = &[
@@ -36,7 +37,7 @@ fn square(x: &Tensor) -> Tensor {
     })
 }
 
-fn t01_trace(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+fn t01_trace(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let x = Tensor::new(2.0);
     let a = square(&x);
     let b = square(&a);
@@ -53,7 +54,18 @@ fn t01_trace(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
         let at = at.detach();
         f.gradient(&format!("current of the {name}"), &grad(&square(&at), &at)?, slope)?;
     }
-    f.gradient("second derivative", &grad(&dx.or_error()?, &x)?, "3584")
+    f.gradient("second derivative", &grad(&dx.or_error()?, &x)?, "3584")?;
+    let table = trace(&y, &[&a, &b, &y], evaluator)?;
+    let columns = |of: fn(&Row) -> &Array| table.rows.iter().map(of).cloned().collect::<Vec<_>>();
+    f.known("traced values", &columns(|row| &row.value), numbers("16 4 2"));
+    f.known("traced results", &columns(|row| &row.result), numbers("256 16 4"));
+    f.known("traced upstream", &columns(|row| &row.upstream), numbers("1 32 256"));
+    f.known("traced current", &columns(|row| &row.current), numbers("32 8 4"));
+    f.known("traced downstream", &columns(|row| &row.downstream), numbers("32 256 1024"));
+    let mut names: Vec<&str> = table.rows.iter().map(|row| row.name.as_str()).collect();
+    names.dedup();
+    f.text("distinct names", names.len(), 3);
+    Ok(())
 }
 
 fn t02_several_inputs(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {

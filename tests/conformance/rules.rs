@@ -5,6 +5,7 @@ use crate::common::{
     straight_through, surrogate_gradient, vjp, where_,
 };
 use crate::harness::{Case, Findings};
+use cotangent_autograd::trace;
 use cotangent_tensor::{Class, Reduce};
 
 pub const CASES: &[Case] = &[
@@ -176,13 +177,18 @@ impl Cube {
     }
 }
 
-fn t27(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+fn t27(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let cube = Cube { slope: 3.0 };
     let x = Tensor::new(1.0);
     let mut y = x.clone();
+    let mut applications = Vec::new();
     for _ in 0..5 {
         y = cube.apply(&y);
+        applications.push(y.clone());
     }
+    let table = trace(&y, &applications.iter().collect::<Vec<_>>(), evaluator)?;
+    let names: std::collections::BTreeSet<String> = table.rows.into_iter().map(|row| row.name).collect();
+    f.text("distinct names in the trace", names.len(), 5);
     f.value("five times", &y, "1");
     f.gradient("every application uses the rule", &grad(&y, &x)?, "243")?;
     // Inside another rule's forward: the outer rule differentiates the inner one, which uses its own rule.
