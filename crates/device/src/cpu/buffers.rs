@@ -8,11 +8,11 @@ use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 /// Storage of a variable, shared by the device and by the steps that read and update it: words as [`pack`] makes them.
-pub(crate) type Variable = Arc<Mutex<Vec<u32>>>;
+pub type Variable = Arc<Mutex<Vec<u32>>>;
 
 /// The storage behind the buffers of a plan.
 #[derive(Debug)]
-pub(crate) struct Buffers {
+pub struct Buffers {
     /// The storage of each buffer of the plan.
     storage: Vec<usize>,
     dtypes: Vec<DType>,
@@ -32,7 +32,7 @@ impl Buffers {
     /// Storage for a plan, zero-filled; leaves are uploaded by `leaf`, which may share what it has uploaded before.
     ///
     /// Errors: those of `variable`, and [`Code::Internal`] where a variable or leaf is shorter than its buffer.
-    pub(crate) fn new(
+    pub fn new(
         plan: &Plan,
         mut leaf: impl FnMut(&Arc<Array>) -> Arc<Vec<u32>>,
         mut variable: impl FnMut(&Arc<Token>) -> Result<Variable, Error>,
@@ -87,12 +87,14 @@ impl Buffers {
         let elements = plan.buffers.iter().map(|buffer| buffer.elements).collect();
         Ok(Buffers { storage, dtypes, elements, words, variables })
     }
-    /// The storage of a buffer; equal numbers are the same storage.
-    pub(super) fn storage(&self, buffer: BufferId) -> usize {
-        self.storage[buffer]
+    /// Storage for a plan without variables. Error: [`Code::Unbound`] if it has some.
+    pub fn for_inputs(plan: &Plan) -> Result<Buffers, Error> {
+        Buffers::new(plan, |array| Arc::new(pack(array)), |token| {
+            Err(Error::new(Code::Unbound, "cpu", format!("no storage for variable {}", token.name)))
+        })
     }
     /// Sets an input. Error: [`Code::ShapeChanged`] if the number or type of elements differs.
-    pub(crate) fn write(&mut self, buffer: BufferId, array: &Array) -> Result<(), Error> {
+    pub fn write(&mut self, buffer: BufferId, array: &Array) -> Result<(), Error> {
         let (dtype, elements) = (self.dtypes[buffer], self.elements[buffer]);
         if array.values().len() != elements || array.dtype() != dtype {
             let given = format!("{} {}", array.dtype(), array.shape());
@@ -105,7 +107,7 @@ impl Buffers {
         Ok(())
     }
     /// The values of a contiguous part of a buffer, after a run.
-    pub(crate) fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
+    pub fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
         let (storage, dtype) = (self.storage[buffer], self.dtypes[buffer]);
         let part = offset..offset + shape.elements();
         let guard = self.variables.iter().find(|(_, known)| *known == storage).map(|(v, _)| lock(v));
@@ -192,7 +194,7 @@ fn lock(variable: &Mutex<Vec<u32>>) -> MutexGuard<'_, Vec<u32>> {
 }
 
 /// The words in which buffers hold an array: as [`Array::to_words`], F16 as two halves per word.
-pub(crate) fn pack(array: &Array) -> Vec<u32> {
+pub fn pack(array: &Array) -> Vec<u32> {
     let mut words = Vec::new();
     pack_into(array, &mut words);
     words
@@ -216,7 +218,7 @@ fn pack_into(array: &Array, words: &mut Vec<u32>) {
 }
 
 /// The 32-bit words of some elements; F16 is widened to f32 bits.
-pub(crate) fn unpack(words: &[u32], dtype: DType, part: std::ops::Range<usize>) -> Vec<u32> {
+pub fn unpack(words: &[u32], dtype: DType, part: std::ops::Range<usize>) -> Vec<u32> {
     if dtype == DType::F16 {
         let halves: &[u16] = bytemuck::cast_slice(words);
         let mut singles = vec![0f32; part.len()];

@@ -47,14 +47,14 @@ use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan};
 use cotangent_tensor::{Code, Error, index_error};
 use pulp::Arch;
 
-pub(crate) use buffers::{Buffers, Variable, pack, unpack};
+pub use buffers::{Buffers, Variable, pack, unpack};
 use execute::Fault;
 use loops::Loops;
 use matmul::Product;
 
 /// A plan, compiled for this machine.
 #[derive(Debug)]
-pub(crate) struct Executable {
+pub struct Executable {
     kernels: Vec<Compiled>,
     arch: Arch,
 }
@@ -81,14 +81,14 @@ impl Executable {
     /// Decides everything that can be decided before the first run.
     ///
     /// Error: [`Code::Internal`] for a kernel that breaks the contract, such as a load outside its buffer.
-    pub(crate) fn compile(plan: &Plan) -> Result<Executable, Error> {
+    pub fn compile(plan: &Plan) -> Result<Executable, Error> {
         let kernels = plan.kernels.iter().map(|kernel| Compiled::new(kernel, plan));
         Ok(Executable { kernels: kernels.collect::<Result<_, _>>()?, arch: Arch::new() })
     }
     /// Runs all kernels in order.
     ///
     /// Error: [`Code::Index`] for an index out of range, after the kernel that met it; later kernels do not run.
-    pub(crate) fn run(&self, buffers: &mut Buffers) -> Result<(), Error> {
+    pub fn run(&self, buffers: &mut Buffers) -> Result<(), Error> {
         let mut open = buffers.open();
         for kernel in &self.kernels {
             open.lend(&kernel.read, &kernel.written, |inputs, written| {
