@@ -56,7 +56,7 @@
 //! - No environment variable is read.
 
 mod check;
-mod cpu;
+pub mod cpu;
 mod device;
 mod explain;
 mod fault;

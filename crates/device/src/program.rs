@@ -182,7 +182,8 @@ impl Program {
                 if self.checked.is_empty() && self.device.0.faults.is_empty() {
                     host.run()?;
                 } else {
-                    (0..self.plan.kernels.len()).try_for_each(|kernel| self.host_kernel(&mut host, kernel))?;
+                    (0..self.plan.kernels.len())
+                        .try_for_each(|kernel| self.host_kernel(&mut host, kernel))?;
                 }
                 let arrays = self.plan.outputs.iter().map(|place| host.read(place));
                 Ok(Flight::Host(Arc::new(arrays.collect::<Result<_, _>>()?)))
