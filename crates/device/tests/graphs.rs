@@ -45,15 +45,21 @@ fn graphs() -> Vec<(&'static str, Vec<Tensor>)> {
         ("rows", vec![x.sum(-1), x.max_over(-1), x.argmax(-1)]),
         ("columns", vec![x.sum(0), y.min_over(0)]),
         ("softmax", vec![x.softmax(-1), x.logsumexp(-1)]),
-        ("cross entropy", vec![x.cross_entropy(&labels).mean(..), x.softmax_residual(&labels) * (1.0 / 37.0)]),
+        (
+            "cross entropy",
+            vec![x.cross_entropy(&labels).mean(..), x.softmax_residual(&labels) * (1.0 / 37.0)],
+        ),
         ("layer norm", vec![&centered / (&variance + 1e-5).sqrt()]),
         ("gather", vec![y.gather(1, &labels).exp()]),
         ("integers", vec![labels.clone() * 3 + 1, labels.one_hot(19)]),
         ("pieces", vec![Tensor::concat(&[&x.flip(0), &y.pad(0, 1, 2)], 0).exp()]),
-        ("fused loss", vec![{
-            let d = (&x - &y).abs();
-            (d.sigmoid() * &d).mean(..)
-        }]),
+        (
+            "fused loss",
+            vec![{
+                let d = (&x - &y).abs();
+                (d.sigmoid() * &d).mean(..)
+            }],
+        ),
     ]
 }
 
@@ -101,7 +107,10 @@ fn an_index_outside_its_axis_is_an_error_with_its_position() {
             let error = step.run(&[(&indices, &data)]).unwrap_err();
             assert_eq!(error.code(), Code::Index, "{name}: {error}");
             let text = error.to_string();
-            assert!(text.contains(&format!("index {index}")) && text.contains("outside 0..5"), "{name}: {text}");
+            assert!(
+                text.contains(&format!("index {index}")) && text.contains("outside 0..5"),
+                "{name}: {text}"
+            );
             assert!(text.contains("graphs.rs"), "{name}: {text}");
             let _ = position;
         }
@@ -147,7 +156,8 @@ fn a_small_network_learns_on_every_device() {
         let data = numbers("data", &[16, 3]);
         let target = data.sum(-1).unsqueeze(-1).sin();
         let data = Device::cpu().read_all(&[&data, &target]).unwrap();
-        let outputs: Vec<_> = (0..60).map(|_| step.launch(&[(&x, &data[0]), (&y, &data[1])]).unwrap()).collect();
+        let outputs: Vec<_> =
+            (0..60).map(|_| step.launch(&[(&x, &data[0]), (&y, &data[1])]).unwrap()).collect();
         let history: Vec<f64> = outputs.iter().map(|outputs| outputs.scalar(0).unwrap()).collect();
         assert!(history[59] < 0.6 * history[0], "{name}: {history:?}");
         step.cross_check(&[(&x, &data[0]), (&y, &data[1])]).unwrap();

@@ -82,7 +82,7 @@ fn stamped(gpu: &Gpu, batch: &Batch, first: usize, count: usize) -> Result<Vec<f
 pub(crate) fn roof(gpu: &Gpu, max_workgroups: u32, is_software: bool) -> Result<Roof, Error> {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let bytes = if is_software { 32 << 20 } else { 256 << 20 };
-    let words = usize::try_from(gpu.max_binding.min(bytes) / 16 * 4).unwrap_or(4);
+    let words = usize::try_from(gpu.max_binding.min(bytes) / 4).unwrap_or(0).max(4096) / 4096 * 4096;
     let source = Arc::new(gpu.storage("roof", words, usage)?);
     let target = Arc::new(gpu.storage("roof", words, usage)?);
     let lanes = if is_software { 1 << 12 } else { 1 << 18 };

@@ -34,14 +34,15 @@ const FLIP: &str = r"
 }
 ";
 
-/// Copies vectors of four words.
+/// Copies vectors of four words, 16 per invocation, straight-line: what an adapter does best.
 const COPY: &str = r"
 @group(0) @binding(1) var<storage, read> source: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read_write> target_: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> copy: array<vec4<u32>>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if (i < given[0].y) { target_[i] = source[i]; }
+    let i = (group.y * groups.x + group.x) * 1024u + lane;
+    if (i >= given[0].y) { return; }
+/*COPIES*/
 }
 ";
 
@@ -116,8 +117,12 @@ pub(crate) fn flip(kernel: usize, values: Bound, at: usize, bit: u32) -> Spec {
 
 /// Copies one buffer to another.
 pub(crate) fn copy(source: &Arc<Storage>, target: &Arc<Storage>, limit: u32) -> Spec {
-    let vectors = source.words / 4;
-    let mut spec = spec(0, "copy".to_owned(), COPY, [0, word(vectors), 0, 0], fold(vectors, limit));
+    let vectors = source.words / 4 / (16 * LANES) * (16 * LANES);
+    let lines: String =
+        (0..16).map(|k| format!("    copy[i + {0}u] = source[i + {0}u];\n", k * LANES)).collect();
+    let workgroups = fold(vectors / 16, limit);
+    let wgsl = COPY.replace("/*COPIES*/", &lines);
+    let mut spec = spec(0, "copy".to_owned(), &wgsl, [0, word(vectors), 0, 0], workgroups);
     spec.buffers = vec![whole(source, false), whole(target, true)];
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let bytes = 32.0 * vectors as f64;
