@@ -60,7 +60,7 @@ impl Device {
             Body::Host => host_roof(self.0.info.threads),
             Body::Gpu(gpu) => {
                 let info = self.info();
-                roof(gpu, info.target.max_workgroups, info.kind == Kind::Software)?
+                roof(gpu, &info.target, info.kind == Kind::Software)?
             }
         };
         Ok(*self.0.roof.get_or_init(|| measured))
