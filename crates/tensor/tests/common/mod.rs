@@ -21,7 +21,7 @@ impl Random {
     }
     /// A whole number below `n`.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.word()) * n as u64 >> 32) as usize
+        ((u64::from(self.word()) * n as u64) >> 32) as usize
     }
     pub(crate) fn range(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high + 1 - low)

@@ -35,8 +35,11 @@ impl Interval {
             let (low, high) = (f64::NEG_INFINITY, f64::INFINITY);
             return Interval { value, low, high, radius: f64::INFINITY, anything: true, signless: false };
         }
+        if bound == 0.0 {
+            return Interval { value, low: value, high: value, ..Interval::POINT };
+        }
         // The ends are rounded outwards: a tiny operand beside a large one must not disappear.
-        let outwards = if bound == 0.0 { 0.0 } else { bound + f64::EPSILON * (value.abs() + bound) };
+        let outwards = bound + f64::EPSILON * (value.abs() + bound);
         let (mut low, mut high) = (value - outwards, value + outwards);
         if value.is_finite() && high > largest(DType::F32) {
             high = f64::INFINITY;
