@@ -65,7 +65,6 @@ mod gpu;
 mod host;
 mod info;
 mod ledger;
-mod pending;
 mod profile;
 mod program;
 #[allow(unsafe_code, reason = "the one checked call of `gemm`")]
