@@ -56,7 +56,7 @@
 //! - No environment variable is read.
 
 mod check;
-mod cpu;
+pub mod cpu;
 mod device;
 mod explain;
 mod fault;
@@ -65,7 +65,6 @@ mod gpu;
 mod host;
 mod info;
 mod ledger;
-mod pending;
 mod profile;
 mod program;
 #[allow(unsafe_code, reason = "the one checked call of `gemm`")]
