@@ -1,11 +1,14 @@
 //! HOW a graph becomes kernels: fusion, planning and WGSL emission.
 
+mod catalogue;
 mod dispatch;
+mod emit;
 mod kernel;
 mod plan;
 mod planner;
 
 pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Which};
+pub use emit::{cost, lower};
 pub use kernel::{
     Access, Affine, Binding, Body, BufferId, Code, Instruction, Kernel, Level, Loop, Matmul, Matrix, Place,
     Scan, Schedule, Store, Value,

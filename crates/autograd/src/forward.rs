@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::Location;
+use std::sync::Arc;
 
 use cotangent_tensor::{Code, DType, Error, Node, Op, Tensor, topological};
 
@@ -9,7 +10,7 @@ use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::{Guarded, join};
 use crate::pushforward::{Tangent, push, push_rule};
 use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
-use crate::stamp::{brought, stamp};
+use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
 
 /// Jacobian-vector product: the change of each output as each `wrt` moves along its tangent.
 ///
@@ -46,7 +47,7 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         let (primal, tangent) = (primal.node()?, tangent.node()?);
         check_float("jvp", "wrt", position, primal)?;
         check_fit("jvp", ("tangent", "input"), position, tangent, primal)?;
-        let seed = Guarded::plain(Tensor::from_node(tangent.clone()).cast(DType::F32));
+        let seed = Guarded::plain(cast_at(&Tensor::from_node(tangent.clone()), DType::F32, primal));
         seeds.entry(primal.key()).or_default().push(seed);
     }
     let order = topological(&roots);
@@ -61,18 +62,10 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
     for node in &order {
         let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
         let incoming: Vec<&Tangent> = node.operands.iter().map(|o| &known[index[&o.key()]][slot]).collect();
-        let tangents = match &node.op {
-            Op::Rule(rule) => push_rule(node, rule, &incoming)?,
-            _ if incoming.iter().all(|t| t.is_none()) => vec![None],
-            _ => {
-                let mut pushed = push(node, &incoming)?;
-                if let Some(tangent) = &mut pushed {
-                    let before = node.operands.iter().map(Node::key).chain([node.key()]);
-                    let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
-                    stamp(&mut [tangent], before.chain(brought), node.location);
-                }
-                vec![pushed]
-            }
+        let tangents = if let Op::Rule(rule) = &node.op {
+            push_rule(node, rule, &incoming)?
+        } else {
+            vec![pushed(node, &incoming)?]
         };
         known.push(match seeds.remove(&node.key()) {
             Some(given) => {
@@ -81,15 +74,30 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
             None => tangents,
         });
     }
-    let of = |root: &std::sync::Arc<Node>| match &known[index[&root.key()]][0] {
+    let of = |root: &Arc<Node>| match &known[index[&root.key()]][0] {
         Some(tangent) => {
-            let change = tangent.masked().cast(root.dtype);
+            let change = cast_at(&masked_at(tangent, root), root.dtype, root);
             change.node()?;
             Ok(change)
         }
-        None => Ok(Tensor::zeros(root.shape).cast(root.dtype)),
+        None => {
+            let zeros = source_at(Guarded::number(root.shape, 0.0), root);
+            Ok(cast_at(&zeros.value, root.dtype, root))
+        }
     };
     roots.iter().map(of).collect()
+}
+
+/// [`push`], with new nodes at the line of the primal.
+fn pushed(node: &Arc<Node>, incoming: &[&Tangent]) -> Result<Tangent, Error> {
+    if incoming.iter().all(|t| t.is_none()) {
+        return Ok(None);
+    }
+    let mut tangent = push(node, incoming)?;
+    let known = node.operands.iter().map(Node::key).chain([node.key()]);
+    let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
+    stamp(&mut tangent.iter_mut().collect::<Vec<_>>(), known.chain(brought), node.location);
+    Ok(tangent)
 }
 
 /// The given and the propagated tangents of a node together.

@@ -8,6 +8,7 @@
 //! later. The same pairs serve tangents of forward mode.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cotangent_tensor::{Node, Op, Scalar, Shape, Tensor};
 
@@ -186,12 +187,8 @@ fn constant_along(condition: &Tensor, axes: &[usize]) -> Option<Tensor> {
 /// The number that a factor made for `node` is everywhere. Operands of the node do not count: they are the user's.
 pub(crate) fn own_number(factor: &Tensor, node: &Node) -> Option<f64> {
     let made = factor.node().ok()?;
-    match made.op {
-        Op::Constant(scalar) if !node.operands.iter().any(|o| std::sync::Arc::ptr_eq(o, made)) => {
-            Some(scalar.as_f64())
-        }
-        _ => None,
-    }
+    let Op::Constant(scalar) = made.op else { return None };
+    (!node.operands.iter().any(|o| Arc::ptr_eq(o, made))).then(|| scalar.as_f64())
 }
 
 fn added(a: Guarded, b: Guarded) -> Guarded {

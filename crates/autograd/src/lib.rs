@@ -1,4 +1,67 @@
-//! Derivatives of tensor graphs: vjp, jvp, custom gradients, checks and traces.
+//! Derivatives of tensor graphs: reverse and forward mode of any order, custom gradients, traces and checks.
+//!
+//! Differentiation is a transformation from graph to graph. [`vjp`] walks from outputs to the tensors asked for and
+//! gives every cotangent as an ordinary tensor; [`jvp`] walks the other way with tangents. Nothing is computed, no
+//! device is touched, nothing is recorded beforehand, and no state is kept: a gradient can be taken twice, with
+//! respect to any float tensor of the graph, and differentiated again.
+//!
+//! ```
+//! use cotangent_autograd::{State, custom_gradient, grad};
+//! use cotangent_tensor::{Evaluate, Reference, Tensor};
+//!
+//! // A function with a gradient of its own, which sees `upstream`.
+//! let square = |x: &Tensor| custom_gradient("square", [x], |[x]| {
+//!     let y = &x * &x;
+//!     (y, move |upstream: Tensor| [&upstream * &x * 2.0])
+//! });
+//! let (x, unused) = (Tensor::new(2.0), Tensor::new(1.0));
+//! let y = square(&square(&square(&x)));
+//!
+//! let [dx, du] = grad(&y, [&x, &unused])?;
+//! assert!(matches!(du.state(), State::Unconnected));
+//! let dx = dx.or_error()?;
+//! let second = grad(&dx, &x)?.or_error()?;
+//! let values = Reference::new().evaluate(&[&y, &dx, &second])?;
+//! assert_eq!(values[0].scalar()?, 256.0);
+//! assert_eq!(values[1].scalar()?, 1024.0);
+//! assert_eq!(values[2].scalar()?, 3584.0);
+//! # Ok::<(), cotangent_tensor::Error>(())
+//! ```
+//!
+//! # What a gradient may be
+//!
+//! A [`Gradient`] is a value or the reason why there is none: structurally zero, unconnected, stopped on purpose, or
+//! not differentiable. [`Gradient::or_zero`] and [`Gradient::or_error`] turn it into a tensor; neither makes zeros out
+//! of a derivative that is merely missing. Paths through integers are not differentiable; comparisons, signs and
+//! rounding are piecewise constant, hence zero.
+//!
+//! # Branches
+//!
+//! The branch that is not taken never reaches a derivative, at any order and in both modes: contributions carry the
+//! conditions under which they count, and a mask is applied where contributions meet or elements mix, never by
+//! multiplying with zero. So `where(x > 0, √x, 0)` has derivative 0 at 0. The same holds for what a slice or a gather
+//! leaves out and for elements that are not the largest. What a *sum* has masked is an ordinary zero again: an
+//! infinite slope behind it, on a path that is taken, gives NaN, as `√(0·x)` does.
+//!
+//! # Custom gradients
+//!
+//! [`custom_gradient`] calls its closure once, with placeholders, and stores what it builds as a graph: no closure
+//! lives in a tensor. The rule is used at first order and differentiated for higher orders; forward mode transposes
+//! it. What the closure returns is checked when the rule is applied, and a mistake makes the output invalid, naming
+//! rule, input, what was expected and what came. [`CustomGradient`] declares surrogates and cuts; [`custom_function`]
+//! has no gradient at all; [`straight_through`] and [`map_cotangent`] are two common rules.
+//!
+//! # Invariants
+//!
+//! - Every operation has one arm in reverse mode and one of its own in forward mode, by exhaustive `match`; the
+//!   derivative of an elementwise operation stands in its row and nowhere else.
+//! - No pass recurses over the graph, and every pass is linear in it.
+//! - Derivative nodes carry the source line of the node they differentiate, and `d_eta` for a node named `eta`.
+//! - A constant that the user made is never folded away, since it may be differentiated with respect to.
+//! - No device, no interior mutability, no global state, no `unsafe`.
+#![forbid(unsafe_code)]
+
+pub mod check;
 mod forms;
 mod forward;
 mod gradient;
@@ -9,6 +72,7 @@ mod reverse;
 mod rule;
 mod stamp;
 mod structure;
+mod trace;
 
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
@@ -17,3 +81,4 @@ pub use reverse::{grad, vjp};
 pub use rule::{
     CustomGradient, custom_function, custom_gradient, map_cotangent, straight_through, surrogate_gradient,
 };
+pub use trace::{Row, Trace, trace};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cotangent_tensor::{Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Shape, Tensor};
 
 use crate::guard::{Guarded, own_number, shape_of};
+use crate::stamp::{cast_at, masked_at, source_at};
 use crate::structure::{Factors, count, leaves_out, operands, placed, scattered, spread, spread_last};
 
 /// What reaches one operand.
@@ -216,8 +217,9 @@ pub(crate) fn pull_rule(node: &Arc<Node>, rule: &Rule, outputs: Vec<Option<Guard
         .into_iter()
         .zip(&rule.upstream)
         .map(|(cotangent, slot)| {
-            let tensor = cotangent.map_or_else(|| Tensor::zeros(slot.shape), |c| c.masked());
-            tensor.cast(slot.dtype).node().cloned()
+            let zeros = || source_at(Guarded::number(slot.shape, 0.0), node);
+            let tensor = masked_at(&cotangent.unwrap_or_else(zeros), node);
+            cast_at(&tensor, slot.dtype, node).node().cloned()
         })
         .collect();
     let upstream = match upstream {
@@ -226,7 +228,9 @@ pub(crate) fn pull_rule(node: &Arc<Node>, rule: &Rule, outputs: Vec<Option<Guard
     };
     let gradients = rule.pull_back(&node.operands, &upstream);
     let flow = |(gradient, operand): (Option<Arc<Node>>, &Arc<Node>)| match gradient {
-        Some(gradient) => Flow::Value(Guarded::plain(Tensor::from_node(gradient).cast(DType::F32))),
+        Some(gradient) => {
+            Flow::Value(Guarded::plain(cast_at(&Tensor::from_node(gradient), DType::F32, node)))
+        }
         None if operand.dtype.is_float() => Flow::Stopped(rule.name.as_str().into()),
         None => Flow::Discrete,
     };

@@ -13,6 +13,7 @@ use crate::State;
 use crate::guard::{Guarded, conjunction, join, own_number, shape_of, signed};
 use crate::pullback::Missing;
 use crate::reverse::sweep;
+use crate::stamp::{cast_at, masked_at};
 use crate::structure::{Factors, count, leaves_out, operands, placed, spread, spread_last};
 
 /// Tangent of an operand, or nothing where it is structurally zero.
@@ -165,7 +166,7 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
         if let (Some(gradient), Some(tangent)) = (gradient, tangent) {
             let slot = Tensor::placeholder("tangent", gradient.shape, DType::F32);
             slots.push(slot.node()?.clone());
-            images.push(tangent.masked().node()?.clone());
+            images.push(masked_at(tangent, node).node()?.clone());
             seeds.push((gradient.clone(), Guarded::plain(slot)));
         }
     }
@@ -191,7 +192,7 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
     let mut pushed = substitute(&transposed, &from.zip(to).collect()).into_iter();
     let of = |upstream: &Arc<Node>| {
         let tangent = upstream.dtype.is_float().then(|| pushed.next()).flatten();
-        tangent.map(|t| Guarded::plain(Tensor::from_node(t).cast(DType::F32)))
+        tangent.map(|t| Guarded::plain(cast_at(&Tensor::from_node(t), DType::F32, node)))
     };
     Ok(rule.upstream.iter().map(of).collect())
 }

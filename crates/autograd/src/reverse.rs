@@ -9,7 +9,7 @@ use cotangent_tensor::{Code, DType, Error, Node, Op, Rule, Tensor, topological};
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::{Guarded, join};
 use crate::pullback::{Flow, Missing, pull, pull_rule};
-use crate::stamp::{brought, labelled, stamp};
+use crate::stamp::{brought, cast_at, labelled, masked_at, source_at, stamp};
 
 /// Vector-Jacobian product `Σ vᵀ · ∂output/∂wrt` for pairs `(output, v)`.
 ///
@@ -38,7 +38,7 @@ pub fn vjp<W: Wrt>(outputs: &[(&Tensor, &Tensor)], wrt: W) -> Result<W::Of<Gradi
         let (output, cotangent) = (output.node()?, cotangent.node()?);
         check_float("vjp", "output", position, output).map_err(|e| e.at(at))?;
         check_fit("vjp", ("cotangent", "output"), position, cotangent, output).map_err(|e| e.at(at))?;
-        let seed = Tensor::from_node(cotangent.clone()).cast(DType::F32);
+        let seed = cast_at(&Tensor::from_node(cotangent.clone()), DType::F32, output);
         seeds.push((output.clone(), Guarded::plain(seed)));
     }
     gradients(seeds, &wrt, at)
@@ -63,7 +63,8 @@ pub fn grad<W: Wrt>(loss: &Tensor, wrt: W) -> Result<W::Of<Gradient>, Error> {
     let node = loss.node()?;
     check_scalar("grad", node).map_err(|e| e.at(at))?;
     check_float("grad", "output", 0, node).map_err(|e| e.at(at))?;
-    gradients(vec![(node.clone(), Guarded::number(node.shape, 1.0))], &wrt, at)
+    let seed = source_at(Guarded::number(node.shape, 1.0), node);
+    gradients(vec![(node.clone(), seed)], &wrt, at)
 }
 
 pub(crate) fn check_scalar(operation: &str, node: &Node) -> Result<(), Error> {
@@ -153,11 +154,13 @@ impl Reached {
     /// is piecewise constant, an integer has no derivative.
     fn below(&self, node: &Node, operand: &Node) -> Reached {
         let mut below = self.clone();
-        if self.discrete && operand.dtype.is_float() {
+        // The tuple of a rule has no type of its own: its projections have.
+        if self.discrete && operand.dtype.is_float() && !matches!(operand.op, Op::Rule(_)) {
             below.discrete = false;
-            match node.dtype {
-                DType::Bool => below.zero = true,
-                _ => below.not_differentiable = Some(node.name().into()),
+            if node.dtype == DType::Bool && !matches!(node.op, Op::Rule(_)) {
+                below.zero = true;
+            } else {
+                below.not_differentiable = Some(node.name().into());
             }
         }
         below
@@ -197,8 +200,9 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
         } else if !mail.is_empty() {
             let cotangent = received(node, mail.into_iter().map(|(_, c)| c).collect());
             if let Some(cotangent) = cotangent {
-                if node.operands.iter().any(|o| needed[index[&o.key()]]) {
-                    flows = pulled(node, &cotangent);
+                let below: Vec<bool> = node.operands.iter().map(|o| needed[index[&o.key()]]).collect();
+                if below.contains(&true) {
+                    flows = pulled(node, &cotangent, &below);
                 }
                 if wanted.contains(&node.key()) {
                     value = Some(finished(node, cotangent)?);
@@ -257,21 +261,21 @@ fn received(node: &Arc<Node>, contributions: Vec<Guarded>) -> Option<Guarded> {
 
 /// What a user gets: masked, in the element type of the primal, under its name.
 fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
-    let known: Vec<_> = brought(&cotangent).collect();
-    let mut gradient = Guarded::plain(cotangent.masked().cast(node.dtype));
+    let gradient = cast_at(&masked_at(&cotangent, node), node.dtype, node);
     drop(cotangent);
-    gradient.value.node()?;
-    stamp(&mut [&mut gradient], known, node.location);
-    Ok(labelled(gradient.value, node))
+    gradient.node()?;
+    Ok(labelled(gradient, node))
 }
 
-/// [`pull`], with new nodes at the line of the primal.
-fn pulled(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
+/// [`pull`], with new nodes for the needed operands at the line of the primal.
+fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Vec<Flow> {
     let mut flows = pull(node, cotangent);
     let known = node.operands.iter().map(Node::key).chain([node.key()]).chain(brought(cotangent));
     let mut made: Vec<&mut Guarded> = flows
         .iter_mut()
-        .filter_map(|flow| match flow {
+        .zip(needed)
+        .filter(|(_, needed)| **needed)
+        .filter_map(|(flow, _)| match flow {
             Flow::Value(contribution) => Some(contribution),
             Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Missing(_) => None,
         })
@@ -298,11 +302,15 @@ fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gra
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
 pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BTreeMap<usize, Arc<Node>> {
-    let rules = order.iter().enumerate().filter_map(|(i, node)| match &node.op {
-        Op::Rule(rule) => Some((i, node, rule)),
-        _ => None,
-    });
-    rules.filter_map(|(i, node, rule)| Some((i, captured_by(rule, &node.operands, wanted)?))).collect()
+    let mut found = BTreeMap::new();
+    for (position, node) in order.iter().enumerate() {
+        if let Op::Rule(rule) = &node.op
+            && let Some(captured) = captured_by(rule, &node.operands, wanted)
+        {
+            found.insert(position, captured);
+        }
+    }
+    found
 }
 
 fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &HashSet<*const Node>) -> Option<Arc<Node>> {

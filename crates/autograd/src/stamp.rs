@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{Node, Tensor};
+use cotangent_tensor::{DType, Node, Tensor};
 
 use crate::guard::{Guarded, address};
 
@@ -17,7 +17,8 @@ pub(crate) fn stamp(
     known: impl IntoIterator<Item = *const Node>,
     at: &'static Location<'static>,
 ) {
-    let mut image: HashMap<*const Node, Option<Arc<Node>>> = known.into_iter().map(|k| (k, None)).collect();
+    let mut image = Images::default();
+    known.into_iter().for_each(|node| image.insert(node, None));
     for result in results {
         result.value = stamped(&result.value, &mut image, at);
         for literal in &mut result.guard {
@@ -26,25 +27,64 @@ pub(crate) fn stamp(
     }
 }
 
-/// `image` maps a node to its rebuilt form, or to nothing if it stays.
-fn stamped(
-    tensor: &Tensor,
-    image: &mut HashMap<*const Node, Option<Arc<Node>>>,
-    at: &'static Location<'static>,
-) -> Tensor {
+/// The value with its guard applied, at the line of `primal`.
+pub(crate) fn masked_at(contribution: &Guarded, primal: &Node) -> Tensor {
+    let mut masked = Guarded::plain(contribution.masked());
+    stamp(&mut [&mut masked], brought(contribution), primal.location);
+    masked.value
+}
+
+/// A tensor without operands, at the line of `primal`.
+pub(crate) fn source_at(mut source: Guarded, primal: &Node) -> Guarded {
+    stamp(&mut [&mut source], [], primal.location);
+    source
+}
+
+/// Conversion to an element type, at the line of `primal`.
+pub(crate) fn cast_at(tensor: &Tensor, dtype: DType, primal: &Node) -> Tensor {
+    let mut cast = Guarded::plain(tensor.cast(dtype));
+    stamp(&mut [&mut cast], [address(tensor)], primal.location);
+    cast.value
+}
+
+/// Nodes and their rebuilt forms; nothing for nodes that stay. One rule makes a handful of nodes, so they are searched
+/// in order before they are hashed.
+#[derive(Default)]
+struct Images {
+    few: Vec<(*const Node, Option<Arc<Node>>)>,
+    many: HashMap<*const Node, Option<Arc<Node>>>,
+}
+
+impl Images {
+    fn get(&self, node: *const Node) -> Option<&Option<Arc<Node>>> {
+        self.few
+            .iter()
+            .find(|(key, _)| *key == node)
+            .map(|(_, image)| image)
+            .or_else(|| if self.many.is_empty() { None } else { self.many.get(&node) })
+    }
+    fn insert(&mut self, node: *const Node, image: Option<Arc<Node>>) {
+        if self.few.len() < 24 {
+            self.few.push((node, image));
+        } else {
+            self.many.insert(node, image);
+        }
+    }
+}
+
+fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>) -> Tensor {
     let Ok(root) = tensor.node() else { return tensor.clone() };
-    let mut stack = vec![(root.clone(), false)];
+    let mut stack = vec![(root, false)];
     while let Some((node, operands_done)) = stack.pop() {
-        if image.contains_key(&node.key()) {
+        if images.get(node.key()).is_some() {
             continue;
         }
         if !operands_done {
-            stack.push((node.clone(), true));
-            let fresh = node.operands.iter().filter(|o| !image.contains_key(&o.key()));
-            stack.extend(fresh.map(|o| (o.clone(), false)));
+            stack.push((node, true));
+            stack.extend(node.operands.iter().map(|o| (o, false)));
             continue;
         }
-        let of = |o: &Arc<Node>| image.get(&o.key()).cloned().flatten().unwrap_or_else(|| o.clone());
+        let of = |o: &Arc<Node>| images.get(o.key()).cloned().flatten().unwrap_or_else(|| o.clone());
         let rebuilt = Node {
             op: node.op.clone(),
             operands: node.operands.iter().map(of).collect(),
@@ -53,11 +93,11 @@ fn stamped(
             location: at,
             label: node.label.clone(),
         };
-        image.insert(node.key(), Some(Arc::new(rebuilt)));
+        images.insert(node.key(), Some(Arc::new(rebuilt)));
     }
-    match image.get(&root.key()) {
+    match images.get(root.key()) {
         Some(Some(rebuilt)) => Tensor::from_node(rebuilt.clone()),
-        _ => tensor.clone(),
+        Some(None) | None => tensor.clone(),
     }
 }
 

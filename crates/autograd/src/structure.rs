@@ -37,10 +37,8 @@ pub(crate) fn count(mask: &Tensor, axes: &[usize]) -> Tensor {
 pub(crate) fn scattered(part: &Tensor, starts: &[usize], steps: &[isize], whole: &Shape) -> Tensor {
     let shape = shape_of(part);
     if shape.elements() == 0 {
-        return match part.node().map_or(DType::F32, |node| node.dtype) {
-            DType::Bool => Tensor::full(whole, false),
-            _ => Tensor::zeros(whole),
-        };
+        let condition = part.node().is_ok_and(|node| node.dtype == DType::Bool);
+        return if condition { Tensor::full(whole, false) } else { Tensor::zeros(whole) };
     }
     let mut spaced = part.clone();
     let (mut low, mut high) = (vec![0; whole.rank()], vec![0; whole.rank()]);

@@ -4,20 +4,20 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use cotangent_shaders::Target;
+use cotangent_shaders::{PlanOptions, Target};
 use cotangent_tensor::{Code, Error, Token};
 
 use crate::fault::{Fault, FaultPlan, Faults};
 use crate::gpu::adapters::{Found, enumerate};
 use crate::gpu::{Gpu, probe};
 use crate::info::{Info, Kind, Probe};
-use crate::ledger::{Ledger, Memory, in_words};
-use crate::pending::PlanOptions;
+use crate::ledger::{Claim, Ledger, Memory, in_words};
+
 use crate::profile::Roof;
-use crate::storage::{Place, Storage};
+use crate::storage::{Place, Storage, zeros};
 
 /// Where plans run: the CPU, or one adapter of wgpu. A cheap handle, explicit and never global.
 #[derive(Clone)]
@@ -32,13 +32,19 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) faults: Arc<Faults>,
-    variables: Mutex<HashMap<u64, (std::sync::Weak<Token>, Arc<Storage>)>>,
+    variables: Mutex<HashMap<u64, Held>>,
     pub(crate) roof: OnceLock<Roof>,
+}
+
+/// The storage of a variable, as long as its token lives.
+struct Held {
+    token: Weak<Token>,
+    storage: Arc<Storage>,
 }
 
 pub(crate) enum Body {
     Host,
-    Gpu(Gpu),
+    Gpu(Box<Gpu>),
 }
 
 /// What is asked for.
@@ -253,7 +259,7 @@ impl Device {
             id: 0,
             why,
             info,
-            body: Body::Gpu(gpu),
+            body: Body::Gpu(Box::new(gpu)),
             found: Some(found),
             options,
             ledger,
@@ -265,6 +271,7 @@ impl Device {
     fn assemble(mut inner: Inner) -> Device {
         // An identity; it orders nothing that a result could depend on.
         inner.id = NEXT_DEVICE.fetch_add(1, Ordering::Relaxed);
+        inner.faults.arm();
         let name = inner.info.name.clone();
         NAMES.lock().unwrap_or_else(PoisonError::into_inner).push((inner.id, name));
         Device(Arc::new(inner))
@@ -321,23 +328,25 @@ impl Device {
             (Body::Host | Body::Gpu(_), _) => PlanOptions::for_target(&self.0.info.target),
         }
     }
+    /// Enters host memory into the books. Errors: [`Code::Limit`], [`Code::OutOfMemory`].
+    pub(crate) fn claim(&self, name: &str, bytes: u64) -> Result<Claim, Error> {
+        if bytes > self.0.info.max_buffer {
+            let allowed = in_words(self.0.info.max_buffer);
+            let message = format!("{} for `{name}`, {allowed} allowed", in_words(bytes));
+            return Err(Error::new(Code::Limit, "allocate", message).hint("split the tensor"));
+        }
+        self.0.ledger.claim(name, bytes)
+    }
     /// Zero-filled storage, on the books.
     pub(crate) fn storage(&self, name: &str, words: usize) -> Result<Arc<Storage>, Error> {
         match &self.0.body {
             Body::Host => {
                 let bytes = 4 * words as u64;
-                if bytes > self.0.info.max_buffer {
-                    let allowed = in_words(self.0.info.max_buffer);
-                    let message = format!("{} for `{name}`, {allowed} allowed", in_words(bytes));
-                    return Err(Error::new(Code::Limit, "allocate", message).hint("split the tensor"));
-                }
-                let claim = self.0.ledger.claim(name, bytes)?;
-                let mut data = Vec::new();
-                if data.try_reserve_exact(words).is_err() {
+                let claim = self.claim(name, bytes)?;
+                let Ok(data) = zeros(name, words) else {
                     drop(claim);
                     return Err(self.0.ledger.out_of_memory(name, bytes));
-                }
-                data.resize(words, 0);
+                };
                 Ok(Arc::new(Storage::new(words, Place::Host(Arc::new(Mutex::new(data))), claim)))
             }
             Body::Gpu(gpu) => {
@@ -357,17 +366,11 @@ impl Device {
             Body::Gpu(gpu) => gpu.upload(storage, first, words),
         }
     }
-    pub(crate) fn download(&self, storage: &Storage, first: usize, words: usize) -> Result<Vec<u32>, Error> {
-        match &self.0.body {
-            Body::Host => Ok(storage.host_words(first, words)),
-            Body::Gpu(gpu) => gpu.download(storage, first, words),
-        }
-    }
     /// New storage under a token.
     pub(crate) fn adopt(&self, token: &Arc<Token>, storage: Arc<Storage>) {
         self.sweep();
         let mut variables = self.0.variables.lock().unwrap_or_else(PoisonError::into_inner);
-        variables.insert(token.id, (Arc::downgrade(token), storage));
+        variables.insert(token.id, Held { token: Arc::downgrade(token), storage });
     }
     /// The storage of a variable. Error: [`Code::DeviceMismatch`].
     pub(crate) fn held(&self, token: &Token) -> Result<Arc<Storage>, Error> {
@@ -382,14 +385,14 @@ impl Device {
                 .hint("read the variable on its device and create one here"));
         }
         let variables = self.0.variables.lock().unwrap_or_else(PoisonError::into_inner);
-        variables.get(&token.id).map(|(_, storage)| storage.clone()).ok_or_else(|| {
+        variables.get(&token.id).map(|held| held.storage.clone()).ok_or_else(|| {
             Error::new(Code::Internal, "device", format!("the storage of variable `{}` is gone", token.name))
         })
     }
     /// Frees the storage of variables whose last handle is gone.
     fn sweep(&self) {
         let mut variables = self.0.variables.lock().unwrap_or_else(PoisonError::into_inner);
-        variables.retain(|_, (token, _)| token.strong_count() > 0);
+        variables.retain(|_, held| held.token.strong_count() > 0);
     }
 }
 

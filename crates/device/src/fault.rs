@@ -45,6 +45,7 @@ impl FaultPlan {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     planted: Vec<(Fault, AtomicBool)>,
+    armed: AtomicBool,
     allocations: AtomicUsize,
     submissions: AtomicUsize,
     waits: AtomicUsize,
@@ -57,20 +58,27 @@ impl Faults {
             ..Faults::default()
         }
     }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.planted.is_empty()
+    }
+    /// Starts to count: the device is there.
+    pub(crate) fn arm(&self) {
+        self.armed.store(true, Ordering::Relaxed);
+    }
     /// Every fault, and whether it has fired.
     pub(crate) fn report(&self) -> Vec<(Fault, bool)> {
         self.planted.iter().map(|(fault, fired)| (*fault, fired.load(Ordering::Relaxed))).collect()
     }
     pub(crate) fn fail_allocation(&self) -> bool {
-        let count = self.allocations.fetch_add(1, Ordering::Relaxed);
+        let count = self.count(&self.allocations);
         self.fires(|fault| fault == Fault::FailAllocation(count))
     }
     pub(crate) fn lose_device(&self) -> bool {
-        let count = self.submissions.fetch_add(1, Ordering::Relaxed);
+        let count = self.count(&self.submissions);
         self.fires(|fault| fault == Fault::LoseDevice(count))
     }
     pub(crate) fn time_out(&self) -> bool {
-        let count = self.waits.fetch_add(1, Ordering::Relaxed);
+        let count = self.count(&self.waits);
         self.fires(|fault| fault == Fault::TimeOut(count))
     }
     pub(crate) fn skip_kernel(&self, kernel: usize) -> bool {
@@ -89,6 +97,9 @@ impl Faults {
             }
         }
         flips
+    }
+    fn count(&self, counter: &AtomicUsize) -> usize {
+        if self.armed.load(Ordering::Relaxed) { counter.fetch_add(1, Ordering::Relaxed) } else { usize::MAX }
     }
     fn fires(&self, matches: impl Fn(Fault) -> bool) -> bool {
         let hit = self.planted.iter().find(|(fault, _)| matches(*fault));

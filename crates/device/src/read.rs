@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use cotangent_shaders::plan;
 use cotangent_tensor::{Array, DType, Error, Evaluate, Node, Op, Scalar, Tensor, Values};
 
 use crate::device::Device;
-use crate::pending::plan;
+
 use crate::program::{Check, Program};
 use crate::storage::{rounded, words_of};
 

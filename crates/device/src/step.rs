@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_shaders::{BufferId, Plan};
+use cotangent_shaders::{BufferId, Plan, plan};
 use cotangent_tensor::{Array, Code, Error, Node, Op, Tensor, Token};
 
 use crate::check::{Report, check_program};
 use crate::device::{Device, name_of};
 use crate::feed::{Feed, fit};
-use crate::pending::plan;
+
 use crate::program::{Check, Flight, Program};
 use crate::read::known;
 use crate::variable::{Region, not_a_variable};
@@ -25,7 +25,7 @@ use crate::variable::{Region, not_a_variable};
 /// let device = Device::best();
 /// let w = device.variable("w", &[0.0; 3])?;
 /// let x = Tensor::input("x", [3], DType::F32);
-/// let loss = (w.tensor() - &x).powi(2).sum(..);
+/// let loss = (w.tensor() - &x).square().sum(..);
 /// let new_w = w.tensor() - 0.2 * (w.tensor() - &x);
 /// let step = Step::new(&device, &[&x], &[&loss], &[(&w, &new_w)])?;
 /// for _ in 0..10 {
@@ -118,16 +118,6 @@ impl Step {
         plan_options.fuse = options.fuse;
         let plan = plan(&asked, &updates, &plan_options)?;
         Step::from_program(Program::new(device, plan, options.check)?, inputs, outputs)
-    }
-    /// A step from a plan made elsewhere, whose outputs are `outputs` in order.
-    #[cfg(test)]
-    pub(crate) fn from_parts(
-        program: Program,
-        inputs: &[&Tensor],
-        outputs: &[&Tensor],
-    ) -> Result<Step, Error> {
-        let nodes = outputs.iter().map(|tensor| tensor.node().cloned()).collect::<Result<Vec<_>, _>>()?;
-        Step::from_program(program, inputs, sort(nodes)?.1)
     }
     fn from_program(program: Program, inputs: &[&Tensor], outputs: Vec<Output>) -> Result<Step, Error> {
         let input = |tensor: &&Tensor| {
@@ -287,9 +277,14 @@ fn sort(nodes: Vec<Arc<Node>>) -> Result<(Vec<Arc<Node>>, Vec<Output>), Error> {
     Ok((asked, outputs))
 }
 
+/// A variable and its new value.
+type Update = (Arc<Node>, Arc<Node>);
+/// New values of parts of a variable.
+type Parts = Vec<(Region, Tensor)>;
+
 /// Turns updates of variables and of parts of variables into at most one update per variable.
-fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<(Arc<Node>, Arc<Node>)>, Error> {
-    let mut by_variable: Vec<(Arc<Node>, Vec<(Region, Tensor)>)> = Vec::new();
+fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<Update>, Error> {
+    let mut by_variable: Vec<(Arc<Node>, Parts)> = Vec::new();
     for (target, value) in updates {
         let (target, node) = (target.node()?, value.node()?);
         let region = Region::of(target).ok_or_else(|| not_a_variable(target))?;
@@ -323,7 +318,7 @@ fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<(Arc<
 }
 
 /// The new value of a variable from those of its parts; what has none keeps its old value.
-fn whole(variable: &Arc<Node>, mut parts: Vec<(Region, Tensor)>) -> Result<Arc<Node>, Error> {
+fn whole(variable: &Arc<Node>, mut parts: Parts) -> Result<Arc<Node>, Error> {
     parts.sort_by_key(|(region, _)| region.first);
     if let Some(pair) = parts.windows(2).find(|pair| pair[0].0.first + pair[0].0.elements > pair[1].0.first) {
         let message = format!("variable `{}` has two new values", variable.name());

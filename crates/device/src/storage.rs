@@ -1,9 +1,10 @@
 //! Memory of a device, and the words by which it holds the elements of an array.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use cotangent_tensor::{Array, DType, Error, Shape, Values};
+use cotangent_tensor::{Array, Code, DType, Error, Shape, Values};
 use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use crate::ledger::Claim;
 
@@ -40,10 +41,6 @@ impl Storage {
             Place::Gpu(_) => unreachable!("storage belongs to the kind of device that asks for it"),
         }
     }
-    /// A copy of some words, on the CPU device.
-    pub(crate) fn host_words(&self, first: usize, words: usize) -> Vec<u32> {
-        self.host().lock().unwrap_or_else(PoisonError::into_inner)[first..first + words].to_vec()
-    }
 }
 
 /// Words that hold `elements` of this type. F16 takes half a word per element.
@@ -54,33 +51,49 @@ pub(crate) fn words_of(dtype: DType, elements: usize) -> usize {
     }
 }
 
-/// The words of an array as elements of type `dtype`, which may differ from the array's only among floats.
+/// Zeros. Error: [`Code::OutOfMemory`]; an allocation that fails without being asked first ends the process.
+pub(crate) fn zeros(name: &str, words: usize) -> Result<Vec<u32>, Error> {
+    let asked = Vec::<u32>::new().try_reserve_exact(words);
+    asked.map_err(|error| Error::new(Code::OutOfMemory, "allocate", format!("{words} words for `{name}`: {error}")))?;
+    Ok(vec![0; words])
+}
+
+/// The words of an array as elements of type `dtype`, which may differ from the array's only among floats: as
+/// [`Array::to_words`], F16 as two halves per word, the first in the low half.
 pub(crate) fn encode(array: &Array, dtype: DType) -> Vec<u32> {
-    match dtype {
-        DType::F16 => pack(&array.to_f32()),
-        DType::F32 | DType::I32 | DType::U32 | DType::Bool => array.to_words(),
+    let mut words = Vec::new();
+    encode_into(array, dtype, &mut words);
+    words
+}
+
+/// The same into a vector whose memory is used again.
+pub(crate) fn encode_into(array: &Array, dtype: DType, words: &mut Vec<u32>) {
+    if dtype == DType::F16 {
+        words.clear();
+        words.resize(array.values().len().div_ceil(2), 0);
+        let halves: &mut [u16] = bytemuck::cast_slice_mut(words);
+        for (half, value) in halves.iter_mut().zip(array.to_f64()) {
+            *half = f16::from_f64(value).to_bits();
+        }
+    } else if let Values::Single(values) = array.values() {
+        // The form of large data, without a second copy.
+        words.clear();
+        words.extend_from_slice(bytemuck::cast_slice(values));
+    } else {
+        *words = array.to_words();
     }
 }
 
-/// Two F16 elements per word, the first in the low half.
-pub(crate) fn pack(values: &[f32]) -> Vec<u32> {
-    let bits = |value: f32| u32::from(f16::from_f32(value).to_bits());
-    values.chunks(2).map(|pair| bits(pair[0]) | pair.get(1).map_or(0, |&high| bits(high) << 16)).collect()
-}
-
-/// The array of words that start at element `skip` (0, or 1 for the second half of an F16 word).
-pub(crate) fn decode(words: &[u32], skip: usize, shape: Shape, dtype: DType) -> Result<Array, Error> {
-    match dtype {
-        DType::F16 => {
-            #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
-            let halves = words.iter().flat_map(|&word| [word as u16, (word >> 16) as u16]);
-            let values = halves.skip(skip).take(shape.elements());
-            let values: Vec<f32> = values.map(|bits| f16::from_bits(bits).to_f32()).collect();
-            Ok(Array::new(Values::Single(values), shape)?.with_dtype(DType::F16))
-        }
-        DType::F32 | DType::I32 | DType::U32 | DType::Bool => {
-            Array::from_words(words[..shape.elements()].to_vec(), shape, dtype)
-        }
+/// The array of some elements of a buffer, from its words.
+pub(crate) fn decode(words: &[u32], first: usize, shape: Shape, dtype: DType) -> Result<Array, Error> {
+    let part = first..first + shape.elements();
+    if dtype == DType::F16 {
+        let halves: &[u16] = bytemuck::cast_slice(words);
+        let mut values = vec![0f32; part.len()];
+        halves[part].reinterpret_cast::<f16>().convert_to_f32_slice(&mut values);
+        Ok(Array::new(Values::Single(values), shape)?.with_dtype(DType::F16))
+    } else {
+        Array::from_words(words[part].to_vec(), shape, dtype)
     }
 }
 

@@ -165,7 +165,7 @@ impl Device {
     /// # Ok::<(), cotangent_tensor::Error>(())
     /// ```
     #[track_caller]
-    pub fn variable(&self, name: &str, init: impl Initial) -> Result<Variable, Error> {
+    pub fn variable(&self, name: &str, init: &dyn Initial) -> Result<Variable, Error> {
         let init = init.tensor();
         let node = init.node()?;
         let (shape, dtype) = (node.shape, node.dtype);
@@ -220,11 +220,11 @@ impl Device {
     /// Gives a variable, or one of a group, a new value. Runs that were launched before see the old one.
     ///
     /// Errors: [`Code::ShapeChanged`], [`Code::Dtype`], [`Code::DeviceMismatch`].
-    pub fn write(&self, variable: &Tensor, data: impl Feed) -> Result<(), Error> {
+    pub fn write(&self, variable: &Tensor, data: &dyn Feed) -> Result<(), Error> {
         let node = variable.node()?;
         let region = Region::of(node).ok_or_else(|| not_a_variable(node))?;
         let storage = self.held(&region.token)?;
-        let words = fit(&data, node, "write")?;
+        let words = fit(data, node, "write")?;
         if words.is_empty() { Ok(()) } else { self.upload(&storage, region.first, &words) }
     }
 }

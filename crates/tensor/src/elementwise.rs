@@ -224,7 +224,7 @@ elementwise! {
         [pick(a.le(b), a.eq(b).select(&a.constant(0.5), &a.constant(1.0))), pick(b.le(a), a.eq(b).select(&a.constant(0.5), &a.constant(1.0)))], 0.0;
     /// `x` kept inside `[low, high]`; at a bound the cotangent passes to `x`.
     Clamp clamp Real |x, low, high; y| "m_min(m_max({x}, {low}), {high})", special::min(special::max(x, low), high), math32::min(math32::max(x, low), high),
-        [pass_if(x.ge(low).and(&x.le(high))), pass_if(x.lt(low)), pass_if(x.gt(high))], 0.0;
+        [pass_if(x.ge(low).and(&x.le(high))), pass_if(x.lt(low).and(&low.le(high))), pass_if(x.max(low).gt(high))], 0.0;
     /// `max(x, 0)` with derivative 0 at 0.
     Relu relu Real |x; y| "m_max({x}, 0.0)", special::max(x, 0.0), math32::max(x, 0.0), [pass_if(y.gt(&y.constant(0.0)))], 0.0;
     /// Largest integer not above.

@@ -53,8 +53,9 @@ impl Tensor {
     pub(crate) fn reshape_at(&self, at: At, shape: Shape) -> Tensor {
         match self.node() {
             Ok(node) if node.shape != shape => {
-                if let Op::Constant(scalar) = node.op {
-                    return Tensor::build(at, Op::Constant(scalar), vec![], shape, node.dtype);
+                // A float constant stays itself: it may be differentiated with respect to.
+                if let (Op::Constant(scalar), false) = (&node.op, node.dtype.is_float()) {
+                    return Tensor::build(at, Op::Constant(*scalar), vec![], shape, node.dtype);
                 }
                 Tensor::build(at, Op::Reshape, vec![node.clone()], shape, node.dtype)
             }

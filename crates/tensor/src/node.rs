@@ -85,7 +85,8 @@ pub enum Op {
     Gather(usize),
     /// Operands: indices (one-dimensional), updates. Sum of the updates with each index along an axis.
     ScatterAdd(usize),
-    /// `log Σ exp` over the last axis; −inf for a row of −inf.
+    /// `log Σ exp` over the last axis; −inf for a row of −inf. Like its three relatives below, NaN for a row that holds
+    /// NaN or +inf.
     LogSumExp,
     /// Softmax over the last axis; zeros for a row of −inf.
     Softmax,
@@ -198,7 +199,8 @@ pub struct Rule {
     pub outputs: Vec<Arc<Node>>,
     /// Placeholders of the cotangents of the outputs.
     pub upstream: Vec<Arc<Node>>,
-    /// Cotangent of each input in terms of parameters and upstream; none where the rule passes nothing.
+    /// Cotangent of each input in terms of parameters and upstream; none where the rule passes nothing. Without any
+    /// entry the function has no gradient rule at all, and `upstream` is empty.
     pub gradients: Vec<Option<Arc<Node>>>,
 }
 

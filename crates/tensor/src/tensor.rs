@@ -450,8 +450,9 @@ impl Tensor {
             .shape("from", &node.shape)
             .shape("to", shape));
         }
-        if let Op::Constant(scalar) = node.op {
-            return Ok(Tensor::build(at, Op::Constant(scalar), vec![], *shape, node.dtype));
+        // A float constant stays itself: it may be differentiated with respect to.
+        if let (Op::Constant(scalar), false) = (&node.op, node.dtype.is_float()) {
+            return Ok(Tensor::build(at, Op::Constant(*scalar), vec![], *shape, node.dtype));
         }
         Ok(Tensor::build(at, Op::Broadcast, vec![node.clone()], *shape, node.dtype))
     }

@@ -69,10 +69,12 @@ pub(crate) fn run(gpu: &Gpu, subgroups: bool) -> Result<Probe, Error> {
         if subgroups { (", @builtin(subgroup_size) size: u32", "size") } else { ("", "0u") };
     // No loop but the counting one: the budget is for all loops together. One word per factor: the sum of the bit patterns,
     // each with its own odd factor, tells eight products apart.
-    let product = |i, k: u32| format!("bitcast<u32>(number({}u) * number({}u)) * {}u", 16 + i, 16 + k, 2 * k + 1);
+    let product =
+        |i, k: u32| format!("bitcast<u32>(number({}u) * number({}u)) * {}u", 16 + i, 16 + k, 2 * k + 1);
     let sum = |i| (0..8).map(|k| product(i, k)).collect::<Vec<_>>().join(" + ");
     let products: String = (0..8).map(|i| format!("    answer[{}] = {};\n", 20 + i, sum(i))).collect();
-    let wgsl = WGSL.replace("/*SUBGROUP*/", parameter).replace("/*SIZE*/", size).replace("/*PRODUCTS*/", &products);
+    let wgsl =
+        WGSL.replace("/*SUBGROUP*/", parameter).replace("/*SIZE*/", size).replace("/*PRODUCTS*/", &products);
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let answers = Arc::new(gpu.storage("probe", ANSWERS, usage)?);
     let spec = Spec {

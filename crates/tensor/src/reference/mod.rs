@@ -95,6 +95,16 @@ impl Meaning for Reference {
 
     fn bound(&self, node: &Node, token: &Token) -> Result<Vec<f64>, Error> {
         let array = self.bindings.get(&token.id).ok_or_else(|| walk::unbound(node, token))?;
+        if *array.shape() != node.shape {
+            // Two tensors may share a token; one value serves both only if they agree.
+            let message = format!(
+                "`{}` has shape {} here, its value has shape {}",
+                token.name,
+                node.shape,
+                array.shape()
+            );
+            return Err(Error::new(Code::ShapeChanged, "reference", message).at(node.location));
+        }
         Ok(value::from_array(array, node.dtype, self.rounded))
     }
     fn compute(&self, node: &Node, operands: &[&Vec<f64>]) -> Result<Vec<f64>, Error> {

@@ -1,6 +1,6 @@
 //! Error bounds of one value per element.
 
-use super::super::elementwise::{MAX_ARITY, cast as cast_value, integer_value};
+use super::super::elementwise::{MAX_ARITY, cast as cast_value};
 use super::super::value::{f16_spacing, f32_spacing, largest};
 use super::{Arithmetic, Ranged, distance, settled};
 use crate::{Class, DType, Elementwise, Integer, Partial};
@@ -21,18 +21,26 @@ pub(super) struct Interval {
     radius: f64,
     /// Nothing is known, NaN included.
     anything: bool,
+    /// A zero whose sign the device may have lost.
+    signless: bool,
 }
 
 impl Interval {
-    const POINT: Interval = Interval { value: 0.0, low: 0.0, high: 0.0, radius: 0.0, anything: false };
+    const POINT: Interval =
+        Interval { value: 0.0, low: 0.0, high: 0.0, radius: 0.0, anything: false, signless: false };
 
     /// An operand of a row. What lies beyond the largest f32 may be infinite on a device.
     pub(super) fn new(value: f64, bound: f64) -> Interval {
         if bound == f64::INFINITY {
             let (low, high) = (f64::NEG_INFINITY, f64::INFINITY);
-            return Interval { value, low, high, radius: f64::INFINITY, anything: true };
+            return Interval { value, low, high, radius: f64::INFINITY, anything: true, signless: false };
         }
-        let (mut low, mut high) = (value - bound, value + bound);
+        if bound == 0.0 {
+            return Interval { value, low: value, high: value, ..Interval::POINT };
+        }
+        // The ends are rounded outwards: a tiny operand beside a large one must not disappear.
+        let outwards = bound + f64::EPSILON * (value.abs() + bound);
+        let (mut low, mut high) = (value - outwards, value + outwards);
         if value.is_finite() && high > largest(DType::F32) {
             high = f64::INFINITY;
         }
@@ -40,17 +48,30 @@ impl Interval {
             low = f64::NEG_INFINITY;
         }
         let radius = distance(high, value).max(distance(low, value));
-        Interval { value, low, high, radius, anything: false }
+        Interval { value, low, high, radius, anything: false, signless: false }
     }
     /// A truth value; uncertain ones may be either.
     fn truth(value: f64, bound: f64) -> Interval {
         if bound == 0.0 {
-            return Interval { value, low: value, high: value, radius: 0.0, anything: false };
+            return Interval {
+                value,
+                low: value,
+                high: value,
+                radius: 0.0,
+                anything: false,
+                signless: false,
+            };
         }
-        Interval { value, low: 0.0, high: 1.0, radius: 1.0, anything: false }
+        Interval { value, low: 0.0, high: 1.0, radius: 1.0, anything: false, signless: false }
+    }
+    pub(super) fn low(&self) -> f64 {
+        self.low
+    }
+    pub(super) fn high(&self) -> f64 {
+        self.high
     }
     fn is_point(&self) -> bool {
-        self.radius == 0.0
+        self.radius == 0.0 && !self.signless
     }
     fn overlaps(&self, other: &Interval) -> bool {
         self.low <= other.high && other.low <= self.high
@@ -58,12 +79,16 @@ impl Interval {
     fn contains(&self, x: f64) -> bool {
         self.low <= x && x <= self.high
     }
-    /// The points at which rows are tried: the ends, and NaN where it is possible.
+    /// The points at which rows are tried: the ends, and 0 where it lies between them (it is the middle of every
+    /// domain that has two ends, and where most functions that turn do so).
     fn points(&self) -> ([f64; 3], usize) {
-        match (self.anything, self.is_point()) {
-            (true, _) => ([self.low, self.high, f64::NAN], 3),
-            (false, true) => ([self.value; 3], 1),
+        if self.signless {
+            return ([0.0, -0.0, 0.0], 2);
+        }
+        match (self.is_point(), self.contains(0.0)) {
+            (true, _) => ([self.value; 3], 1),
             (false, false) => ([self.low, self.high, 0.0], 2),
+            (false, true) => ([self.low, self.high, 0.0], 3),
         }
     }
 }
@@ -81,10 +106,19 @@ pub(super) fn row(row: Elementwise, operands: &[Ranged], value: &[f64], arithmet
                 Class::Select => position == 0,
             };
             *interval = if is_truth { Interval::truth(v, e) } else { Interval::new(v, e) };
+            interval.signless = v == 0.0 && e == 0.0 && arithmetic.flushes() && sees_the_sign_of_zero(row);
         }
         bound.push(element_bound(row, &intervals[..operands.len()], value, arithmetic));
     }
     bound
+}
+
+/// Rows whose value at −0 is far from that at +0.
+fn sees_the_sign_of_zero(row: Elementwise) -> bool {
+    matches!(
+        row,
+        Elementwise::Div | Elementwise::Recip | Elementwise::Rsqrt | Elementwise::Atan2 | Elementwise::Pow
+    )
 }
 
 fn element_bound(row: Elementwise, args: &[Interval], value: f64, arithmetic: &Arithmetic) -> f64 {
@@ -123,6 +157,14 @@ fn own(row: Elementwise, args: &[Interval], value: f64, inherited: f64, arithmet
 /// For a function that is convex, concave or monotone over the box the larger of the two is a bound: the corners bound
 /// it on one side, the tangent on the other. Jumps and poles inside the box are named separately.
 fn inherited(row: Elementwise, args: &[Interval], value: f64) -> f64 {
+    if let [condition, a, b] = args
+        && row.class() == Class::Select
+    {
+        return choice(condition, a, b, value);
+    }
+    if args.iter().any(|a| a.anything) {
+        return f64::INFINITY;
+    }
     if let Some(jump) = jump(row, args, value) {
         return jump;
     }
@@ -131,6 +173,17 @@ fn inherited(row: Elementwise, args: &[Interval], value: f64) -> f64 {
         return corners;
     }
     corners.max(first_order(row, args, value))
+}
+
+/// The deviation of a choice: only what may be chosen counts.
+fn choice(condition: &Interval, a: &Interval, b: &Interval, value: f64) -> f64 {
+    let reach = |chosen: &Interval| match chosen.anything {
+        true => f64::INFINITY,
+        false if chosen.is_point() => distance(chosen.value, value),
+        false => distance(chosen.low, value).max(distance(chosen.high, value)),
+    };
+    let taken = if condition.high != 0.0 { reach(a) } else { 0.0 };
+    taken.max(if condition.low == 0.0 { reach(b) } else { 0.0 })
 }
 
 /// The largest distance of `f` at the corners of a box from `value`.
@@ -154,7 +207,7 @@ fn deviation_at_corners(args: &[Interval], value: f64, f: impl Fn(&[f64]) -> f64
 fn first_order(row: Elementwise, args: &[Interval], value: f64) -> f64 {
     let values: Vec<&f64> = args.iter().map(|a| &a.value).collect();
     let partials = row.partials::<f64>(&values, &value);
-    let terms = partials.iter().zip(args).filter(|(_, arg)| !arg.is_point()).map(|(partial, arg)| {
+    let terms = partials.iter().zip(args).filter(|(_, arg)| arg.radius > 0.0).map(|(partial, arg)| {
         // Beyond an overflow the tangent says nothing; the corners saw the infinity.
         let radius = if arg.radius.is_finite() { arg.radius } else { return 0.0 };
         match partial {
@@ -175,21 +228,40 @@ fn jump(row: Elementwise, args: &[Interval], value: f64) -> Option<f64> {
     let pole = |inside: bool| inside.then_some(f64::INFINITY);
     let cell = |x: f64, period: f64| (x / period).floor();
     match row {
-        Elementwise::Eq | Elementwise::Ne => {
-            let uncertain = args.iter().any(|a| a.anything) || args[0].overlaps(&args[1]);
-            Some(f64::from(u8::from(uncertain)))
-        }
+        Elementwise::Eq | Elementwise::Ne => Some(f64::from(u8::from(args[0].overlaps(&args[1])))),
         Elementwise::Div => pole(!args[1].is_point() && args[1].contains(0.0)),
         Elementwise::Recip => pole(args[0].contains(0.0)),
         Elementwise::Tan => {
             let (half, pi) = (std::f64::consts::FRAC_PI_2, std::f64::consts::PI);
             pole(cell(args[0].low + half, pi) != cell(args[0].high + half, pi))
         }
+        // NaN at infinity.
+        Elementwise::Sin | Elementwise::Cos | Elementwise::Fract | Elementwise::Rem
+            if args.iter().any(|a| a.radius == f64::INFINITY) =>
+        {
+            Some(f64::INFINITY)
+        }
+        Elementwise::Sin | Elementwise::Cos => {
+            // The second derivative is at most 1, and no two values are farther apart than 1 + |v|.
+            let curved = first_order(row, args, value) + 0.5 * args[0].radius * args[0].radius;
+            Some(settled(curved.min(1.0 + value.abs())))
+        }
+        // Across the negative half of the x axis the angle jumps; around the origin it may be any.
+        Elementwise::Atan2 if args[0].contains(0.0) && args[1].low <= 0.0 => {
+            Some(settled(std::f64::consts::PI + value.abs()))
+        }
+        Elementwise::Pow => {
+            let [base, exponent] = [args[0], args[1]];
+            // Below 0 only whole exponents have a power; at 0 negative ones are a pole.
+            let isolated = base.low < 0.0 && !exponent.is_point();
+            pole(isolated || exponent.low < 0.0 && base.contains(0.0) && !base.is_point())
+        }
         Elementwise::Fract if cell(args[0].low, 1.0) != cell(args[0].high, 1.0) => Some(1.0),
+        Elementwise::Rem if args[1].contains(0.0) && !args[1].is_point() => Some(f64::INFINITY),
         Elementwise::Rem => {
             let [a, b] = [args[0], args[1]];
             let quotients = [a.low / b.low, a.low / b.high, a.high / b.low, a.high / b.high].map(f64::trunc);
-            let steady = (b.is_point() || !b.contains(0.0)) && quotients.iter().all(|&q| q == quotients[0]);
+            let steady = quotients.iter().all(|&q| q == quotients[0]);
             (!steady).then(|| settled(value.abs() + b.low.abs().max(b.high.abs())))
         }
         _ => None,
@@ -224,6 +296,7 @@ fn whole(value: f64, bound: f64) -> Interval {
         high: value + bound,
         radius: bound,
         anything: bound == f64::INFINITY,
+        signless: false,
     }
 }
 
@@ -245,14 +318,7 @@ fn integer_bound(row: Integer, dtype: DType, args: &[Interval], value: f64) -> f
             let uncertain = args[0].overlaps(&args[1]);
             f64::from(u8::from(uncertain))
         }
-        Integer::Select => {
-            let choose = |args: &[f64]| integer_value(row, dtype, args);
-            if args.iter().any(|a| a.anything) {
-                f64::INFINITY
-            } else {
-                deviation_at_corners(args, value, choose)
-            }
-        }
+        Integer::Select => choice(&args[0], &args[1], &args[2], value),
         Integer::Div
         | Integer::Rem
         | Integer::And

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::structure;
 use super::value::{from_array, largest};
 use super::walk::{Meaning, unbound, walk};
+use crate::node::topological_until;
 use crate::{Array, Code, DType, Error, Node, Op, Reduce, Shape, Token};
 
 /// Longest chain of additions that a term of a sum passes through.
@@ -178,25 +179,26 @@ impl Bounded {
 /// Values and error bounds of `outputs`, starting from the values a device had at the `given` nodes (without error) and
 /// from host data and constants as the device holds them, rounded to f32.
 ///
-/// Errors: [`Code::Unbound`] for an input, variable or placeholder that is not given; [`Code::Index`] as in
-/// [`Reference`](super::Reference).
+/// Errors: [`Code::Unbound`] for an input, variable or placeholder that is not given; [`Code::DataLength`] for a given
+/// value of another shape; [`Code::Index`] as in [`Reference`](super::Reference).
 pub fn bounded(
     outputs: &[Arc<Node>],
     given: &HashMap<*const Node, Array>,
     arithmetic: &Arithmetic,
 ) -> Result<Vec<Bounded>, Error> {
     let mut values = HashMap::new();
-    for (&key, array) in given {
-        values.insert(key, Rc::new(Ranged::exact(from_array(array, array.dtype(), true))));
+    for node in topological_until(outputs, |node| given.contains_key(&node.key())) {
+        let Some(array) = given.get(&node.key()) else { continue };
+        if *array.shape() != node.shape {
+            let message = format!("a value of shape {} is given for `{node:?}`", array.shape());
+            return Err(Error::new(Code::DataLength, "bounded", message).at(node.location));
+        }
+        values.insert(node.key(), Rc::new(Ranged::exact(from_array(array, node.dtype, true))));
     }
     let results = walk(&Bounding(*arithmetic), outputs, &values)?;
     let mut bounded = Vec::new();
     for (node, result) in outputs.iter().zip(results) {
         let Ranged { value, bound } = Rc::unwrap_or_clone(result);
-        if value.len() != node.shape.elements() {
-            let message = format!("{} values given for shape {}", value.len(), node.shape);
-            return Err(Error::new(Code::DataLength, "bounded", message).at(node.location));
-        }
         let flushes = arithmetic.flushes() && node.dtype.is_float();
         bounded.push(Bounded { shape: node.shape, dtype: node.dtype, value, bound, flushes });
     }
@@ -227,10 +229,23 @@ impl Ranged {
         let bound = self.value.iter().zip(&self.bound).map(|(&v, e)| e.max(tiny(v))).collect();
         Ranged { value: self.value.clone(), bound }
     }
+    /// As operations between elements see it: an uncertain operand that may be infinite spoils what it meets.
+    fn mixed(mut self) -> Ranged {
+        for (v, e) in self.value.iter().zip(&mut self.bound) {
+            if *e > 0.0 && v.abs() + *e > largest(DType::F32) {
+                *e = f64::INFINITY;
+            }
+        }
+        self
+    }
 }
 
-/// Distance of two results: 0 for equal infinities and for two NaNs, infinity where only one is finite.
+/// Distance of two results: 0 for equal infinities and for two NaNs, infinity where only one is finite. Zeros of
+/// opposite sign are a denormal apart, so that a sign that is uncertain is not forgotten.
 fn distance(a: f64, b: f64) -> f64 {
+    if a == 0.0 && b == 0.0 && a.is_sign_negative() != b.is_sign_negative() {
+        return f64::from(f32::from_bits(1));
+    }
     if a == b || a.is_nan() && b.is_nan() {
         return 0.0;
     }
@@ -258,8 +273,22 @@ impl Meaning for Bounding {
         if let Some(bound) = structure::moved(node, &bounds) {
             return Ok(Ranged { value, bound });
         }
-        let operands: Vec<Ranged> =
-            operands.iter().zip(&node.operands).map(|(o, n)| o.read(n.dtype, &self.0)).collect();
+        let mixes = matches!(
+            node.op,
+            Op::Reduce { .. }
+                | Op::CumulativeSum { .. }
+                | Op::Matmul
+                | Op::ScatterAdd(_)
+                | Op::LogSumExp
+                | Op::Softmax
+                | Op::CrossEntropy
+                | Op::SoftmaxResidual
+        );
+        let read = |(operand, of): (&&Ranged, &Arc<Node>)| {
+            let read = operand.read(of.dtype, &self.0);
+            if mixes { read.mixed() } else { read }
+        };
+        let operands: Vec<Ranged> = operands.iter().zip(&node.operands).map(read).collect();
         let bound = bound(node, &operands, &value, &self.0)?;
         Ok(Ranged { value, bound })
     }

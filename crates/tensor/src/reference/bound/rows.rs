@@ -3,6 +3,7 @@
 use super::super::rows::{self, Rows, normalize, reduced_last};
 use super::super::structure::{Along, scattered};
 use super::super::value::largest;
+use super::elementwise::Interval;
 use super::{Arithmetic, Ranged, distance, integer_reduction, settled};
 use crate::{DType, Elementwise, Node, Reduce, Shape, special};
 
@@ -37,6 +38,10 @@ pub(super) fn reduce(
 
 /// `Σ E + γ_d Σ (|x| + E)`.
 fn sum(row: &[f64], errors: &[f64], value: f64, chain: usize, arithmetic: &Arithmetic) -> f64 {
+    if !value.is_finite() {
+        // NaN or infinity among the terms decides the result.
+        return 0.0;
+    }
     let inherited: f64 = errors.iter().sum();
     let magnitude = row.iter().map(|x| x.abs()).sum::<f64>() + inherited;
     sum_bound(inherited, magnitude, value, chain, row.len(), arithmetic)
@@ -52,11 +57,12 @@ fn sum_bound(
     arithmetic: &Arithmetic,
 ) -> f64 {
     if !value.is_finite() {
-        // NaN or infinity among the terms decides the result.
-        return if inherited.is_finite() { 0.0 } else { f64::INFINITY };
+        return if inherited == 0.0 { 0.0 } else { f64::INFINITY };
     }
-    // Terms of one sign overflow exactly when their sum does; others may overflow on the way.
-    if magnitude > largest(DType::F32) && magnitude > value.abs() + 2.0 * inherited {
+    // Exact terms of one sign overflow when their sum does; others may overflow on the way, or against one another.
+    if magnitude > largest(DType::F32)
+        && (inherited > 0.0 || magnitude > value.abs() * (1.0 + f64::from(f32::EPSILON)))
+    {
         return f64::INFINITY;
     }
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2³²")]
@@ -66,8 +72,14 @@ fn sum_bound(
 
 /// `Π (|x| + E) (1 + γ_{n−1}) − |Π x|`, in whatever order the factors are taken.
 fn product(row: &[f64], errors: &[f64], value: f64, arithmetic: &Arithmetic) -> f64 {
-    if !value.is_finite() || row.iter().any(|x| !x.is_finite()) {
-        return if errors.iter().all(|&e| e == 0.0) { 0.0 } else { f64::INFINITY };
+    if row.iter().any(|x| x.is_nan()) {
+        return 0.0;
+    }
+    if row.iter().any(|x| x.is_infinite()) {
+        // An infinity decides the result, unless the other factors may underflow to a zero on the way.
+        let shrink: f64 = row.iter().map(|x| x.abs().min(1.0)).product();
+        let certain = value.is_nan() || shrink >= f64::from(f32::MIN_POSITIVE);
+        return if certain && errors.iter().all(|&e| e == 0.0) { 0.0 } else { f64::INFINITY };
     }
     let (mut magnitude, mut exact, mut growth, mut shrink) = (1.0f64, 1.0f64, 1.0f64, 1.0f64);
     for (x, e) in row.iter().zip(errors) {
@@ -117,12 +129,11 @@ pub(super) fn arg_reduce(operand: &Ranged, shape: &Shape, axis: usize, maximum: 
         }
         let chosen = rows::first_extreme(row, maximum);
         let sign = if maximum { 1.0 } else { -1.0 };
+        let intervals: Vec<Interval> =
+            row.iter().zip(errors).map(|(x, e)| Interval::new(sign * x, *e)).collect();
         // Every index whose best case reaches the best of all worst cases.
-        let worst = row.iter().zip(errors).map(|(x, e)| sign * x - e).fold(f64::NEG_INFINITY, f64::max);
-        let candidates = row.iter().zip(errors).enumerate().filter(|(_, (x, e))| {
-            let (x, e) = (sign * **x, **e);
-            e == f64::INFINITY || x + e >= worst
-        });
+        let worst = intervals.iter().map(Interval::low).fold(f64::NEG_INFINITY, f64::max);
+        let candidates = intervals.iter().enumerate().filter(|(_, x)| x.high() >= worst || x.high().is_nan());
         candidates.map(|(i, _)| i.abs_diff(chosen) as f64).fold(0.0, f64::max)
     };
     values.iter().zip(bounds.iter()).map(farthest).collect()
@@ -335,9 +346,17 @@ impl Row<'_> {
             return vec![0.0; own.len()];
         }
         let powers: Vec<f64> = others.iter().map(|x| special::exp(x - largest)).collect();
-        let total = rows::sum(&powers);
-        let numerators = own.iter().map(|x| special::exp(x - largest));
-        numerators.zip(&powers).map(|(own, power)| own / ((total - power).max(0.0) + own)).collect()
+        // Sums of all powers before and after each: subtracting a large one from the total would cancel.
+        let after: Vec<f64> =
+            powers.iter().rev().scan(0.0, |sum, p| Some(std::mem::replace(sum, *sum + p))).collect();
+        let mut before = 0.0;
+        let quotient = |(j, x): (usize, &f64)| {
+            let own = special::exp(x - largest);
+            let rest = before + after[powers.len() - 1 - j];
+            before += powers[j];
+            own / (rest + own)
+        };
+        own.iter().enumerate().map(quotient).collect()
     }
     /// Softmax, and at the label minus the sum of the others.
     pub(super) fn softmax_residual(&self, label: usize, arithmetic: &Arithmetic) -> Vec<f64> {

@@ -1,0 +1,59 @@
+//! Graphs of a million nodes: no pass recurses, and none is quadratic.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use cotangent_autograd::{grad, jvp, map_cotangent};
+use cotangent_tensor::{Tensor, topological};
+
+/// A machine-independent stop, not a benchmark: quadratic passes would take hours here, ours take seconds.
+const LIMIT: Duration = Duration::from_secs(300);
+
+fn chain(n: usize, x: &Tensor, link: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    (0..n).fold(x.clone(), |y, _| link(&y))
+}
+
+#[test]
+fn a_chain_of_a_million_nodes_differentiates_and_drops() {
+    let start = Instant::now();
+    let x = Tensor::new([0.5, 1.5]);
+    let y = chain(1_000_000, &x, Tensor::sin);
+    let gradient = grad(&y.sum(..), &x).unwrap().or_error().unwrap();
+    let nodes = topological([gradient.node().unwrap()]).len();
+    assert!(nodes > 2_900_000, "{nodes}");
+    drop(gradient);
+    let pushed = jvp(&[&y], &[(&x, &Tensor::ones([2]))]).unwrap();
+    drop(pushed);
+    drop(y);
+    println!("{:?}", start.elapsed());
+    assert!(start.elapsed() < LIMIT);
+}
+
+#[test]
+fn long_chains_of_kinks_rules_and_fan_out_stay_linear() {
+    let start = Instant::now();
+    let x = Tensor::new([0.5, -1.5]);
+    let kinks = chain(20_000, &x, |y| y.relu().max(0.1));
+    let rules = chain(20_000, &x, |y| map_cotangent(y, |g| g * 0.5));
+    let slices = chain(20_000, &x, |y| y.slice(0, 0, 1, 1) * y);
+    let wide = (0..50_000).fold(Tensor::zeros([2]), |sum, i| sum + &x * f64::from(i));
+    let guarded = (0..20_000).fold(Tensor::zeros([2]), |sum, i| sum + x.gt(f64::from(i)).select(&x, 0.0));
+    for y in [kinks, rules, slices, wide, guarded] {
+        assert!(grad(&y.sum(..), &x).unwrap().value().is_some());
+        assert!(jvp(&[&y], &[(&x, &x)]).is_ok());
+    }
+    println!("{:?}", start.elapsed());
+    assert!(start.elapsed() < LIMIT);
+}
+
+#[test]
+fn the_second_derivative_of_a_deep_chain_has_a_value() {
+    let x = Tensor::new(0.5);
+    let y = chain(2_000, &x, |y| (y * 1.0001).sin());
+    let first = grad(&y, &x).unwrap().or_error().unwrap();
+    let second = grad(&first, &x).unwrap().or_error().unwrap();
+    assert!(support::value(&first).is_finite() && support::value(&second).is_finite());
+}

@@ -1,0 +1,203 @@
+//! Storage of a plan: one vector of words per slot, leaf, input and variable.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cotangent_shaders::{BufferId, Plan, Source};
+use cotangent_tensor::{Array, Code, DType, Error, Shape, Token};
+
+use crate::storage::{decode, encode_into, zeros};
+
+/// Storage of a variable, shared by the device and by the steps that read and update it: words as `encode` makes them.
+pub(crate) type Variable = Arc<Mutex<Vec<u32>>>;
+
+/// The storage behind the buffers of a plan.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    /// The storage of each buffer of the plan.
+    storage: Vec<usize>,
+    dtypes: Vec<DType>,
+    elements: Vec<usize>,
+    words: Vec<Words>,
+    /// Variables and where they are in `words`, in the order in which they are locked.
+    variables: Vec<(Variable, usize)>,
+}
+
+#[derive(Debug)]
+enum Words {
+    Own(Vec<u32>),
+    Shared(Arc<Vec<u32>>),
+}
+
+impl Buffers {
+    /// Storage for a plan, zero-filled; leaves are uploaded by `leaf`, which may share what it has uploaded before.
+    ///
+    /// Errors: those of `variable`, and [`Code::Internal`] where a variable or leaf is shorter than its buffer.
+    pub(crate) fn new(
+        plan: &Plan,
+        mut leaf: impl FnMut(&Arc<Array>) -> Arc<Vec<u32>>,
+        mut variable: impl FnMut(&Arc<Token>) -> Result<Variable, Error>,
+    ) -> Result<Buffers, Error> {
+        let own = |name: &str, bytes: usize| zeros(name, bytes.div_ceil(4)).map(Words::Own);
+        let slots = plan.slots.iter().map(|slot| own("slot", slot.bytes));
+        let mut words = slots.collect::<Result<Vec<_>, _>>()?;
+        let mut variables: Vec<(Variable, usize)> = Vec::new();
+        let mut storage = Vec::with_capacity(plan.buffers.len());
+        for buffer in &plan.buffers {
+            let length = match &buffer.source {
+                Source::Computed { slot } => {
+                    storage.push(*slot);
+                    match &words[*slot] {
+                        Words::Own(words) => words.len(),
+                        Words::Shared(words) => words.len(),
+                    }
+                }
+                Source::Leaf(array) => {
+                    let data = leaf(array);
+                    let length = data.len();
+                    storage.push(words.len());
+                    words.push(Words::Shared(data));
+                    length
+                }
+                Source::Input(_) => {
+                    storage.push(words.len());
+                    words.push(own(&buffer.name, buffer.bytes())?);
+                    buffer.bytes() / 4
+                }
+                Source::Variable(token) => {
+                    let variable = variable(token)?;
+                    let length = lock(&variable).len();
+                    match variables.iter().find(|(known, _)| Arc::ptr_eq(known, &variable)) {
+                        Some((_, known)) => storage.push(*known),
+                        None => {
+                            storage.push(words.len());
+                            variables.push((variable, words.len()));
+                            words.push(Words::Own(Vec::new()));
+                        }
+                    }
+                    length
+                }
+            };
+            if length * 4 < buffer.bytes() {
+                let message = format!("buffer {} holds {length} words of {} bytes", buffer.name, buffer.bytes());
+                return Err(Error::new(Code::Internal, "cpu", message));
+            }
+        }
+        // one order for all steps, so that two of them never wait for each other
+        variables.sort_by_key(|(variable, _)| Arc::as_ptr(variable).addr());
+        let dtypes = plan.buffers.iter().map(|buffer| buffer.dtype).collect();
+        let elements = plan.buffers.iter().map(|buffer| buffer.elements).collect();
+        Ok(Buffers { storage, dtypes, elements, words, variables })
+    }
+    /// The storage of a buffer; equal numbers are the same storage.
+    pub(super) fn storage(&self, buffer: BufferId) -> usize {
+        self.storage[buffer]
+    }
+    /// Sets an input. Error: [`Code::ShapeChanged`] if the number or type of elements differs.
+    pub(crate) fn write(&mut self, buffer: BufferId, array: &Array) -> Result<(), Error> {
+        let (dtype, elements) = (self.dtypes[buffer], self.elements[buffer]);
+        if array.values().len() != elements || array.dtype() != dtype {
+            let given = format!("{} {}", array.dtype(), array.shape());
+            let message = format!("{given} given for {elements} elements of {dtype}");
+            return Err(Error::new(Code::ShapeChanged, "run", message));
+        }
+        if let Words::Own(words) = &mut self.words[self.storage[buffer]] {
+            encode_into(array, dtype, words);
+        }
+        Ok(())
+    }
+    /// Sets an input of the right size from words.
+    pub(crate) fn write_words(&mut self, buffer: BufferId, data: &[u32]) {
+        if let Words::Own(words) = &mut self.words[self.storage[buffer]] {
+            words.clear();
+            words.extend_from_slice(data);
+        }
+    }
+    /// Flips a bit of a word, to plant a fault.
+    pub(crate) fn flip(&mut self, buffer: BufferId, at: usize, bit: u32) {
+        self.open().lend(&[], &[buffer], |_, written| written[0][at] ^= 1 << (bit % 32));
+    }
+    /// The values of a contiguous part of a buffer, after a run.
+    pub(crate) fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
+        let (storage, dtype) = (self.storage[buffer], self.dtypes[buffer]);
+        let guard = self.variables.iter().find(|(_, known)| *known == storage).map(|(v, _)| lock(v));
+        let words = guard.as_ref().map_or_else(|| self.words(storage), |guard| guard.as_slice());
+        decode(words, offset, shape, dtype)
+    }
+    fn words(&self, storage: usize) -> &[u32] {
+        match &self.words[storage] {
+            Words::Own(words) => words,
+            Words::Shared(words) => words,
+        }
+    }
+    /// Takes hold of the variables for the length of a run.
+    pub(super) fn open(&mut self) -> Open<'_> {
+        let Buffers { storage, words, variables, .. } = self;
+        let mut guards: Vec<_> = variables.iter().map(|(variable, at)| (lock(variable), *at)).collect();
+        for (guard, at) in &mut guards {
+            words[*at] = Words::Own(std::mem::take(&mut **guard));
+        }
+        Open { storage, words, guards }
+    }
+}
+
+/// Buffers during a run. Dropping it gives the variables back, also when a run ends early.
+pub(super) struct Open<'a> {
+    storage: &'a [usize],
+    words: &'a mut [Words],
+    guards: Vec<(MutexGuard<'a, Vec<u32>>, usize)>,
+}
+
+impl Open<'_> {
+    /// The words of some buffers for reading and of others for writing; a written one reads as empty.
+    pub(super) fn lend<R>(
+        &mut self,
+        read: &[BufferId],
+        written: &[BufferId],
+        body: impl FnOnce(&[&[u32]], &mut [Vec<u32>]) -> R,
+    ) -> R {
+        let take = |&buffer: &BufferId| match &mut self.words[self.storage[buffer]] {
+            Words::Own(words) => std::mem::take(words),
+            Words::Shared(_) => Vec::new(),
+        };
+        let mut lent = Lent { taken: written.iter().map(take).collect(), open: self, written };
+        let words = &lent.open.words;
+        let view = |&buffer: &BufferId| match &words[lent.open.storage[buffer]] {
+            Words::Own(words) => words.as_slice(),
+            Words::Shared(words) => words.as_slice(),
+        };
+        let read: Vec<&[u32]> = read.iter().map(view).collect();
+        body(&read, &mut lent.taken)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        for (guard, at) in &mut self.guards {
+            if let Words::Own(words) = &mut self.words[*at] {
+                **guard = std::mem::take(words);
+            }
+        }
+    }
+}
+
+/// Written buffers outside their places; dropping it puts them back.
+struct Lent<'a, 'b> {
+    taken: Vec<Vec<u32>>,
+    open: &'a mut Open<'b>,
+    written: &'a [BufferId],
+}
+
+impl Drop for Lent<'_, '_> {
+    fn drop(&mut self) {
+        for (words, &buffer) in self.taken.drain(..).zip(self.written) {
+            if let Words::Own(place) = &mut self.open.words[self.open.storage[buffer]] {
+                *place = words;
+            }
+        }
+    }
+}
+
+/// A panic of our own leaves nothing half-written that matters: values are only ever replaced.
+fn lock(variable: &Mutex<Vec<u32>>) -> MutexGuard<'_, Vec<u32>> {
+    variable.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,409 @@
+//! Executes segments of a program: one operation at a time, on the lanes of one block.
+
+use pulp::Arch;
+
+use super::geometry::{Access, Pattern, unravel};
+use super::lanes;
+use super::memory::{self, Source, Target};
+use super::program::{Action, Check, From, Lanes, Op, Program, Row, Segment};
+use super::reduction::{Kind, Running, State};
+
+/// An index out of range.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) name: &'static str,
+    /// Position of the index, row-major.
+    pub(super) position: usize,
+    pub(super) index: f64,
+    pub(super) size: usize,
+}
+
+impl Fault {
+    /// The one with the lower position.
+    pub(super) fn first(a: Option<Fault>, b: Option<Fault>) -> Option<Fault> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(if b.position < a.position { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// What a thread needs to execute a program, and where it is.
+#[derive(Debug)]
+pub(super) struct Machine {
+    registers: Vec<Vec<f32>>,
+    running: Vec<Running>,
+    /// Results of reductions so far, one per kept lane.
+    pub(super) states: Vec<Vec<State>>,
+    bases: Vec<i64>,
+    origin: Vec<usize>,
+    /// Position of the first kept element.
+    kept_first: usize,
+    /// Position of the first reduced element.
+    reduced_first: usize,
+    /// Lanes of kept-level code, and of the current block.
+    kept_lanes: usize,
+    block: usize,
+    pub(super) fault: Option<Fault>,
+}
+
+impl Machine {
+    pub(super) fn new(program: &Program) -> Machine {
+        let reduced = program.reduced_elements();
+        let long = if program.vertical { program.tiling.lanes * reduced } else { reduced };
+        let row = |&lanes: &usize| vec![0.0; if lanes == 0 { long } else { lanes }];
+        Machine {
+            registers: program.registers.iter().map(row).collect(),
+            running: program.reductions.iter().map(|_| Running::default()).collect(),
+            states: program.reductions.iter().map(|_| Vec::new()).collect(),
+            bases: vec![0; program.accesses.len()],
+            origin: vec![0; program.kept.len() + program.reduced.len()],
+            kept_first: 0,
+            reduced_first: 0,
+            kept_lanes: 1,
+            block: 1,
+            fault: None,
+        }
+    }
+    /// Goes to a block of kept elements, or to one of them.
+    pub(super) fn enter_unit(&mut self, program: &Program, unit: usize) {
+        let kept = &mut self.origin[..program.kept.len()];
+        if program.vertical {
+            (self.kept_first, self.kept_lanes) = program.tiling.enter(unit, kept);
+        } else {
+            unravel(unit, &program.kept, kept);
+            (self.kept_first, self.kept_lanes) = (unit, 1);
+        }
+        self.origin[program.kept.len()..].fill(0);
+        (self.reduced_first, self.block) = (0, self.kept_lanes);
+    }
+    /// Goes to a block of reduced elements, or to one of them.
+    pub(super) fn enter_step(&mut self, program: &Program, step: usize) {
+        let reduced = &mut self.origin[program.kept.len()..];
+        if program.vertical {
+            unravel(step, &program.reduced, reduced);
+            (self.reduced_first, self.block) = (step, self.kept_lanes);
+        } else {
+            (self.reduced_first, self.block) = program.tiling.enter(step, reduced);
+        }
+    }
+    /// Back to kept-level code.
+    pub(super) fn leave_steps(&mut self, program: &Program) {
+        self.origin[program.kept.len()..].fill(0);
+        (self.reduced_first, self.block) = (0, self.kept_lanes);
+    }
+    /// Starts the reductions of a sweep.
+    pub(super) fn start(&mut self, program: &Program, sweep: usize) {
+        for (k, &(kind, _)) in program.reductions.iter().enumerate().filter(|(_, r)| r.1 == sweep) {
+            let state = &mut self.states[k];
+            if program.vertical {
+                self.running[k].start(kind, self.kept_lanes, state);
+            } else {
+                state.clear();
+                state.push(kind.identity());
+            }
+        }
+    }
+    /// Ends the reductions of a sweep: their results lie in `states`.
+    pub(super) fn finish(&mut self, arch: Arch, program: &Program, sweep: usize) {
+        for (k, &(kind, _)) in program.reductions.iter().enumerate().filter(|(_, r)| r.1 == sweep) {
+            if program.vertical {
+                self.running[k].finish(arch, kind, &mut self.states[k]);
+            }
+        }
+    }
+
+    /// Takes up the results of an earlier sweep, found elsewhere; `first` is the place of the unit among them.
+    pub(super) fn resume(&mut self, program: &Program, sweep: usize, first: usize, totals: &[Vec<State>]) {
+        for k in (0..totals.len()).filter(|&k| program.reductions[k].1 == sweep) {
+            self.states[k].clear();
+            self.states[k].extend_from_slice(&totals[k][first..first + self.kept_lanes]);
+        }
+    }
+    /// Back to the beginning.
+    pub(super) fn rewind(&mut self) {
+        self.origin.fill(0);
+        (self.kept_first, self.reduced_first, self.kept_lanes, self.block) = (0, 0, 1, 1);
+    }
+
+    /// Executes a segment where the machine is.
+    pub(super) fn run(
+        &mut self,
+        arch: Arch,
+        program: &Program,
+        segment: &Segment,
+        inputs: &[&[u32]],
+        outputs: &mut [Target<'_>],
+    ) {
+        for &access in &segment.accesses {
+            self.bases[access] = program.accesses[access].base(&self.origin);
+        }
+        for op in &segment.ops {
+            self.step(arch, program, op, inputs, outputs);
+        }
+    }
+
+    fn step(
+        &mut self,
+        arch: Arch,
+        program: &Program,
+        op: &Op,
+        inputs: &[&[u32]],
+        outputs: &mut [Target<'_>],
+    ) {
+        let lanes = match op.lanes {
+            Lanes::One => 1,
+            Lanes::Block => self.block,
+            Lanes::Full => program.tiling.lanes,
+        };
+        // the destination is taken out, so that the operands can be borrowed beside it
+        let position = if program.vertical { self.reduced_first * program.tiling.lanes } else { self.reduced_first };
+        match op.into {
+            Row::Register(r) => {
+                let mut row = std::mem::take(&mut self.registers[r]);
+                self.compute(arch, program, op, &mut row[..lanes], inputs, outputs);
+                self.registers[r] = row;
+            }
+            Row::Long(r) => {
+                let mut row = std::mem::take(&mut self.registers[r]);
+                self.compute(arch, program, op, &mut row[position..position + lanes], inputs, outputs);
+                self.registers[r] = row;
+            }
+            Row::Output(store) => {
+                let to = &program.destinations[store];
+                let mut target = std::mem::take(&mut outputs[to.region]);
+                let row = target.row(self.bases[to.access], lanes);
+                self.compute(arch, program, op, row, inputs, outputs);
+                outputs[to.region] = target;
+            }
+            Row::None | Row::Input(_) => match op.action {
+                Action::Store(store) => {
+                    let to = &program.destinations[store];
+                    let mut target = std::mem::take(&mut outputs[to.region]);
+                    let place = Place { machine: self, program, inputs, outputs };
+                    let (base, pattern) = (self.bases[to.access], &program.accesses[to.access].pattern);
+                    target.store(arch, place.row(op.from[0], lanes), base, pattern, to.cell);
+                    outputs[to.region] = target;
+                }
+                Action::Reduce(k) => self.reduce(arch, program, op, k, lanes, inputs, outputs),
+                _ => self.compute(arch, program, op, &mut [], inputs, outputs),
+            },
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the place of execution")]
+    fn reduce(
+        &mut self,
+        arch: Arch,
+        program: &Program,
+        op: &Op,
+        k: usize,
+        lanes: usize,
+        inputs: &[&[u32]],
+        outputs: &[Target<'_>],
+    ) {
+        let kind = program.reductions[k].0;
+        let mut running = std::mem::take(&mut self.running[k]);
+        let mut state = std::mem::take(&mut self.states[k]);
+        let place = Place { machine: self, program, inputs, outputs };
+        let rows = [0, 1, 2].map(|o| place.row(op.from[o], lanes));
+        if program.vertical {
+            running.step(arch, kind, rows, self.reduced_first, &mut state);
+        } else if let [state] = &mut state[..] {
+            *state = kind.combine(*state, kind.row(arch, rows, self.reduced_first));
+        }
+        (self.running[k], self.states[k]) = (running, state);
+    }
+
+    fn compute(
+        &mut self,
+        arch: Arch,
+        program: &Program,
+        op: &Op,
+        out: &mut [f32],
+        inputs: &[&[u32]],
+        outputs: &[Target<'_>],
+    ) {
+        let place = Place { machine: self, program, inputs, outputs };
+        let lanes = out.len();
+        let row = |o: usize| place.row(op.from[o], lanes);
+        let guard = |o: usize| (op.from[o] != Row::None).then(|| place.row(op.from[o], lanes));
+        let at = |access: usize| (self.bases[access], &program.accesses[access].pattern);
+        match &op.action {
+            Action::Fill(word) => out.fill(f32::from_bits(*word)),
+            Action::Splat => out.fill(place.row(op.from[0], 1)[0]),
+            Action::Elementwise(operation) => {
+                lanes::elementwise(arch, *operation, out, [row(0), row(1), row(2)]);
+            }
+            Action::Integer(operation, dtype) => {
+                let words = |o: usize| bytemuck::cast_slice(row(o));
+                let out = bytemuck::cast_slice_mut(out);
+                lanes::integer(arch, *operation, *dtype, out, [words(0), words(1), words(2)]);
+            }
+            Action::Cast(from, to) => lanes::cast(arch, *from, *to, out, row(0)),
+            Action::Load { access, source, cell } => {
+                let (base, pattern) = at(*access);
+                let source = match *source {
+                    From::Binding(binding) => Source::new(inputs[binding], *cell),
+                    From::Store(store) => outputs[program.destinations[store].region].source(*cell),
+                };
+                memory::load(arch, out, source, base, pattern, guard(0));
+            }
+            Action::Indexed { access, binding, cell, stride, size, check } => {
+                let (base, pattern) = at(*access);
+                let source = Source::new(inputs[*binding], *cell);
+                let (indices, mut wrong) = (row(0), None);
+                let fault = |lane: usize| wrong = wrong.or(Some(lane));
+                memory::load_indexed(out, source, base, pattern, indices, guard(1), (*stride, *size), fault);
+                let fault = wrong.map(|lane| place.fault(check, *size, lane, indices[lane]));
+                self.fault = Fault::first(self.fault.take(), fault);
+            }
+            Action::Coordinate { access } => match at(*access) {
+                (base, Pattern::Step(step)) => lanes::coordinate(arch, out, low_word(base), low_word(*step)),
+                (base, Pattern::Table(table)) => {
+                    for (out, offset) in out.iter_mut().zip(table) {
+                        *out = f32::from_bits(low_word(base + offset).cast_unsigned());
+                    }
+                }
+            },
+            Action::InRange { access, size } => match (at(*access), u32::try_from(*size)) {
+                ((base, Pattern::Step(step)), Ok(size)) => {
+                    lanes::in_range(arch, out, low_word(base), low_word(*step), size);
+                }
+                ((base, pattern), _) => {
+                    for (lane, out) in out.iter_mut().enumerate() {
+                        let at = usize::try_from(base + pattern.offset(lane));
+                        *out = f32::from(u8::from(at.is_ok_and(|at| at < *size)));
+                    }
+                }
+            },
+            Action::Random { access, key } => {
+                random(arch, bytemuck::cast_slice_mut(out), *key, row(0), at(*access));
+            }
+            Action::Exponential => lanes::exponential(arch, out, row(0), row(1)),
+            Action::Factor => {
+                for (out, s) in out.iter_mut().zip(row(0)) {
+                    *out = 1.0 / (1.0 + s);
+                }
+            }
+            Action::Softmax => lanes::scale(arch, out, row(0), row(1)),
+            Action::SoftmaxResidual => {
+                lanes::scale(arch, out, row(0), row(1));
+                place.at_labels(out, row(2), [row(1), row(3), row(4), row(5)]);
+            }
+            Action::Finish(k) => {
+                let kind = program.reductions[*k].0;
+                let max: &[f32] = if kind == Kind::Rest { row(0) } else { &[] };
+                for (lane, (out, state)) in out.iter_mut().zip(&self.states[*k]).enumerate() {
+                    *out = kind.finish(*state, max.get(lane).copied().unwrap_or(0.0));
+                }
+            }
+            Action::CheckLabels { size, check } => {
+                let lanes = if op.lanes == Lanes::One { 1 } else { self.block };
+                let labels = place.row(op.from[0], lanes);
+                if let Some(lane) = labels.iter().position(|label| label.to_bits() as usize >= *size) {
+                    let fault = place.fault(check, *size, lane, labels[lane]);
+                    self.fault = Fault::first(self.fault.take(), Some(fault));
+                }
+            }
+            Action::Store(_) | Action::Reduce(_) => {}
+        }
+    }
+}
+
+/// What operands are read from.
+struct Place<'a> {
+    machine: &'a Machine,
+    program: &'a Program,
+    inputs: &'a [&'a [u32]],
+    outputs: &'a [Target<'a>],
+}
+
+impl<'a> Place<'a> {
+    /// The lanes of a row; one lane if there is only one for the whole block.
+    fn row(&self, row: Row, lanes: usize) -> &'a [f32] {
+        let Place { machine, program, .. } = *self;
+        match row {
+            Row::None => &[],
+            Row::Register(r) => {
+                let all = &machine.registers[r];
+                &all[..lanes.min(all.len())]
+            }
+            Row::Long(r) => {
+                let block = if program.vertical { program.tiling.lanes } else { 1 };
+                let first = machine.reduced_first * block;
+                &machine.registers[r][first..first + lanes]
+            }
+            Row::Input(access) => {
+                let Access { pattern, binding, .. } = &program.accesses[access];
+                let lanes = if let Pattern::Step(0) = pattern { 1 } else { lanes };
+                let first = usize::try_from(machine.bases[access]).unwrap_or(usize::MAX);
+                bytemuck::cast_slice(&self.inputs[*binding][first..][..lanes])
+            }
+            Row::Output(store) => {
+                let to = &program.destinations[store];
+                self.outputs[to.region].peek(machine.bases[to.access], lanes)
+            }
+        }
+    }
+    /// Turns a softmax into its residual, at the labels only: `−s / (1 + s)` where the label is the maximum.
+    fn at_labels(&self, out: &mut [f32], x: &[f32], [factor, max, label, rest]: [&[f32]; 4]) {
+        let first = self.machine.reduced_first;
+        let of = |row: &[f32], lane: usize| if row.len() == 1 { row[0] } else { row[lane] };
+        let mut residual = |lane: usize| {
+            let (factor, max) = (of(factor, lane), of(max, lane));
+            out[lane] = if max == f32::NEG_INFINITY {
+                0.0
+            } else if x[lane] == max {
+                                -of(rest, lane) * factor
+            } else {
+                out[lane] - 1.0
+            };
+        };
+        if self.program.vertical {
+            (0..label.len()).filter(|&lane| label[lane].to_bits() as usize == first).for_each(residual);
+        } else if let Some(lane) = (label[0].to_bits() as usize).checked_sub(first).filter(|&l| l < x.len()) {
+            residual(lane);
+        }
+    }
+    /// The report of an index that is out of range.
+    fn fault(&self, check: &Check, size: usize, lane: usize, index: f32) -> Fault {
+        let (machine, program) = (self.machine, self.program);
+        let (kept, reduced) = match program.vertical {
+            true => (machine.kept_first + lane, machine.reduced_first),
+            false => (machine.kept_first, machine.reduced_first + lane),
+        };
+        let position = match &check.origin {
+            None => kept * program.reduced_elements() + reduced,
+            Some(at) => {
+                let mut coordinate = vec![0; program.kept.len() + program.reduced.len()];
+                let (of_kept, of_reduced) = coordinate.split_at_mut(program.kept.len());
+                unravel(kept, &program.kept, of_kept);
+                unravel(reduced, &program.reduced, of_reduced);
+                usize::try_from(at.at(&coordinate) - at.offset).unwrap_or(kept)
+            }
+        };
+        let word = index.to_bits();
+        let index = if check.signed { f64::from(word.cast_signed()) } else { f64::from(word) };
+        Fault { name: check.name, position, index, size }
+    }
+}
+
+/// Random words at the elements of an access; one step counter, or one per lane.
+fn random(arch: Arch, out: &mut [u32], key: [u32; 4], steps: &[f32], (base, pattern): (i64, &Pattern)) {
+    let at = |lane: usize| u64::try_from(base + pattern.offset(lane)).unwrap_or(0);
+    if let (Pattern::Step(1), &[step]) = (pattern, steps) {
+        lanes::random(arch, out, key, step.to_bits(), at(0));
+        return;
+    }
+    for (lane, out) in out.iter_mut().enumerate() {
+        let step = steps.get(lane).or(steps.first()).map_or(0, |step| step.to_bits());
+        *out = lanes::random_word(key, step, at(lane));
+    }
+}
+
+/// The lower half of an index: coordinates wrap around like all integers.
+#[expect(clippy::cast_possible_truncation, reason = "wrapping is meant")]
+fn low_word(x: i64) -> i32 {
+    x as i32
+}

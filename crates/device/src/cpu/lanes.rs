@@ -1,0 +1,341 @@
+//! Loops over lanes, compiled for AVX-512, AVX2, NEON and the baseline; `pulp` picks one at run time.
+//!
+//! Everything below a [`WithSimd`] must inline into it: a function or closure that stays behind a call runs as baseline
+//! code. Hence structs instead of closures, and `#[inline(always)]` throughout. All instruction sets give the same bits,
+//! because the order of operations is written out.
+
+use cotangent_tensor::{DType, Elementwise, Integer, Key, math32};
+use pulp::{Arch, Simd, WithSimd};
+
+/// Running values of one reduction over a row.
+const RUNNING: usize = 16;
+
+/// Declares a function whose body is compiled for each instruction set.
+macro_rules! simd {
+    ($( $(#[$doc:meta])* fn $name:ident($($arg:ident: $T:ty),*) -> $R:ty $body:block )*) => { $(
+        $(#[$doc])*
+        pub(super) fn $name<'a>(arch: Arch, $($arg: $T),*) -> $R {
+            struct Body<'a> { $($arg: $T,)* of: std::marker::PhantomData<&'a ()> }
+            impl<'a> WithSimd for Body<'a> {
+                type Output = $R;
+                #[inline(always)]
+                fn with_simd<S: Simd>(self, _: S) -> $R {
+                    let Body { $($arg,)* of: _ } = self;
+                    $body
+                }
+            }
+            arch.dispatch(Body { $($arg,)* of: std::marker::PhantomData })
+        }
+    )* };
+}
+
+/// One loop per row of the integer table and signedness, so that the choice is made outside the loop.
+macro_rules! integer_loops {
+    ($row:ident, $dtype:ident, $out:ident, $args:ident; $($Row:ident)*) => {{
+        let [a, b, c] = $args;
+        let signed = $dtype == DType::I32;
+        match ($row, signed) { $(
+            (Integer::$Row, true) => integer_loop($out, a, b, c, Integer::$Row, DType::I32),
+            (Integer::$Row, false) => integer_loop($out, a, b, c, Integer::$Row, DType::U32),
+        )* }
+    }};
+}
+
+#[inline(always)]
+fn integer_loop(out: &mut [u32], a: &[u32], b: &[u32], c: &[u32], row: Integer, dtype: DType) {
+    let truth = |word: u32| if row.is_test() { (word as f32).to_bits() } else { word };
+    match row.arity() {
+        1 => {
+            for (o, &a) in out.iter_mut().zip(a) {
+                *o = truth(row.eval(dtype, a, 0, 0));
+            }
+        }
+        2 => {
+            for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                *o = truth(row.eval(dtype, a, b, 0));
+            }
+        }
+        _ => {
+            for (((o, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
+                *o = truth(row.eval(dtype, a, b, c));
+            }
+        }
+    }
+}
+
+/// Combines running values as a fixed tree.
+#[inline(always)]
+fn tree<T: Copy>(mut running: [T; RUNNING], combine: impl Fn(T, T) -> T) -> T {
+    let mut width = RUNNING / 2;
+    while width > 0 {
+        for j in 0..width {
+            running[j] = combine(running[j], running[j + width]);
+        }
+        width /= 2;
+    }
+    running[0]
+}
+
+/// The maximum that stands for nothing: the exponent is shifted by it, and −inf − −inf is no number.
+#[inline(always)]
+fn shift(max: f32) -> f32 {
+    if max == f32::NEG_INFINITY { 0.0 } else { max }
+}
+
+simd! {
+    /// A row of the operation table.
+    fn elementwise(row: Elementwise, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
+        row.lanes(out, args);
+    }
+    /// A row of the integer table; truth values become 1.0 and 0.0.
+    fn integer(row: Integer, dtype: DType, out: &'a mut [u32], args: [&'a [u32]; 3]) -> () {
+        integer_loops!(row, dtype, out, args;
+            Add Sub Mul Div Rem Neg Abs Min Max And Or Xor Not Shl Shr Eq Ne Lt Le Gt Ge Select);
+    }
+    /// Conversion between element types; truth values are 1.0 and 0.0.
+    #[expect(clippy::cast_precision_loss, reason = "rounding is the meaning of the conversion")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, as the conversion does")]
+    fn cast(from: DType, to: DType, out: &'a mut [f32], x: &'a [f32]) -> () {
+        #[inline(always)]
+        fn each(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = f(x);
+            }
+        }
+        let word = f32::from_bits;
+        match (from, to) {
+            (DType::F32 | DType::F16, DType::F16) => each(out, x, |x| half::f16::from_f32(x).to_f32()),
+            (DType::F32 | DType::F16, DType::I32) => each(out, x, |x| word((x as i32) as u32)),
+            (DType::F32 | DType::F16, DType::U32) => each(out, x, |x| word(x as u32)),
+            (DType::F32 | DType::F16, DType::Bool) => each(out, x, |x| if x == 0.0 { 0.0 } else { 1.0 }),
+            (DType::I32, DType::F32) => each(out, x, |x| x.to_bits() as i32 as f32),
+            (DType::U32, DType::F32) => each(out, x, |x| x.to_bits() as f32),
+            (DType::I32, DType::F16) => each(out, x, |x| half::f16::from_f32(x.to_bits() as i32 as f32).to_f32()),
+            (DType::U32, DType::F16) => each(out, x, |x| half::f16::from_f32(x.to_bits() as f32).to_f32()),
+            (DType::I32 | DType::U32, DType::Bool) => each(out, x, |x| if x.to_bits() == 0 { 0.0 } else { 1.0 }),
+            (DType::Bool, DType::I32 | DType::U32) => each(out, x, |x| word(u32::from(x != 0.0))),
+            (DType::F32 | DType::F16 | DType::Bool, DType::F32)
+            | (DType::I32 | DType::U32, DType::I32 | DType::U32)
+            | (DType::Bool, DType::F16 | DType::Bool) => out.copy_from_slice(x),
+        }
+    }
+    /// Words 0 and 1 of a buffer as 1.0 and 0.0.
+    fn truth_from_words(out: &'a mut [f32], words: &'a [u32]) -> () {
+        for (o, &word) in out.iter_mut().zip(words) {
+            *o = if word == 0 { 0.0 } else { 1.0 };
+        }
+    }
+    /// The words 0 and 1 of truth values.
+    fn words_from_truth(out: &'a mut [u32], x: &'a [f32]) -> () {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = u32::from(x != 0.0);
+        }
+    }
+    /// `0 ≤ first + offset < size`, where offsets are lane numbers times `step`.
+    fn in_range(out: &'a mut [f32], first: i32, step: i32, size: u32) -> () {
+        for (o, lane) in out.iter_mut().zip(0i32..) {
+            let at = first.wrapping_add(lane.wrapping_mul(step));
+            *o = if at.cast_unsigned() < size { 1.0 } else { 0.0 };
+        }
+    }
+    /// `first + lane · step`, as words.
+    fn coordinate(out: &'a mut [f32], first: i32, step: i32) -> () {
+        for (o, lane) in out.iter_mut().zip(0i32..) {
+            *o = f32::from_bits(first.wrapping_add(lane.wrapping_mul(step)).cast_unsigned());
+        }
+    }
+    /// Random words `first, first + 1, …` of a key.
+    fn random(out: &'a mut [u32], key: [u32; 4], step: u32, first: u64) -> () {
+        const BLOCKS: usize = 16;
+        let mut words = [[0u32; 4]; BLOCKS];
+        let (mut block, mut skip) = (first / 4, (first % 4) as usize);
+        let mut rest = out;
+        while !rest.is_empty() {
+            for (j, words) in words.iter_mut().enumerate() {
+                *words = math32::threefry([(block as u32).wrapping_add(j as u32), 0, step, 0], key);
+            }
+            let ready = &words.as_flattened()[skip..];
+            let (now, later) = rest.split_at_mut(ready.len().min(rest.len()));
+            now.copy_from_slice(&ready[..now.len()]);
+            (rest, block, skip) = (later, block + BLOCKS as u64, 0);
+        }
+    }
+    /// `exp(x − max)`, zero where the maximum is −inf. One maximum, or one per lane.
+    fn exponential(out: &'a mut [f32], x: &'a [f32], max: &'a [f32]) -> () {
+        if let &[max] = max {
+            let max = shift(max);
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = math32::exp_nonpositive(x - max);
+            }
+        } else {
+            for ((o, &x), &max) in out.iter_mut().zip(x).zip(max) {
+                *o = math32::exp_nonpositive(x - shift(max));
+            }
+        }
+    }
+    /// `x · factor`. One factor, or one per lane.
+    fn scale(out: &'a mut [f32], x: &'a [f32], factor: &'a [f32]) -> () {
+        if let &[factor] = factor {
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = x * factor;
+            }
+        } else {
+            for ((o, &x), &factor) in out.iter_mut().zip(x).zip(factor) {
+                *o = x * factor;
+            }
+        }
+    }
+    /// Sum of a row: 16 running sums, a fixed tree.
+    fn sum(x: &'a [f32]) -> f64 {
+        let mut running = [0f32; RUNNING];
+        let whole = x.chunks_exact(RUNNING);
+        for (s, x) in running.iter_mut().zip(whole.remainder()) {
+            *s += x;
+        }
+        for x in whole {
+            for (s, x) in running.iter_mut().zip(x) {
+                *s += x;
+            }
+        }
+        f64::from(tree(running, |a, b| a + b))
+    }
+    /// Product of a row, in f64 so that no order overflows early.
+    fn product(x: &'a [f32]) -> f64 {
+        let mut running = [1f64; RUNNING];
+        for x in x.chunks(RUNNING) {
+            for (p, &x) in running.iter_mut().zip(x) {
+                *p *= f64::from(x);
+            }
+        }
+        tree(running, |a, b| a * b)
+    }
+    /// Largest element, NaN if any is; −inf of nothing.
+    fn maximum(x: &'a [f32]) -> f32 {
+        let mut running = [f32::NEG_INFINITY; RUNNING];
+        let whole = x.chunks_exact(RUNNING);
+        for (m, &x) in running.iter_mut().zip(whole.remainder()) {
+            *m = math32::max(*m, x);
+        }
+        for x in whole {
+            for (m, &x) in running.iter_mut().zip(x) {
+                *m = math32::max(*m, x);
+            }
+        }
+        tree(running, #[inline(always)] |a, b| math32::max(a, b))
+    }
+    /// Smallest element, NaN if any is; +inf of nothing.
+    fn minimum(x: &'a [f32]) -> f32 {
+        let mut running = [f32::INFINITY; RUNNING];
+        let whole = x.chunks_exact(RUNNING);
+        for (m, &x) in running.iter_mut().zip(whole.remainder()) {
+            *m = math32::min(*m, x);
+        }
+        for x in whole {
+            for (m, &x) in running.iter_mut().zip(x) {
+                *m = math32::min(*m, x);
+            }
+        }
+        tree(running, #[inline(always)] |a, b| math32::min(a, b))
+    }
+    /// Sum of the exponentials of elements below the maximum, and how many equal it.
+    fn rest(x: &'a [f32], exponentials: &'a [f32], max: f32) -> [f64; 2] {
+        let (mut sums, mut counts) = ([0f32; RUNNING], [0f32; RUNNING]);
+        let (x_whole, e_whole) = (x.chunks_exact(RUNNING), exponentials.chunks_exact(RUNNING));
+        for (j, (&x, &e)) in x_whole.remainder().iter().zip(e_whole.remainder()).enumerate() {
+            sums[j] += if x == max { 0.0 } else { e };
+            counts[j] += if x == max { 1.0 } else { 0.0 };
+        }
+        for (x, e) in x_whole.zip(e_whole) {
+            for j in 0..RUNNING {
+                sums[j] += if x[j] == max { 0.0 } else { e[j] };
+                counts[j] += if x[j] == max { 1.0 } else { 0.0 };
+            }
+        }
+        [f64::from(tree(sums, |a, b| a + b)), f64::from(tree(counts, |a, b| a + b))]
+    }
+
+    /// Adds lane by lane.
+    fn add_rows(running: &'a mut [f32], x: &'a [f32]) -> () {
+        for (s, &x) in running.iter_mut().zip(x) {
+            *s += x;
+        }
+    }
+    /// Moves running sums into f64 totals.
+    fn flush(totals: &'a mut [[f64; 2]], which: usize, running: &'a mut [f32]) -> () {
+        for (total, s) in totals.iter_mut().zip(running) {
+            total[which] += f64::from(std::mem::take(s));
+        }
+    }
+    /// Multiplies lane by lane.
+    fn multiply_rows(totals: &'a mut [[f64; 2]], x: &'a [f32]) -> () {
+        for (total, &x) in totals.iter_mut().zip(x) {
+            total[0] *= f64::from(x);
+        }
+    }
+    /// Larger or smaller lane by lane; NaN stays.
+    fn extreme_rows(running: &'a mut [f32], x: &'a [f32], maximum: bool) -> () {
+        if maximum {
+            for (m, &x) in running.iter_mut().zip(x) {
+                *m = math32::max(*m, x);
+            }
+        } else {
+            for (m, &x) in running.iter_mut().zip(x) {
+                *m = math32::min(*m, x);
+            }
+        }
+    }
+    /// [`rest`] lane by lane.
+    fn rest_rows(sums: &'a mut [f32], counts: &'a mut [f32], x: &'a [f32], exponentials: &'a [f32], max: &'a [f32]) -> () {
+        let lanes = sums.len().min(counts.len()).min(x.len()).min(exponentials.len()).min(max.len());
+        let (sums, counts, x) = (&mut sums[..lanes], &mut counts[..lanes], &x[..lanes]);
+        let (exponentials, max) = (&exponentials[..lanes], &max[..lanes]);
+        for j in 0..lanes {
+            sums[j] += if x[j] == max[j] { 0.0 } else { exponentials[j] };
+            counts[j] += if x[j] == max[j] { 1.0 } else { 0.0 };
+        }
+    }
+    /// Keeps, lane by lane, the first extreme element and its position.
+    fn arg_rows(best: &'a mut [f32], at: &'a mut [f32], x: &'a [f32], position: u32, maximum: bool) -> () {
+        let position = f32::from_bits(position);
+        for ((best, at), &x) in best.iter_mut().zip(at).zip(x) {
+            let better = if maximum { x > *best } else { x < *best };
+            let better = (better || x.is_nan()) && !best.is_nan();
+            *at = if better { position } else { *at };
+            *best = if better { x } else { *best };
+        }
+    }
+    /// Keeps the lanes whose index is this position.
+    fn pick_rows(kept: &'a mut [f32], x: &'a [f32], index: &'a [f32], position: u32) -> () {
+        for ((kept, &x), &index) in kept.iter_mut().zip(x).zip(index) {
+            *kept = if index.to_bits() == position { x } else { *kept };
+        }
+    }
+    /// Integer reductions of a row.
+    fn integer_total(row: Integer, dtype: DType, start: u32, x: &'a [u32]) -> u32 {
+        let mut running = [start; RUNNING];
+        for x in x.chunks(RUNNING) {
+            for (a, &x) in running.iter_mut().zip(x) {
+                *a = row.eval(dtype, *a, x, 0);
+            }
+        }
+        tree(running, #[inline(always)] |a, b| row.eval(dtype, a, b, 0))
+    }
+    /// Integer reductions lane by lane.
+    fn integer_rows(row: Integer, dtype: DType, running: &'a mut [u32], x: &'a [u32]) -> () {
+        for (a, &x) in running.iter_mut().zip(x) {
+            *a = row.eval(dtype, *a, x, 0);
+        }
+    }
+}
+
+/// The words of a key in the order of the generator.
+#[expect(clippy::cast_possible_truncation, reason = "low and high halves")]
+pub(super) fn key_words(key: Key) -> [u32; 4] {
+    [key.seed as u32, (key.seed >> 32) as u32, key.stream as u32, (key.stream >> 32) as u32]
+}
+
+/// Random word `at` of a key.
+#[expect(clippy::cast_possible_truncation, reason = "element counts fit 32 bits")]
+pub(super) fn random_word(key: [u32; 4], step: u32, at: u64) -> u32 {
+    math32::threefry([(at / 4) as u32, 0, step, 0], key)[(at % 4) as usize]
+}

@@ -1,0 +1,163 @@
+//! The CPU device: executes the same kernels as the GPU, natively.
+//!
+//! **Lanes.** A [`Loop`](cotangent_shaders::Loop) is compiled once into a [`program::Program`]: operations over *rows* of
+//! 256 to 1024 lanes. One operation handles a row, so that the cost of interpreting it is paid once per several hundred
+//! elements and every inner loop is a plain slice loop that vectorizes ([`lanes`]). Rows are registers in the first
+//! cache, or memory itself: contiguous loads are read where they lie, and a value that is stored contiguously is computed
+//! where it belongs. Everything that can be decided before the first run is decided in [`compile`]: what depends on no
+//! coordinate runs once per thread (the *prologue*), constants are rows filled there, temporaries share registers, and
+//! every access to memory has become a base per block and a pattern of lanes.
+//!
+//! **Two directions.** Lanes run over the kept dimensions (*vertical*: maps, column reductions, and many short rows
+//! side by side) or over the reduced ones (*horizontal*: long rows, totals). A reduced dimension is walked in sweeps; in
+//! between stands kept-level code. Where all elements of a row fit, values that a later sweep needs stay in registers, and
+//! a softmax row computes its exponentials once; longer rows compute them again.
+//!
+//! **Tasks.** [`loops`] cuts the kept elements, or the sweeps of a few long reductions, into tasks of a fixed size and
+//! hands them to the calling thread and to those of the current rayon pool; small kernels stay on the calling thread. A
+//! task owns the parts of the buffers it writes, as exclusive slices: where the stores of a kernel do not allow such a cut,
+//! the kernel is one task. Partial results combine in task order ([`reduction`]). So a result depends neither on the number
+//! of threads nor on the instruction set, down to the last bit.
+//!
+//! **Numbers.** Lanes are f32; truth values are 1.0 and 0.0 there, 1 and 0 in buffers; integers keep their 32 bits; F16
+//! exists in buffers only. Sums run in f32 for at most 64 additions and go on in f64. Signed zeros, denormals, infinities
+//! and NaN behave as on the reference; an index out of range reads zero and is reported when the kernel has run.
+//!
+//! **Absent.** No `unsafe` but the checked call of `gemm` in [`crate::raw`]; no formula (operations come from the tables
+//! of `cotangent-tensor`); no global state; no allocation of the size of a tensor after the first run.
+
+mod buffers;
+mod compile;
+mod execute;
+mod geometry;
+mod lanes;
+mod loops;
+mod matmul;
+mod memory;
+mod program;
+mod reduction;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::ops::Range;
+use std::panic::Location;
+
+use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan};
+use cotangent_tensor::{Code, Error, index_error};
+use pulp::Arch;
+
+pub(crate) use buffers::Buffers;
+use execute::Fault;
+use loops::Loops;
+use matmul::Product;
+
+/// A plan, compiled for this machine.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    kernels: Vec<Compiled>,
+    arch: Arch,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    location: &'static Location<'static>,
+    /// The buffer of each binding.
+    read: Vec<BufferId>,
+    /// The buffers that are written, and their bindings.
+    written: Vec<BufferId>,
+    written_bindings: Vec<usize>,
+    body: Executor,
+}
+
+#[derive(Debug)]
+enum Executor {
+    Loop(Loops),
+    Matmul(Product),
+    Scan(Scan),
+}
+
+impl Executable {
+    /// Decides everything that can be decided before the first run.
+    ///
+    /// Error: [`Code::Internal`] for a kernel that breaks the contract, such as a load outside its buffer.
+    pub(crate) fn compile(plan: &Plan) -> Result<Executable, Error> {
+        let kernels = plan.kernels.iter().map(|kernel| Compiled::new(kernel, plan));
+        Ok(Executable { kernels: kernels.collect::<Result<_, _>>()?, arch: Arch::new() })
+    }
+    /// Runs all kernels in order.
+    ///
+    /// Error: [`Code::Index`] for an index out of range, after the kernel that met it; later kernels do not run.
+    pub(crate) fn run(&self, buffers: &mut Buffers) -> Result<(), Error> {
+        self.run_kernels(0..self.kernels.len(), buffers)
+    }
+    /// Runs some of the kernels in order.
+    pub(crate) fn run_kernels(&self, range: Range<usize>, buffers: &mut Buffers) -> Result<(), Error> {
+        let mut open = buffers.open();
+        for kernel in &self.kernels[range] {
+            open.lend(&kernel.read, &kernel.written, |inputs, written| {
+                kernel.run(self.arch, inputs, written)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Compiled {
+    fn new(kernel: &Kernel, plan: &Plan) -> Result<Compiled, Error> {
+        let wrong = |message: String| {
+            Error::new(Code::Internal, "cpu", format!("{message} in kernel {kernel}")).at(kernel.location)
+        };
+        let bindings = &kernel.bindings;
+        let elements: Vec<usize> = bindings.iter().map(|b| plan.buffers[b.buffer].elements).collect();
+        let storage = |b: BufferId| match plan.buffers[b].source {
+            cotangent_shaders::Source::Computed { slot } => plan.buffers.len() + slot,
+            _ => b,
+        };
+        let written_bindings: Vec<usize> =
+            (0..bindings.len()).filter(|&b| bindings[b].access != Access::Read).collect();
+        for &b in &written_bindings {
+            let same = bindings.iter().filter(|other| storage(other.buffer) == storage(bindings[b].buffer));
+            if same.count() > 1 {
+                return Err(wrong(format!("binding {b} is written and bound again")));
+            }
+        }
+        let body = match &kernel.body {
+            Body::Loop(body) => Loops::new(body, bindings, &elements).map(Executor::Loop),
+            Body::Matmul(matmul) => matmul::check(matmul, &elements)
+                .and_then(|()| Product::new(matmul, bindings, &elements))
+                .map(Executor::Matmul),
+            Body::Scan(scan) => {
+                let total = scan.outer * scan.length * scan.inner;
+                let fits = scan.input_offset + total <= elements[scan.input]
+                    && scan.output_offset + total <= elements[scan.output];
+                if fits { Ok(Executor::Scan(scan.clone())) } else { Err("a scan beyond its buffer".to_owned()) }
+            }
+        };
+        Ok(Compiled {
+            location: kernel.location,
+            read: bindings.iter().map(|b| b.buffer).collect(),
+            written: written_bindings.iter().map(|&b| bindings[b].buffer).collect(),
+            written_bindings,
+            body: body.map_err(wrong)?,
+        })
+    }
+    fn run(&self, arch: Arch, inputs: &[&[u32]], written: &mut [Vec<u32>]) -> Result<(), Error> {
+        let words = written.iter_mut().map(Vec::as_mut_slice);
+        let mut written: Vec<(usize, &mut [u32])> = self.written_bindings.iter().copied().zip(words).collect();
+        let outcome = match &self.body {
+            Executor::Loop(loops) => loops.run(arch, inputs, &mut written),
+            Executor::Matmul(product) => product.run(arch, inputs, &mut written),
+            Executor::Scan(scan) => {
+                if let Some((_, output)) = written.iter_mut().find(|(binding, _)| *binding == scan.output) {
+                    scan::run(scan, inputs[scan.input], output);
+                }
+                Ok(())
+            }
+        };
+        outcome.map_err(|Fault { name, position, index, size }| {
+            index_error(name, position, index, size).at(self.location)
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! The values of a loop as the CPU device sees them: exponentials of softmax rows become values of their own, so that
+//! they are computed once, and every value knows when it is available.
+
+use cotangent_shaders::{Access, Affine, Binding, Code, Instruction, Level, Loop, Value};
+use cotangent_tensor::{DType, Elementwise, Integer, Key, Reduce};
+
+use super::reduction::Kind;
+
+/// How a value is computed from its operands.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Constant(u32),
+    /// Operand: the guard, if any.
+    Load { binding: usize, at: Affine },
+    /// Operands: index, and the guard if any.
+    LoadIndexed { binding: usize, at: Affine, stride: usize, size: usize },
+    Coordinate(Affine),
+    InRange { at: Affine, size: usize },
+    /// Operand: the step.
+    Random { key: Key, at: Affine },
+    Elementwise(Elementwise),
+    Integer(Integer, DType),
+    Cast,
+    /// Operands as [`Kind`] says.
+    Reduction(Kind),
+    /// `exp(x − max)`; operands: x, maximum.
+    Exponential,
+    /// `1 / (1 + s)`; operand: s.
+    Factor,
+    /// `exponential · factor`.
+    Softmax,
+    /// Operands: exponential, factor, x, maximum, label, s.
+    SoftmaxResidual,
+}
+
+/// One value.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) what: What,
+    pub(super) operands: Vec<usize>,
+    pub(super) dtype: DType,
+    pub(super) element: bool,
+    /// Depends on no coordinate and on nothing that the kernel writes.
+    pub(super) uniform: bool,
+    /// The sweep in which it is available first; for a reduction, the sweep that finishes it.
+    pub(super) phase: usize,
+}
+
+/// The values of a loop, operands before users.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    pub(super) nodes: Vec<Node>,
+    /// Where the values of the loop went.
+    pub(super) image: Vec<usize>,
+}
+
+impl Values {
+    pub(super) fn new(body: &Loop, bindings: &[Binding]) -> Values {
+        let mut values = Values::default();
+        let mut exponentials: Vec<(Value, usize)> = Vec::new();
+        let mut factors: Vec<(Value, usize)> = Vec::new();
+        for instruction in &body.code {
+            let image = values.translate(instruction, bindings, &mut exponentials, &mut factors);
+            values.image.push(image);
+        }
+        values
+    }
+    /// The affine function by which an index value was loaded, for the position in a message about it.
+    pub(super) fn origin(&self, mut value: usize) -> Option<&Affine> {
+        loop {
+            match &self.nodes[value] {
+                Node { what: What::Cast, operands, .. } => value = operands[0],
+                Node { what: What::Load { at, .. }, .. } => return Some(at),
+                _ => return None,
+            }
+        }
+    }
+    fn push(&mut self, what: What, operands: Vec<usize>, dtype: DType, element: bool, bindings: &[Binding]) -> usize {
+        let still = match &what {
+            What::Load { binding, at } | What::LoadIndexed { binding, at, .. } => {
+                at.strides.iter().all(|&s| s == 0) && bindings[*binding].access == Access::Read
+            }
+            What::Coordinate(at) | What::InRange { at, .. } | What::Random { at, .. } => {
+                at.strides.iter().all(|&s| s == 0)
+            }
+            What::Reduction(_) => false,
+            What::Constant(_) | What::Elementwise(_) | What::Integer(..) | What::Cast => true,
+            What::Exponential | What::Factor | What::Softmax | What::SoftmaxResidual => false,
+        };
+        let uniform = still && operands.iter().all(|&o| self.nodes[o].uniform);
+        let available = |&o: &usize| {
+            let operand = &self.nodes[o];
+            operand.phase + usize::from(matches!(operand.what, What::Reduction(_)))
+        };
+        let phase = operands.iter().map(available).max().unwrap_or(0);
+        self.nodes.push(Node { what, operands, dtype, element, uniform, phase });
+        self.nodes.len() - 1
+    }
+    fn translate(
+        &mut self,
+        instruction: &Instruction,
+        bindings: &[Binding],
+        exponentials: &mut Vec<(Value, usize)>,
+        factors: &mut Vec<(Value, usize)>,
+    ) -> usize {
+        let element = instruction.level == Level::Element;
+        let image = |values: &Values, v: &Value| values.image[*v];
+        let operands: Vec<usize> = instruction.code.operands().iter().map(|v| self.image[*v]).collect();
+        let what = match &instruction.code {
+            Code::Constant(word) => What::Constant(as_lane(*word, instruction.dtype)),
+            // the caller has replaced it by a load
+            Code::Accumulator => What::Constant(0),
+            Code::Load { binding, at, guard: _ } => What::Load { binding: *binding, at: at.clone() },
+            Code::LoadIndexed { binding, at, stride, size, index: _, guard: _ } => {
+                What::LoadIndexed { binding: *binding, at: at.clone(), stride: *stride, size: *size }
+            }
+            Code::Coordinate(at) => What::Coordinate(at.clone()),
+            Code::InRange { at, size } => What::InRange { at: at.clone(), size: *size },
+            Code::RandomBits { key, at, step: _ } => What::Random { key: *key, at: at.clone() },
+            Code::Elementwise(row, _) => What::Elementwise(*row),
+            Code::Integer(row, dtype, _) => What::Integer(*row, *dtype),
+            Code::Cast(_) => What::Cast,
+            Code::Reduce(reduce, _) => What::Reduction(kind(*reduce, instruction.dtype)),
+            Code::ArgReduce { maximum, .. } => What::Reduction(Kind::Arg { maximum: *maximum }),
+            Code::Pick { .. } => What::Reduction(Kind::Pick),
+            Code::LogSumExpMax(_) => What::Reduction(Kind::Maximum),
+            Code::LogSumExpRest(max) => {
+                let max = image(self, max);
+                let x = self.nodes[max].operands[0];
+                let exponential = self.exponential(x, max, exponentials, bindings);
+                let operands = vec![x, exponential, max];
+                return self.push(What::Reduction(Kind::Rest), operands, DType::F32, false, bindings);
+            }
+            Code::Softmax { value, max, rest } => {
+                let (x, max, rest) = (image(self, value), image(self, max), image(self, rest));
+                let exponential = self.exponential(x, max, exponentials, bindings);
+                let factor = self.factor(rest, factors, bindings);
+                return self.push(What::Softmax, vec![exponential, factor], DType::F32, true, bindings);
+            }
+            Code::SoftmaxResidual { value, max, rest, label } => {
+                let (x, max, rest) = (image(self, value), image(self, max), image(self, rest));
+                let label = image(self, label);
+                let exponential = self.exponential(x, max, exponentials, bindings);
+                let factor = self.factor(rest, factors, bindings);
+                let operands = vec![exponential, factor, x, max, label, rest];
+                return self.push(What::SoftmaxResidual, operands, DType::F32, true, bindings);
+            }
+        };
+        self.push(what, operands, instruction.dtype, element, bindings)
+    }
+    fn exponential(&mut self, x: usize, max: usize, known: &mut Vec<(usize, usize)>, bindings: &[Binding]) -> usize {
+        if let Some((_, known)) = known.iter().find(|(of, _)| *of == max) {
+            return *known;
+        }
+        let exponential = self.push(What::Exponential, vec![x, max], DType::F32, true, bindings);
+        known.push((max, exponential));
+        exponential
+    }
+    fn factor(&mut self, rest: usize, known: &mut Vec<(usize, usize)>, bindings: &[Binding]) -> usize {
+        if let Some((_, known)) = known.iter().find(|(of, _)| *of == rest) {
+            return *known;
+        }
+        let factor = self.push(What::Factor, vec![rest], DType::F32, false, bindings);
+        known.push((rest, factor));
+        factor
+    }
+}
+
+/// Truth values are 0 and 1 in buffers, 0.0 and 1.0 in lanes.
+fn as_lane(word: u32, dtype: DType) -> u32 {
+    match dtype {
+        DType::Bool => f32::from(u8::from(word != 0)).to_bits(),
+        DType::F32 | DType::F16 | DType::I32 | DType::U32 => word,
+    }
+}
+
+fn kind(reduce: Reduce, dtype: DType) -> Kind {
+    let row = match reduce {
+        Reduce::Sum => Integer::Add,
+        Reduce::Prod => Integer::Mul,
+        Reduce::Max => Integer::Max,
+        Reduce::Min => Integer::Min,
+    };
+    match (reduce, dtype) {
+        (_, DType::I32 | DType::U32) => Kind::Integer(row, dtype),
+        (Reduce::Sum, DType::F32 | DType::F16 | DType::Bool) => Kind::Sum,
+        (Reduce::Prod, DType::F32 | DType::F16 | DType::Bool) => Kind::Product,
+        (Reduce::Max, DType::F32 | DType::F16 | DType::Bool) => Kind::Maximum,
+        (Reduce::Min, DType::F32 | DType::F16 | DType::Bool) => Kind::Minimum,
+    }
+}

@@ -1,0 +1,144 @@
+//! The one module with `unsafe`: `gemm` takes raw pointers, this wrapper takes slices and checks every reach.
+
+use gemm::Parallelism;
+
+/// A matrix of f32 inside a slice: element `(row, column)` stands at `row · row_stride + column · column_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+/// Position of the last element of a `rows` × `columns` matrix; nothing if it does not fit an `isize`, in which pointers
+/// are offset.
+fn last(rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> Option<usize> {
+    let down = rows.checked_sub(1)?.checked_mul(row_stride)?;
+    let across = columns.checked_sub(1)?.checked_mul(column_stride)?;
+    let last = down.checked_add(across)?;
+    isize::try_from(last).ok().map(|_| last)
+}
+
+fn fits(view: View<'_>, rows: usize, columns: usize) -> bool {
+    last(rows, columns, view.row_stride, view.column_stride).is_some_and(|last| last < view.data.len())
+}
+
+/// `output = lhs · rhs`, `output` being row-major `m` × `n`. Several threads of the current rayon pool if `parallel`.
+///
+/// # Panics
+/// If an operand reaches beyond its slice, or if `output` does not hold exactly `m · n` elements.
+pub(crate) fn matmul(
+    [m, n, k]: [usize; 3],
+    lhs: View<'_>,
+    rhs: View<'_>,
+    output: &mut [f32],
+    parallel: bool,
+) {
+    assert_eq!(m.checked_mul(n), Some(output.len()), "the output holds the product");
+    if output.is_empty() {
+        return;
+    }
+    if k == 0 {
+        output.fill(0.0);
+        return;
+    }
+    assert!(fits(lhs, m, k), "the left operand lies inside its buffer");
+    assert!(fits(rhs, k, n), "the right operand lies inside its buffer");
+    // `fits` found every product of an extent (≥ 2) and its stride inside `isize`, so only the stride of an extent of 1,
+    // which is never applied, can be out of range here.
+    let stride = |s: usize| isize::try_from(s).unwrap_or(1);
+    let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
+    // SAFETY: `gemm` reads `lhs[i·row + l·column]`, `rhs[l·row + j·column]` and writes `output[i·n + j]` for `i < m`,
+    // `j < n`, `l < k`, all extents being at least 1. The largest of these positions were just compared with the
+    // lengths of the slices, strides are not negative, and no position overflows `isize`. `output` is borrowed
+    // exclusively, so it overlaps neither operand; it is initialized, and `read_dst = false` only overwrites it. f32 is
+    // among the types `gemm` supports.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            output.as_mut_ptr(),
+            1,
+            stride(n),
+            false,
+            lhs.data.as_ptr(),
+            stride(lhs.column_stride),
+            stride(lhs.row_stride),
+            rhs.data.as_ptr(),
+            stride(rhs.column_stride),
+            stride(rhs.row_stride),
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_multiplies() {
+        let (m, n, k) = (5, 7, 3);
+        let value = |row: usize, column: usize| (row * 10 + column) as f32;
+        for (left_by_rows, right_by_rows) in [(true, true), (true, false), (false, true), (false, false)] {
+            let build = |rows: usize, columns: usize, by_rows: bool| -> Vec<f32> {
+                let (outer, inner) = if by_rows { (rows, columns) } else { (columns, rows) };
+                (0..outer * inner)
+                    .map(|i| {
+                        let (o, i) = (i / inner, i % inner);
+                        if by_rows { value(o, i) } else { value(i, o) }
+                    })
+                    .collect()
+            };
+            let (a, b) = (build(m, k, left_by_rows), build(k, n, right_by_rows));
+            let view = |data, rows, columns, by_rows: bool| View {
+                data,
+                row_stride: if by_rows { columns } else { 1 },
+                column_stride: if by_rows { 1 } else { rows },
+            };
+            let mut c = vec![f32::NAN; m * n];
+            matmul([m, n, k], view(&a, m, k, left_by_rows), view(&b, k, n, right_by_rows), &mut c, false);
+            for row in 0..m {
+                for column in 0..n {
+                    let expected: f32 = (0..k).map(|l| value(row, l) * value(l, column)).sum();
+                    assert_eq!(c[row * n + column].to_bits(), expected.to_bits());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_terms_give_zeros() {
+        let empty = View { data: &[], row_stride: 0, column_stride: 1 };
+        let mut c = vec![f32::NAN; 6];
+        matmul([2, 3, 0], empty, empty, &mut c, false);
+        assert!(c.iter().all(|c| c.to_bits() == 0));
+    }
+
+    fn refused(lhs: View<'_>, rhs: View<'_>, output: usize) -> bool {
+        let mut c = vec![0.0; output];
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            matmul([2, 2, 2], lhs, rhs, &mut c, false);
+        }))
+        .is_err()
+    }
+
+    #[test]
+    fn reaches_beyond_a_slice_are_refused() {
+        let data = [1.0; 4];
+        let view = |data, row_stride| View { data, row_stride, column_stride: 1 };
+        let good = view(&data[..], 2);
+        assert!(!refused(good, good, 4));
+        assert!(refused(view(&data[..3], 2), good, 4));
+        assert!(refused(good, view(&data[..], 3), 4));
+        assert!(refused(good, good, 5));
+        assert!(refused(view(&data[..], usize::MAX), good, 4));
+        assert!(refused(view(&data[..], isize::MAX as usize), good, 4));
+    }
+}

@@ -1,0 +1,27 @@
+//! The WGSL files of this crate, one line each.
+
+/// Accurate f32 functions.
+pub(crate) const MATH: &str = include_str!("../wgsl/math.wgsl");
+/// What generated kernels need besides.
+pub(crate) const SUPPORT: &str = include_str!("../wgsl/support.wgsl");
+
+/// Replaces the text between `//! hole <name>` and `//! end` for every name in `fillings`; keeps the default elsewhere.
+pub(crate) fn fill(source: &str, fillings: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut replaced = false;
+    for line in source.lines() {
+        if let Some(tag) = line.strip_prefix("//! ") {
+            let filling =
+                tag.strip_prefix("hole ").and_then(|name| fillings.iter().find(|(n, _)| *n == name));
+            replaced = filling.is_some();
+            if let Some((_, text)) = filling {
+                out.push_str(text.trim_end());
+                out.push('\n');
+            }
+        } else if !replaced {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}

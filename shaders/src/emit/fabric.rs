@@ -1,0 +1,704 @@
+//! Values of a loop as WGSL: addresses, loads, and the straight-line code of one element.
+//!
+//! Coordinates are *outer* (fixed for an invocation: the addresses they contribute are computed once) or *inner* (they
+//! change in a sweep). Four elements along the `vector` dimension may be handled at a time: then contiguous loads and
+//! stores are vec4, and the code of one element, a function over scalars, is called for each component.
+
+use std::collections::HashMap;
+
+use cotangent_tensor::{DType, Error};
+
+use super::memory::{self, Layout, Memory, is_aligned};
+use super::module::{COMPONENTS, Context, Module, value_type};
+use super::nest::{affine, word};
+use super::text::Text;
+use crate::{Affine, Code, Level, Loop, Store, Value};
+
+/// A value where the code of four (or one) elements meets.
+#[derive(Clone, Debug)]
+pub(crate) enum Slot {
+    /// The same for all components.
+    Uniform(String),
+    /// A vec4.
+    Vector(String),
+    /// One expression per component.
+    Parts(Vec<String>),
+}
+
+impl Slot {
+    pub(crate) fn component(&self, component: usize) -> String {
+        match self {
+            Slot::Uniform(name) => name.clone(),
+            Slot::Vector(name) => format!("{name}.{}", COMPONENTS[component]),
+            Slot::Parts(parts) => parts[component].clone(),
+        }
+    }
+    /// The value as a vec4 of `ty`.
+    pub(crate) fn vector(&self, ty: &str) -> String {
+        match self {
+            Slot::Uniform(name) => format!("vec4<{ty}>({name})"),
+            Slot::Vector(name) => name.clone(),
+            Slot::Parts(parts) => format!("vec4<{ty}>({})", parts.join(", ")),
+        }
+    }
+}
+
+/// Where in a sweep the code runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Site {
+    /// Appended to names.
+    pub(crate) suffix: String,
+    /// Inner coordinates by dimension; the vector dimension counts groups of four.
+    pub(crate) coordinates: Vec<(usize, String)>,
+    /// Row-major position of component 0 over the reduced dimensions.
+    pub(crate) position: String,
+    /// What a report says: row-major position over all dimensions.
+    pub(crate) place: String,
+}
+
+/// Identity of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Value(Value),
+    Store(usize),
+}
+
+/// An argument of the function of one element.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Argument {
+    /// A value computed outside.
+    Given(Value),
+    /// The index of a load, coordinate or random word.
+    Index(Value),
+    /// A name of the entry point that is the same everywhere.
+    Name(String),
+    Position,
+    Place,
+}
+
+/// Code for one element, ready to be called.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    /// Loads that need no other element-level value: done outside, four at a time where possible.
+    hoisted: Vec<Value>,
+    /// What the function computes, in order; empty if there is no function.
+    order: Vec<Value>,
+    /// Values computed outside that it uses.
+    given: Vec<Value>,
+    outputs: Vec<Value>,
+    function: Option<(String, Vec<Argument>)>,
+}
+
+impl Stage {
+    /// Values computed by a call or loaded for it.
+    pub(crate) fn contains_softmax<'a>(&'a self, nest: &'a Loop) -> impl Iterator<Item = Value> + 'a {
+        self.order
+            .iter()
+            .copied()
+            .filter(|&v| matches!(nest.code[v].code, Code::Softmax { .. } | Code::SoftmaxResidual { .. }))
+    }
+    /// Values at kept level that must exist before.
+    pub(crate) fn given(&self) -> &[Value] {
+        &self.given
+    }
+    /// Whether one of its loads or computations touches a binding.
+    pub(crate) fn loads_from(&self, nest: &Loop, binding: usize) -> bool {
+        self.hoisted.iter().chain(&self.order).any(|&v| match &nest.code[v].code {
+            Code::Load { binding: b, .. } | Code::LoadIndexed { binding: b, .. } => *b == binding,
+            _ => false,
+        })
+    }
+}
+
+/// What a row knows about its softmax before the second sweep.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SoftmaxNames {
+    pub(crate) center: String,
+    pub(crate) scale: String,
+    pub(crate) peak: String,
+    pub(crate) hit: String,
+}
+
+/// See the module documentation.
+pub(crate) struct Fabric<'a> {
+    pub(crate) context: Context<'a>,
+    pub(crate) nest: &'a Loop,
+    /// The dimension handled four at a time.
+    pub(crate) vector: Option<usize>,
+    pub(crate) names: Vec<String>,
+    /// Values available to everything that follows in the entry point.
+    pub(crate) scope: HashMap<Value, Slot>,
+    /// Outer coordinates by dimension; the vector dimension counts groups of four.
+    pub(crate) outer: Vec<(usize, String)>,
+    pub(crate) softmax: HashMap<Value, SoftmaxNames>,
+    /// Condition under which kept-level code reports.
+    pub(crate) reporter: Option<String>,
+    /// Name of the row-major position over the kept dimensions.
+    pub(crate) kept_index: Option<String>,
+    pub(crate) index_names: Vec<String>,
+    /// Constants that only meet constants: as literals they would be folded, which WGSL forbids for some.
+    hidden: Vec<bool>,
+    layouts: Vec<Layout>,
+    bases: HashMap<Key, String>,
+}
+
+impl<'a> Fabric<'a> {
+    pub(crate) fn new(module: &mut Module<'a>, nest: &'a Loop, vector: Option<usize>) -> Fabric<'a> {
+        let context = module.context;
+        let layouts = memory::layouts(nest, &context, vector);
+        let names = nest.code.iter().map(|i| {
+            let default = default_name(&i.code);
+            module.names.fresh(i.label.as_deref().filter(|l| !l.is_empty()).unwrap_or(default))
+        });
+        let names: Vec<String> = names.collect();
+        let index_names = names.iter().map(|n| module.names.fresh(&format!("{n}_at"))).collect();
+        Fabric {
+            context,
+            nest,
+            vector,
+            names,
+            scope: HashMap::new(),
+            outer: Vec::new(),
+            softmax: HashMap::new(),
+            reporter: None,
+            kept_index: None,
+            index_names,
+            hidden: hidden_constants(nest),
+            layouts,
+            bases: HashMap::new(),
+        }
+    }
+    /// Elements handled at a time.
+    pub(crate) fn width(&self) -> usize {
+        if self.vector.is_some() { 4 } else { 1 }
+    }
+    pub(crate) fn memory(&self, binding: usize) -> Memory {
+        let (which, dtype) = self.context.binding(binding);
+        Memory { which, dtype, layout: self.layouts[binding] }
+    }
+    fn stride_along_vector(&self, at: &Affine) -> i64 {
+        self.vector.map_or(0, |v| at.strides[v])
+    }
+
+    // ---------------------------------------------------------------------------------------------------- addresses
+
+    /// `offset + Σ stride · coordinate`, in elements or in groups of four.
+    pub(crate) fn address(
+        &mut self,
+        module: &mut Module<'a>,
+        key: Key,
+        at: &Affine,
+        four: bool,
+        site: Option<&Site>,
+    ) -> String {
+        let hint = match key {
+            Key::Value(v) => self.names[v].clone(),
+            Key::Store(s) => format!("{}_out", self.names[self.nest.stores[s].value]),
+        };
+        let base = match self.bases.get(&key) {
+            Some(base) => base.clone(),
+            None => {
+                let unit = if four { 4 } else { 1 };
+                let offset = module.parameter(
+                    format!("{key:?} offset"),
+                    &format!("{hint}_offset"),
+                    word(at.offset / unit),
+                );
+                let outer = self.outer.clone();
+                let terms = self.terms(module, key, &hint, at, four, &outer);
+                let base = if terms.is_empty() {
+                    offset
+                } else {
+                    let name = module.names.fresh(&format!("{hint}_base"));
+                    module.prologue.line(format!("let {name} = {offset} + {};", terms.join(" + ")));
+                    name
+                };
+                self.bases.insert(key, base.clone());
+                base
+            }
+        };
+        let Some(site) = site else { return base };
+        let terms = self.terms(module, key, &hint, at, four, &site.coordinates);
+        if terms.is_empty() { base } else { format!("{base} + {}", terms.join(" + ")) }
+    }
+    fn terms(
+        &self,
+        module: &mut Module<'a>,
+        key: Key,
+        hint: &str,
+        at: &Affine,
+        four: bool,
+        coordinates: &[(usize, String)],
+    ) -> Vec<String> {
+        let last_kept = self.nest.kept.len().wrapping_sub(1);
+        let last = at.strides.len().wrapping_sub(1);
+        let mut terms = Vec::new();
+        for (dim, coordinate) in coordinates {
+            let stride = at.strides[*dim];
+            let along_vector = self.vector == Some(*dim);
+            if stride == 0 {
+                continue;
+            }
+            let unit_stride = stride == 1 && (*dim == last || *dim == last_kept);
+            if (four && along_vector) || (unit_stride && !four && !along_vector) {
+                terms.push(coordinate.clone());
+                continue;
+            }
+            let factor = match (four, along_vector) {
+                (true, _) => stride / 4,
+                (false, true) => stride * 4,
+                (false, false) => stride,
+            };
+            let name =
+                module.parameter(format!("{key:?} stride {dim}"), &format!("{hint}_stride"), word(factor));
+            terms.push(format!("{coordinate} * {name}"));
+        }
+        terms
+    }
+
+    /// The four (or one) elements of a load, or random words, at a site.
+    pub(crate) fn hoist(
+        &mut self,
+        module: &mut Module<'a>,
+        text: &mut Text,
+        value: Value,
+        site: Option<&Site>,
+    ) -> Result<Slot, Error> {
+        let instruction = &self.nest.code[value];
+        let suffix = site.map_or("", |s| s.suffix.as_str());
+        let name = format!("{}{suffix}", self.names[value]);
+        let key = Key::Value(value);
+        let Some(at) = affine(&instruction.code) else {
+            return Err(self.context.internal("only loads and random words can be hoisted"));
+        };
+        let stride = self.stride_along_vector(at);
+        let four = self.vector.is_some_and(|v| is_aligned(at, v));
+        let address = self.address(module, key, at, four, site);
+        let source = match &instruction.code {
+            Code::Load { binding, .. } => Source::Memory(self.memory(*binding)),
+            Code::RandomBits { key: random, step, .. } => {
+                let parts = self.random_key(module, value, *random);
+                let step = self.scope_component(module, *step, 0)?;
+                Source::Random { step, key: format!("vec4<u32>({})", parts.join(", ")) }
+            }
+            _ => return Err(self.context.internal("only loads and random words can be hoisted")),
+        };
+        let (line, slot) = if four {
+            let index = simple(module, text, &address, &name);
+            (source.four(module, &index), Slot::Vector(name.clone()))
+        } else if self.vector.is_none() || (stride == 0 && matches!(source, Source::Memory(_))) {
+            let index = if is_name(&address) { address } else { format!("({address})") };
+            (source.one(module, &index), Slot::Uniform(name.clone()))
+        } else {
+            let index = simple(module, text, &address, &name);
+            let step = self.step(module, key, at);
+            let parts = (0..4).map(|c| source.one(module, &component_index(&index, c, step.as_deref())));
+            let parts = parts.collect::<Vec<_>>().join(", ");
+            (format!("vec4<{}>({parts})", value_type(instruction.dtype)), Slot::Vector(name.clone()))
+        };
+        text.line(format!("let {name} = {line};"));
+        Ok(slot)
+    }
+    /// The distance of two components, if there is one.
+    fn step(&self, module: &mut Module<'a>, key: Key, at: &Affine) -> Option<String> {
+        let stride = self.stride_along_vector(at);
+        let hint = match key {
+            Key::Value(v) => &self.names[v],
+            Key::Store(s) => &self.names[self.nest.stores[s].value],
+        };
+        (stride != 0)
+            .then(|| module.parameter(format!("{key:?} step"), &format!("{hint}_step"), word(stride)))
+    }
+    /// Writes the value of a store at a site; `component` for one of the four only.
+    pub(crate) fn store(
+        &mut self,
+        module: &mut Module<'a>,
+        text: &mut Text,
+        store: usize,
+        slot: &Slot,
+        site: Option<&Site>,
+        component: Option<usize>,
+    ) {
+        let nest = self.nest;
+        let Store { binding, at, value } = &nest.stores[store];
+        let memory = self.memory(*binding);
+        let key = Key::Store(store);
+        let suffix = site.map_or("", |s| s.suffix.as_str());
+        let name = format!("{}_out{suffix}", self.names[*value]);
+        let four = self.vector.is_some_and(|v| is_aligned(at, v));
+        let ty = value_type(nest.code[*value].dtype);
+        let address = self.address(module, key, at, four, site);
+        if self.vector.is_none() || (self.stride_along_vector(at) == 0 && component.is_none()) {
+            let index = if is_name(&address) { address } else { format!("({address})") };
+            memory.store(module, text, &index, &slot.component(0));
+        } else if let Some(c) = component {
+            let step = self.step(module, key, at);
+            let base = if four { format!("4u * ({address})") } else { address };
+            memory.store(module, text, &component_index(&base, c, step.as_deref()), &slot.component(c));
+        } else if four {
+            let index = simple(module, text, &address, &name);
+            memory.store_four(module, text, &index, &slot.vector(ty));
+        } else {
+            let index = simple(module, text, &address, &name);
+            let step = self.step(module, key, at);
+            for c in 0..4 {
+                memory.store(module, text, &component_index(&index, c, step.as_deref()), &slot.component(c));
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------- scope
+
+    /// A value of the entry point, for one component.
+    pub(crate) fn scope_component(
+        &mut self,
+        module: &mut Module<'a>,
+        value: Value,
+        component: usize,
+    ) -> Result<String, Error> {
+        if let Code::Constant(bits) = self.nest.code[value].code {
+            return Ok(self.constant(module, value, bits));
+        }
+        match self.scope.get(&value) {
+            Some(slot) => Ok(slot.component(component)),
+            None => Err(self.context.internal(format!("{} is used before it is known", self.names[value]))),
+        }
+    }
+    /// A literal, or a word of the parameter block.
+    pub(crate) fn constant(&self, module: &mut Module<'a>, value: Value, bits: u32) -> String {
+        let dtype = self.nest.code[value].dtype;
+        literal(dtype, bits).filter(|_| !self.hidden[value]).map_or_else(
+            || {
+                module.typed_parameter(
+                    format!("{value} constant"),
+                    &format!("{}_value", self.names[value]),
+                    bits,
+                    value_type(dtype),
+                )
+            },
+            str::to_owned,
+        )
+    }
+    /// Puts kept-level values into scope: written in place, or by a function called for each component.
+    pub(crate) fn compute_kept(&mut self, module: &mut Module<'a>, values: &[Value]) -> Result<(), Error> {
+        let constant = |v: Value| matches!(self.nest.code[v].code, Code::Constant(_));
+        let mut missing: Vec<Value> =
+            values.iter().copied().filter(|&v| !constant(v) && !self.scope.contains_key(&v)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut stage = self.plan(&missing, false);
+        let mut text = Text::inside(module.body.depth());
+        if self.vector.is_some_and(|v| v < self.nest.kept.len()) {
+            self.define(module, "prepare", &mut stage)?;
+            let local = self.load(module, &mut text, &stage, None)?;
+            let results = self.call(module, &mut text, &stage, local, None)?;
+            module.body.append(&text);
+            self.scope.extend(results);
+            return Ok(());
+        }
+        for &value in &stage.hoisted {
+            let slot = self.hoist(module, &mut text, value, None)?;
+            self.scope.insert(value, slot);
+        }
+        for &value in &stage.order {
+            if let Some(at) = affine(&self.nest.code[value].code) {
+                let address = self.address(module, Key::Value(value), at, false, None);
+                let name = &self.index_names[value];
+                text.line(format!("let {name} = {address};"));
+            }
+        }
+        self.statements(module, &mut text, &stage.order, &mut Vec::new(), true)?;
+        for &value in &stage.order {
+            self.scope.insert(value, Slot::Uniform(self.names[value].clone()));
+        }
+        module.body.append(&text);
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------------------------- stages
+
+    /// What it takes to compute `outputs`. At element level, values of kept level are given; at kept level, those in scope.
+    pub(crate) fn plan(&self, outputs: &[Value], element_level: bool) -> Stage {
+        let code = &self.nest.code;
+        let mut needed = vec![false; code.len()];
+        outputs.iter().for_each(|&v| needed[v] = true);
+        let given = |v: Value| {
+            let kept = element_level && code[v].level == Level::Kept;
+            kept || self.scope.contains_key(&v)
+        };
+        let mut stage = Stage {
+            hoisted: vec![],
+            order: vec![],
+            given: vec![],
+            outputs: outputs.to_vec(),
+            function: None,
+        };
+        for value in (0..code.len()).rev() {
+            if !needed[value] {
+                continue;
+            }
+            let outside = |v: &Value| given(*v) || matches!(code[*v].code, Code::Constant(_));
+            match &code[value].code {
+                Code::Constant(_) => continue,
+                _ if given(value) => stage.given.push(value),
+                Code::Load { guard: None, .. } => stage.hoisted.push(value),
+                Code::RandomBits { step, .. } if outside(step) => {
+                    needed[*step] = true;
+                    stage.hoisted.push(value);
+                }
+                other => {
+                    other.operands().into_iter().for_each(|o| needed[o] = true);
+                    stage.order.push(value);
+                }
+            }
+        }
+        [&mut stage.hoisted, &mut stage.order, &mut stage.given].into_iter().for_each(|list| list.reverse());
+        stage
+    }
+    /// Writes the function of a stage, unless there is nothing to compute.
+    pub(crate) fn define(
+        &mut self,
+        module: &mut Module<'a>,
+        hint: &str,
+        stage: &mut Stage,
+    ) -> Result<(), Error> {
+        if stage.order.is_empty() {
+            return Ok(());
+        }
+        let nest = self.nest;
+        let mut body = Text::inside(1);
+        let mut arguments = Vec::new();
+        self.statements(module, &mut body, &stage.order, &mut arguments, false)?;
+        let name = module.names.fresh(hint);
+        let outputs: Vec<Value> = stage.outputs.iter().copied().filter(|v| stage.order.contains(v)).collect();
+        let ty = |v: Value| value_type(nest.code[v].dtype);
+        let result = if let [one] = outputs[..] {
+            body.line(format!("return {};", self.names[one]));
+            ty(one).to_owned()
+        } else {
+            let mut upper = name.clone();
+            upper[..1].make_ascii_uppercase();
+            let fields: Vec<_> = outputs.iter().map(|&v| format!("{}: {}", self.names[v], ty(v))).collect();
+            module.items.line("");
+            module.items.line(format!("struct {upper} {{ {} }}", fields.join(", ")));
+            let values: Vec<_> = outputs.iter().map(|&v| self.names[v].clone()).collect();
+            body.line(format!("return {upper}({});", values.join(", ")));
+            upper
+        };
+        let signature = arguments.iter().map(|argument| match argument {
+            Argument::Given(v) => format!("{}: {}", self.names[*v], ty(*v)),
+            Argument::Index(v) => format!("{}: u32", self.index_names[*v]),
+            Argument::Name(name) => format!("{name}: {}", module.type_of(name)),
+            Argument::Position => "position: u32".to_owned(),
+            Argument::Place => "place: u32".to_owned(),
+        });
+        let signature = signature.collect::<Vec<_>>().join(", ");
+        module.items.line("");
+        module.items.open(format!("fn {name}({signature}) -> {result}"));
+        module.items.append(&body);
+        module.items.close();
+        stage.function = Some((name, arguments));
+        Ok(())
+    }
+    /// The hoisted loads of a stage at a site.
+    pub(crate) fn load(
+        &mut self,
+        module: &mut Module<'a>,
+        text: &mut Text,
+        stage: &Stage,
+        site: Option<&Site>,
+    ) -> Result<HashMap<Value, Slot>, Error> {
+        let mut local = HashMap::new();
+        for &value in &stage.hoisted {
+            let slot = self.hoist(module, text, value, site)?;
+            local.insert(value, slot);
+        }
+        Ok(local)
+    }
+    /// Calls the function of a stage for each component. Returns the outputs.
+    pub(crate) fn call(
+        &mut self,
+        module: &mut Module<'a>,
+        text: &mut Text,
+        stage: &Stage,
+        mut local: HashMap<Value, Slot>,
+        site: Option<&Site>,
+    ) -> Result<HashMap<Value, Slot>, Error> {
+        let nest = self.nest;
+        let computed: Vec<Value> =
+            stage.outputs.iter().copied().filter(|v| stage.order.contains(v)).collect();
+        if let Some((function, arguments)) = &stage.function {
+            let suffix = site.map_or("", |s| s.suffix.as_str());
+            let mut starts = HashMap::new();
+            for argument in arguments {
+                if let Argument::Index(value) = argument {
+                    let Some(at) = affine(&nest.code[*value].code) else { continue };
+                    let address = self.address(module, Key::Value(*value), at, false, site);
+                    let start = simple(module, text, &address, &format!("{}{suffix}", self.names[*value]));
+                    let step = self.step(module, Key::Value(*value), at);
+                    starts.insert(*value, (start, step));
+                }
+            }
+            let mut calls = Vec::new();
+            for (c, component) in COMPONENTS.iter().enumerate().take(self.width()) {
+                let mut values = Vec::new();
+                for argument in arguments {
+                    values.push(match argument {
+                        Argument::Given(v) => match local.get(v) {
+                            Some(slot) => slot.component(c),
+                            None => self.scope_component(module, *v, c)?,
+                        },
+                        Argument::Index(v) => {
+                            let (start, step) = &starts[v];
+                            component_index(start, c, step.as_deref())
+                        }
+                        Argument::Name(name) => name.clone(),
+                        Argument::Position => {
+                            site.map_or("0u".to_owned(), |s| offset(&s.position, self.along_reduced(c)))
+                        }
+                        Argument::Place => match site {
+                            Some(site) => offset(&site.place, c),
+                            None => offset(self.kept_index.as_deref().unwrap_or("0u"), c),
+                        },
+                    });
+                }
+                let call = format!("{function}{suffix}_{component}");
+                text.line(format!("let {call} = {function}({});", values.join(", ")));
+                calls.push(call);
+            }
+            for &value in &computed {
+                let parts: Vec<_> = match computed.len() {
+                    1 => calls.clone(),
+                    _ => calls.iter().map(|call| format!("{call}.{}", self.names[value])).collect(),
+                };
+                local.insert(value, Slot::Parts(parts));
+            }
+        }
+        for &output in &stage.outputs {
+            if let (false, Code::Constant(bits)) = (local.contains_key(&output), &nest.code[output].code) {
+                let text = self.constant(module, output, *bits);
+                local.insert(output, Slot::Uniform(text));
+            } else if let (false, Some(slot)) = (local.contains_key(&output), self.scope.get(&output)) {
+                local.insert(output, slot.clone());
+            }
+        }
+        Ok(local)
+    }
+    /// The distance in the reduced dimensions of component `c` from component 0.
+    fn along_reduced(&self, c: usize) -> usize {
+        if self.vector.is_some_and(|v| v >= self.nest.kept.len()) { c } else { 0 }
+    }
+    /// How much code one element is.
+    pub(crate) fn weight(&self, module: &Module<'a>, stage: &Stage) -> usize {
+        let Some((name, _)) = &stage.function else { return 1 };
+        let text = module.items.as_str();
+        let start = text.find(&format!("fn {name}(")).unwrap_or(0);
+        stage.order.len() + super::library::weight(&text[start..])
+    }
+}
+
+/// Where the elements of a hoisted value come from.
+enum Source {
+    Memory(Memory),
+    Random { step: String, key: String },
+}
+
+impl Source {
+    fn one(&self, module: &mut Module<'_>, index: &str) -> String {
+        match self {
+            Source::Memory(memory) => memory.load(module, index),
+            Source::Random { step, key } => format!("random_word({index}, {step}, {key})"),
+        }
+    }
+    fn four(&self, module: &mut Module<'_>, index: &str) -> String {
+        match self {
+            Source::Memory(memory) => memory.load_four(module, index),
+            Source::Random { step, key } => format!("random_block({index}, {step}, {key})"),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// An address as a name, with a `let` if it is an expression.
+fn simple(module: &mut Module<'_>, text: &mut Text, address: &str, hint: &str) -> String {
+    if is_name(address) {
+        return address.to_owned();
+    }
+    let name = module.names.fresh(&format!("{hint}_i"));
+    text.line(format!("let {name} = {address};"));
+    name
+}
+
+fn offset(start: &str, by: usize) -> String {
+    if by == 0 { start.to_owned() } else { format!("{start} + {by}u") }
+}
+
+/// The index of a component, ready to stand in an index expression.
+fn component_index(start: &str, component: usize, step: Option<&str>) -> String {
+    match (component, step) {
+        (0, _) | (_, None) if is_name(start) => start.to_owned(),
+        (0, _) | (_, None) => format!("({start})"),
+        (1, Some(step)) => format!("({start} + {step})"),
+        (c, Some(step)) => format!("({start} + {c}u * {step})"),
+    }
+}
+
+/// Common finite constants. Everything else travels in the parameter block: its value is no part of the structure.
+fn literal(dtype: DType, bits: u32) -> Option<&'static str> {
+    Some(match (dtype, bits) {
+        (DType::F32 | DType::F16, 0) => "0.0",
+        (DType::F32 | DType::F16, 0x3f80_0000) => "1.0",
+        (DType::F32 | DType::F16, 0xbf80_0000) => "(-1.0)",
+        (DType::F32 | DType::F16, 0x3f00_0000) => "0.5",
+        (DType::F32 | DType::F16, 0x4000_0000) => "2.0",
+        (DType::I32, 0) => "0i",
+        (DType::I32, 1) => "1i",
+        (DType::U32, 0) => "0u",
+        (DType::U32, 1) => "1u",
+        (DType::Bool, 0) => "false",
+        (DType::Bool, _) => "true",
+        (DType::F32 | DType::F16 | DType::I32 | DType::U32, _) => return None,
+    })
+}
+
+/// Whether each value is a constant whose user has no other operands.
+fn hidden_constants(nest: &Loop) -> Vec<bool> {
+    let constant = |v: Value| matches!(nest.code[v].code, Code::Constant(_));
+    let mut hidden = vec![false; nest.code.len()];
+    for instruction in &nest.code {
+        let operands = instruction.code.operands();
+        if operands.iter().all(|&o| constant(o)) {
+            operands.into_iter().for_each(|o| hidden[o] = true);
+        }
+    }
+    hidden
+}
+
+/// A name for a value without a label.
+fn default_name(code: &Code) -> &str {
+    match code {
+        Code::Constant(_) => "constant",
+        Code::Accumulator => "product",
+        Code::Load { .. } | Code::LoadIndexed { .. } => "load",
+        Code::Coordinate(_) => "coordinate",
+        Code::InRange { .. } => "inside",
+        Code::RandomBits { .. } => "bits",
+        Code::Elementwise(row, _) => row.name(),
+        Code::Integer(row, ..) => row.name(),
+        Code::Cast(_) => "cast",
+        Code::Reduce(kind, _) => kind.name(),
+        Code::ArgReduce { maximum: true, .. } => "argmax",
+        Code::ArgReduce { maximum: false, .. } => "argmin",
+        Code::LogSumExpMax(_) => "peak",
+        Code::LogSumExpRest(_) => "others",
+        Code::Softmax { .. } => "softmax",
+        Code::SoftmaxResidual { .. } => "residual",
+        Code::Pick { .. } => "picked",
+    }
+}

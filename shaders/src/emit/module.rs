@@ -1,0 +1,356 @@
+//! One WGSL module under construction: its parameter block, its buffers and its entry point.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cotangent_tensor::{Code as ErrorCode, DType, Error};
+
+use super::library;
+use super::names::Names;
+use super::text::Text;
+use crate::{Cost, Dispatch, DispatchBuffer, Kernel, Target, Which};
+
+/// What every part of the emitter is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) target: &'a Target,
+    pub(crate) number: u32,
+    /// Words of a scratch buffer of f32 that stands after the kernel's own bindings.
+    pub(crate) scratch: Option<usize>,
+}
+
+impl Context<'_> {
+    /// The buffer and element type of a binding.
+    pub(crate) fn binding(&self, binding: usize) -> (Which, DType) {
+        match self.kernel.bindings.get(binding) {
+            Some(found) => (Which::Kernel(binding), found.dtype),
+            None => (Which::Scratch { number: 0, words: self.scratch.unwrap_or(0) }, DType::F32),
+        }
+    }
+    /// Number of bindings.
+    pub(crate) fn bindings(&self) -> usize {
+        self.kernel.bindings.len() + usize::from(self.scratch.is_some())
+    }
+    /// Scratch storage, if the adapter binds that much.
+    pub(crate) fn scratch(&self, number: usize, words: usize) -> Result<Which, Error> {
+        let bytes = u64::try_from(words).unwrap_or(u64::MAX).saturating_mul(4);
+        if bytes > self.target.max_binding {
+            return Err(self.limit(format!(
+                "partial results need {bytes} bytes, the adapter binds {}",
+                self.target.max_binding
+            )));
+        }
+        Ok(Which::Scratch { number, words })
+    }
+    /// A limit of the adapter that this kernel exceeds.
+    pub(crate) fn limit(&self, message: impl Into<String>) -> Error {
+        Error::new(ErrorCode::Limit, self.kernel.name.clone(), message).at(self.kernel.location)
+    }
+    /// A kernel that no planner should have built.
+    pub(crate) fn internal(&self, message: impl Into<String>) -> Error {
+        Error::new(ErrorCode::Internal, self.kernel.name.clone(), message).at(self.kernel.location)
+    }
+    /// More loop turns than the adapter counts.
+    pub(crate) fn loop_budget(&self, turns: usize) -> Error {
+        let message = format!(
+            "one invocation would need {turns} loop turns, the adapter grants {}",
+            self.target.loop_budget
+        );
+        Error::new(ErrorCode::LoopBudget, self.kernel.name.clone(), message)
+            .at(self.kernel.location)
+            .hint("split the reduced axis, or run this on the CPU device")
+    }
+    /// Invocations per workgroup: the largest power of two up to `wanted` that the adapter grants.
+    pub(crate) fn invocations(&self, wanted: u32) -> u32 {
+        let granted = wanted.min(self.target.max_invocations).max(1);
+        if granted.is_power_of_two() { granted } else { granted.next_power_of_two() / 2 }
+    }
+}
+
+struct Declared {
+    which: Which,
+    name: String,
+    element: String,
+    writable: bool,
+}
+
+/// See the module documentation.
+pub(crate) struct Module<'a> {
+    pub(crate) context: Context<'a>,
+    pub(crate) names: Names,
+    /// Structs, functions and workgroup variables.
+    pub(crate) items: Text,
+    /// What depends only on the group: coordinates and addresses.
+    pub(crate) prologue: Text,
+    /// The rest of the entry point.
+    pub(crate) body: Text,
+    words: Vec<u32>,
+    lets: Text,
+    parameters: HashMap<String, String>,
+    types: HashMap<String, &'static str>,
+    buffers: Vec<Declared>,
+    butterfly: bool,
+}
+
+/// Positions of the words that differ between the dispatches of one folded grid.
+const FIRST_GROUP: usize = 1;
+const GRID_X: usize = 2;
+const GROUPS: usize = 3;
+
+impl<'a> Module<'a> {
+    pub(crate) fn new(context: Context<'a>) -> Module<'a> {
+        Module {
+            context,
+            names: Names::default(),
+            items: Text::default(),
+            prologue: Text::inside(1),
+            body: Text::inside(1),
+            words: vec![0; 4],
+            lets: Text::inside(1),
+            parameters: HashMap::new(),
+            types: HashMap::new(),
+            buffers: Vec::new(),
+            butterfly: false,
+        }
+    }
+    /// The name of a word of the parameter block, read at the top of the entry point. One word per key.
+    pub(crate) fn parameter(&mut self, key: impl Into<String>, hint: &str, value: u32) -> String {
+        self.typed_parameter(key, hint, value, "u32")
+    }
+    /// A parameter read as another 32-bit type.
+    pub(crate) fn typed_parameter(
+        &mut self,
+        key: impl Into<String>,
+        hint: &str,
+        value: u32,
+        ty: &'static str,
+    ) -> String {
+        let key = key.into();
+        if let Some(name) = self.parameters.get(&key) {
+            return name.clone();
+        }
+        let name = self.names.fresh(hint);
+        let index = self.words.len();
+        self.words.push(value);
+        let word = format!("block[{}].{}", index / 4, COMPONENTS[index % 4]);
+        self.lets.line(match ty {
+            "u32" => format!("let {name} = {word};"),
+            "bool" => format!("let {name} = {word} != 0u;"),
+            _ => format!("let {name} = bitcast<{ty}>({word});"),
+        });
+        self.parameters.insert(key, name.clone());
+        self.types.insert(name.clone(), ty);
+        name
+    }
+    /// The name of a word that stands for a number of elements or a position.
+    pub(crate) fn size(&mut self, key: impl Into<String>, hint: &str, value: usize) -> Result<String, Error> {
+        let word = u32::try_from(value)
+            .map_err(|_| self.context.limit(format!("{value} elements do not fit a 32-bit index")))?;
+        Ok(self.parameter(key, hint, word))
+    }
+    /// A size under a name of our own frame.
+    pub(crate) fn fixed_parameter(&mut self, name: &'static str, value: usize) -> Result<String, Error> {
+        let word =
+            u32::try_from(value).map_err(|_| self.context.limit(format!("{value} does not fit 32 bits")))?;
+        if !self.parameters.contains_key(name) {
+            let index = self.words.len();
+            self.words.push(word);
+            self.lets.line(format!("let {name} = block[{}].{};", index / 4, COMPONENTS[index % 4]));
+            self.parameters.insert(name.to_owned(), name.to_owned());
+        }
+        Ok(name.to_owned())
+    }
+    /// Whether a text is the name of a parameter.
+    pub(crate) fn is_parameter(&self, text: &str) -> bool {
+        self.types.contains_key(text)
+    }
+    /// Notes the type of a name of the entry point, so that functions can take it as an argument.
+    pub(crate) fn set_type(&mut self, name: &str, ty: &'static str) {
+        self.types.insert(name.to_owned(), ty);
+    }
+    /// The type of a parameter.
+    pub(crate) fn type_of(&self, name: &str) -> &'static str {
+        self.types.get(name).copied().unwrap_or("u32")
+    }
+    /// The name of a buffer, declared on first use.
+    pub(crate) fn buffer(&mut self, which: Which, element: &str, writes: bool) -> String {
+        if let Some(found) = self.buffers.iter_mut().find(|b| b.which == which) {
+            found.writable |= writes;
+            return found.name.clone();
+        }
+        let name = match which {
+            Which::Kernel(binding) => format!("b{binding}_"),
+            Which::Scratch { number, .. } => format!("scratch{number}_"),
+            Which::Status => "status".to_owned(),
+        };
+        self.buffers.push(Declared {
+            which,
+            name: name.clone(),
+            element: element.to_owned(),
+            writable: writes,
+        });
+        name
+    }
+    /// The numbering of invocations follows subgroups, so that a shuffle meets neighbors.
+    pub(crate) fn use_butterfly(&mut self) {
+        self.butterfly = true;
+    }
+
+    /// The dispatches for `groups` workgroups of `invocations`: several where they do not fit one grid.
+    pub(crate) fn finish(
+        mut self,
+        header: &str,
+        invocations: u32,
+        groups: usize,
+        cost: Cost,
+    ) -> Result<Vec<Dispatch>, Error> {
+        let context = self.context;
+        let grid = self.grid(groups)?;
+        let mut code = String::new();
+        code.push_str(self.items.as_str());
+        code.push_str(self.prologue.as_str());
+        code.push_str(self.body.as_str());
+        let mut functions = String::new();
+        if library::mentions(&code, "report") {
+            let status = self.buffer(Which::Status, "atomic<u32>", true);
+            functions.push_str(&format!(
+                "// Counts an index outside its range; the first leaves where it was.
+fn report(place: u32, index: u32, kernel: u32) {{
+    if (atomicAdd(&{status}[0], 1u) == 0u) {{
+        atomicStore(&{status}[1], place);
+        atomicStore(&{status}[2], index);
+        atomicStore(&{status}[3], kernel);
+    }}
+}}
+"
+            ));
+        }
+        let library = library::needed_by(&code);
+        if library::mentions(&library, "opaque_zero") {
+            functions.push_str("// Zero, in a way that no compiler can see.\n");
+            functions.push_str("fn opaque_zero() -> u32 { return block[0].x; }\n");
+        }
+        while !self.words.len().is_multiple_of(4) {
+            self.words.push(0);
+        }
+
+        let mut wgsl = String::new();
+        for line in header.lines() {
+            wgsl.push_str(&format!("// {line}\n"));
+        }
+        wgsl.push_str(&format!(
+            "@group(0) @binding(0) var<uniform> block: array<vec4<u32>, {}>;\n",
+            self.words.len() / 4
+        ));
+        for (index, buffer) in self.buffers.iter().enumerate() {
+            let access = if buffer.writable { "read_write" } else { "read" };
+            wgsl.push_str(&format!(
+                "@group(0) @binding({}) var<storage, {access}> {}: array<{}{}>;\n",
+                index + 1,
+                buffer.name,
+                buffer.element,
+                if buffer.which == Which::Status { ", 4" } else { "" }
+            ));
+        }
+        wgsl.push_str(self.items.as_str());
+        wgsl.push_str(&format!("\n@compute @workgroup_size({invocations})\n"));
+        if self.butterfly {
+            wgsl.push_str(
+                "fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_id) subgroup: u32,
+        @builtin(subgroup_size) width: u32, @builtin(subgroup_invocation_id) lane: u32) {
+    let t = subgroup * width + lane;
+",
+            );
+        } else {
+            wgsl.push_str(
+                "fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) t: u32) {\n",
+            );
+        }
+        wgsl.push_str("    let group = block[0].y + workgroup.y * block[0].z + workgroup.x;\n");
+        wgsl.push_str("    if (group >= block[0].w) { return; }\n");
+        wgsl.push_str(self.lets.as_str());
+        wgsl.push_str(self.prologue.as_str());
+        wgsl.push_str(self.body.as_str());
+        wgsl.push_str("}\n");
+        if !functions.is_empty() || !library.is_empty() {
+            wgsl.push('\n');
+        }
+        wgsl.push_str(&functions);
+        wgsl.push_str(&library);
+
+        let count = u32::try_from(self.buffers.len()).unwrap_or(u32::MAX);
+        if count > context.target.max_storage_buffers {
+            return Err(context.limit(format!(
+                "the kernel binds {count} storage buffers, the adapter grants {}",
+                context.target.max_storage_buffers
+            )));
+        }
+        let wgsl: Arc<str> = wgsl.into();
+        let buffers: Vec<_> =
+            self.buffers.iter().map(|b| DispatchBuffer { which: b.which, writable: b.writable }).collect();
+        let share = 1.0 / grid.len().max(1) as f64;
+        let dispatches = grid.into_iter().map(|part| {
+            let mut parameters = self.words.clone();
+            parameters[FIRST_GROUP] = part.first;
+            parameters[GRID_X] = part.x;
+            parameters[GROUPS] = part.end;
+            Dispatch {
+                label: context.kernel.name.clone(),
+                wgsl: wgsl.clone(),
+                parameters,
+                buffers: buffers.clone(),
+                workgroups: [part.x, part.y, 1],
+                cost: Cost { bytes: cost.bytes * share, flops: cost.flops * share },
+            }
+        });
+        Ok(dispatches.collect())
+    }
+
+    /// Cuts a number of workgroups into two-dimensional grids within the limits.
+    fn grid(&self, groups: usize) -> Result<Vec<GridPart>, Error> {
+        let context = self.context;
+        let max = usize::try_from(context.target.max_workgroups.max(1)).unwrap_or(usize::MAX);
+        let end = u32::try_from(groups)
+            .ok()
+            .filter(|&g| g < u32::MAX / 2)
+            .ok_or_else(|| context.limit(format!("{groups} workgroups do not fit a 32-bit index")))?;
+        let capacity = max.saturating_mul(max);
+        let mut parts = Vec::new();
+        let mut first = 0;
+        while first < groups {
+            let count = (groups - first).min(capacity);
+            let y = count.div_ceil(max);
+            let x = count.div_ceil(y);
+            let word = |v: usize| u32::try_from(v).unwrap_or(u32::MAX);
+            parts.push(GridPart {
+                first: word(first),
+                x: word(x),
+                y: word(y),
+                end: end.min(word(first + count)),
+            });
+            first += count;
+        }
+        Ok(parts)
+    }
+}
+
+struct GridPart {
+    first: u32,
+    x: u32,
+    y: u32,
+    end: u32,
+}
+
+/// Component names in order.
+pub(crate) const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
+
+/// The WGSL type of a value. F16 exists in buffers only.
+pub(crate) fn value_type(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 | DType::F16 => "f32",
+        DType::I32 => "i32",
+        DType::U32 => "u32",
+        DType::Bool => "bool",
+    }
+}
