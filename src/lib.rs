@@ -60,24 +60,36 @@
 #![forbid(unsafe_code)]
 
 pub mod families;
+pub mod glm;
+pub mod io;
+pub mod layers;
 pub mod losses;
+pub mod optimizers;
 
 pub use cotangent_autograd::{
     CustomGradient, Gradient, Gradients, Inputs, Outputs, State, Wrt, custom_function, custom_gradient, grad,
     hvp, jvp, map_cotangent, straight_through, surrogate_gradient, vjp,
 };
+pub use cotangent_device::{
+    Check, Choice, Device, Feed, Info, Initial, Kind, Memory, Outputs as StepOutputs, Profile, Report, Roof, Step,
+    StepOptions, Variable, Variables, cross_check,
+};
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
-    IntoShape, Key, Node, Op, Operand, Real, Reference, Scalar, Shape, Tensor, Token, Values, Violation,
+    IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reference, Scalar, Shape, Tensor, Token, Values, Violation,
     bounded, elementwise, random, where_,
 };
 pub use families::{Family, Link};
+pub use layers::{Activation, Initializer, Linear, Mlp};
 pub use losses::Reduction;
+pub use optimizers::{Adam, Lbfgs, Optimizer, Sgd};
 
 /// What most programs need: `use cotangent::prelude::*`.
 pub mod prelude {
     pub use crate::families::Family;
+    pub use crate::layers::{Activation, Initializer, Linear, Mlp};
     pub use crate::losses::{self, Reduction};
+    pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
         Array, Code, DType, Error, Evaluate, Gradient, Key, Reference, State, Tensor, custom_function,
         custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp, where_,
