@@ -4,8 +4,8 @@
 mod common;
 
 use common::{
-    Array, Code, Error, Evaluate, Evaluator, Fault, FaultPlan, Options, Reference, Tensor, bounds, cross_check,
-    custom_gradient, evaluators, grad, vjp,
+    Array, Code, Error, Evaluate, Evaluator, Fault, FaultPlan, Options, Reference, Tensor, bounds,
+    cross_check, custom_gradient, evaluators, grad, vjp,
 };
 use cotangent_autograd::check::finite_differences;
 
@@ -46,7 +46,11 @@ fn a_flipped_bit_in_any_kernel_is_found_by_the_cross_check() -> Result<(), Error
             let error = error.unwrap_or_else(|| unreachable!("{}: kernel {kernel} passes", evaluator.slug));
             assert_eq!(error.code(), Code::CrossCheck, "{error}");
             let element = error.details().iter().find(|(name, _)| *name == "element");
-            assert_eq!(element.map(|(_, d)| d.clone()), Some(cotangent_tensor::Detail::Integer(0)), "{error}");
+            assert_eq!(
+                element.map(|(_, d)| d.clone()),
+                Some(cotangent_tensor::Detail::Integer(0)),
+                "{error}"
+            );
         }
     }
     Ok(())
@@ -61,7 +65,12 @@ fn a_skipped_kernel_is_found_by_the_cross_check() -> Result<(), Error> {
             let device = planted(&evaluator, Fault::SkipKernel(kernel))?;
             let error = cross_check(&device, &outputs).err();
             assert!(device.faults().iter().all(|(_, fired)| *fired), "{}: did not fire", evaluator.slug);
-            assert_eq!(error.map(|e| e.code()), Some(Code::CrossCheck), "{}, kernel {kernel}", evaluator.slug);
+            assert_eq!(
+                error.map(|e| e.code()),
+                Some(Code::CrossCheck),
+                "{}, kernel {kernel}",
+                evaluator.slug
+            );
         }
     }
     Ok(())
@@ -92,7 +101,11 @@ fn a_failed_allocation_is_an_error_and_no_number() -> Result<(), Error> {
         assert_eq!(first.err().map(|e| e.code()), Some(Code::OutOfMemory), "{}", evaluator.slug);
         let expected = bounds(&outputs, &evaluator.arithmetic())?;
         let again = device.read_all(&outputs)?;
-        assert!(expected.iter().zip(&again).all(|(e, g)| e.first_violation(g).is_none()), "{}", evaluator.slug);
+        assert!(
+            expected.iter().zip(&again).all(|(e, g)| e.first_violation(g).is_none()),
+            "{}",
+            evaluator.slug
+        );
     }
     Ok(())
 }

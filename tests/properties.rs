@@ -7,7 +7,8 @@ mod common;
 use std::cell::Cell;
 
 use common::{
-    Array, DType, Error, Evaluate, Evaluator, Step, StepOptions, Tensor, adapter_present, bounds, evaluators, grad,
+    Array, DType, Error, Evaluate, Evaluator, Step, StepOptions, Tensor, adapter_present, bounds, evaluators,
+    grad,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -34,7 +35,8 @@ fn programs() -> impl Strategy<Value = (Vec<usize>, Vec<Instruction>)> {
 fn leaf(shape: &[usize], salt: u8) -> Tensor {
     let count: usize = shape.iter().product();
     let number = |i: usize| {
-        let word = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ u64::from(salt) << 32).rotate_left(29) >> 40;
+        let word =
+            (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ u64::from(salt) << 32).rotate_left(29) >> 40;
         word as f64 / f64::from(1 << 23) - 1.0
     };
     Tensor::from_values((0..count).map(|i| f64::from((1.75 * number(i)) as f32)).collect::<Vec<_>>(), shape)
@@ -94,7 +96,8 @@ fn apply(pool: &mut Vec<Tensor>, (operation, a, b, c): Instruction) {
         29 if rank > 0 => x.logsumexp(signed),
         30 if rank > 0 => x.cumulative_sum(signed, c % 2 == 1),
         31 if rank > 0 => {
-            let indices: Vec<i32> = (0..1 + i32::from(c % 4)).map(|i| (i + i32::from(c)) % shape[axis] as i32).collect();
+            let indices: Vec<i32> =
+                (0..1 + i32::from(c % 4)).map(|i| (i + i32::from(c)) % shape[axis] as i32).collect();
             x.gather(signed, &Tensor::new(indices))
         }
         _ => &x * 1.5 - 0.25,
@@ -128,7 +131,12 @@ struct Count {
     bounded: Cell<usize>,
 }
 
-fn agrees(evaluator: &Evaluator, tensors: &[&Tensor], got: &[Array], count: &Count) -> Result<(), TestCaseError> {
+fn agrees(
+    evaluator: &Evaluator,
+    tensors: &[&Tensor],
+    got: &[Array],
+    count: &Count,
+) -> Result<(), TestCaseError> {
     let fail = |text: String| TestCaseError::fail(text);
     let expected = bounds(tensors, &evaluator.arithmetic()).map_err(|error| fail(error.to_string()))?;
     for (place, (expected, got)) in expected.iter().zip(got).enumerate() {

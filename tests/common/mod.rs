@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 pub use cotangent::*;
-pub use cotangent_device::{Check, Choice, Device, Fault, FaultPlan, Kind, Options, Step, StepOptions, cross_check};
+pub use cotangent_device::{
+    Check, Choice, Device, Fault, FaultPlan, Kind, Options, Step, StepOptions, cross_check,
+};
 pub use cotangent_tensor::{RuleKind, index_error};
 
 /// The reference or a device.
@@ -144,7 +146,8 @@ fn with_reads(
     let mut history = Vec::new();
     for _ in 0..steps {
         let named = state.iter().zip(initial);
-        let leaves: Vec<Tensor> = named.map(|(value, (name, _))| Tensor::new(value.clone()).named(name)).collect();
+        let leaves: Vec<Tensor> =
+            named.map(|(value, (name, _))| Tensor::new(value.clone()).named(name)).collect();
         let Training { outputs, updates } = build(&leaves)?;
         let mut arrays = evaluator.evaluate(&outputs.iter().chain(&updates).collect::<Vec<_>>())?;
         state = arrays.split_off(outputs.len());

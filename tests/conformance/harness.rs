@@ -52,11 +52,23 @@ impl Findings {
         self.items.push((name.to_owned(), Finding::Known(got, expected)));
     }
     /// An error with this code whose text contains all of `parts`.
-    pub fn error<T>(&mut self, name: &str, got: Result<T, Error>, code: Code, parts: &'static [&'static str]) {
+    pub fn error<T>(
+        &mut self,
+        name: &str,
+        got: Result<T, Error>,
+        code: Code,
+        parts: &'static [&'static str],
+    ) {
         self.items.push((name.to_owned(), Finding::Error(got.err(), code, parts)));
     }
     /// An invalid tensor, whose error also comes back from the evaluator.
-    pub fn invalid(&mut self, evaluator: &Evaluator, got: &Tensor, code: Code, parts: &'static [&'static str]) {
+    pub fn invalid(
+        &mut self,
+        evaluator: &Evaluator,
+        got: &Tensor,
+        code: Code,
+        parts: &'static [&'static str],
+    ) {
         self.error("the tensor", got.node(), code, parts);
         self.error("the read", evaluator.evaluate(&[got]), code, parts);
     }
@@ -174,7 +186,8 @@ impl Values {
     fn read(evaluator: &Evaluator, findings: &Findings) -> Result<Values, Error> {
         let mut tensors = Vec::new();
         for (name, finding) in &findings.items {
-            let named = |tensor: &Tensor| tensor.error().map(|error| error.clone().within(format!("in `{name}`")));
+            let named =
+                |tensor: &Tensor| tensor.error().map(|error| error.clone().within(format!("in `{name}`")));
             match finding {
                 Finding::Value(tensor, _) => tensors.push((tensor, named(tensor))),
                 Finding::Same(a, b) => tensors.extend([(a, named(a)), (b, named(b))]),
@@ -200,7 +213,9 @@ impl Values {
     fn of(&self, place: usize) -> (&Vec<f64>, Judge<'_>) {
         let judge = match &self.bounds {
             None => Judge::Digits,
-            Some((bounded, unrounded)) => Judge::Bound { bounded: &bounded[place], unrounded: &unrounded[place] },
+            Some((bounded, unrounded)) => {
+                Judge::Bound { bounded: &bounded[place], unrounded: &unrounded[place] }
+            }
         };
         (&self.got[place], judge)
     }

@@ -63,7 +63,8 @@ fn plain(text: &str) -> f64 {
 fn precision(text: &str) -> (i32, f64) {
     let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let fraction = mantissa.split_once('.').map_or(0, |(_, f)| f.len());
-    let significant = mantissa.trim_start_matches(['-', '0', '.']).chars().filter(char::is_ascii_digit).count();
+    let significant =
+        mantissa.trim_start_matches(['-', '0', '.']).chars().filter(char::is_ascii_digit).count();
     let places = exponent.parse().unwrap_or(0) - i32::try_from(fraction).unwrap_or(0);
     (i32::try_from(significant).unwrap_or(0), 10f64.powi(places))
 }

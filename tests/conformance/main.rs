@@ -25,7 +25,10 @@ use common::{Evaluator, adapter_present, evaluators};
 use harness::{Case, run};
 
 fn cases() -> Vec<&'static Case> {
-    [programs::CASES, rules::CASES, refusals::CASES, engine::CASES, losses::CASES].into_iter().flatten().collect()
+    [programs::CASES, rules::CASES, refusals::CASES, engine::CASES, losses::CASES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Passed, failed, comparisons.
@@ -86,11 +89,17 @@ fn every_expectation_can_fail(evaluator: &Evaluator) -> Result<(), Failed> {
     let mut toothless = Vec::new();
     for case in cases() {
         match run(case, evaluator, true) {
-            Ok(report) => toothless.extend(report.toothless.iter().map(|name| format!("{}: {name}", case.label))),
+            Ok(report) => {
+                toothless.extend(report.toothless.iter().map(|name| format!("{}: {name}", case.label)))
+            }
             Err(error) => toothless.push(format!("{}: {error}", case.label)),
         }
     }
-    if toothless.is_empty() { Ok(()) } else { Err(format!("these cannot fail:\n{}", toothless.join("\n")).into()) }
+    if toothless.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("these cannot fail:\n{}", toothless.join("\n")).into())
+    }
 }
 
 fn every_case_has_its_own_label() -> Result<(), Failed> {

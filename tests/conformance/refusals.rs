@@ -26,7 +26,8 @@ pub const CASES: &[Case] = &[
 
 fn t43(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let (x, y) = (Tensor::new(1.0), Tensor::new(2.0));
-    let product = custom_gradient("product", [&x, &y], |[x, y]| (&x * &y, move |upstream: Tensor| upstream * y));
+    let product =
+        custom_gradient("product", [&x, &y], |[x, y]| (&x * &y, move |upstream: Tensor| upstream * y));
     f.invalid(e, &product, Code::RuleArity, &["\"product\"", "expected 2 gradients, got 1", "refusals.rs"]);
     f.error("the gradient", grad(&product, &x), Code::RuleArity, &["expected 2 gradients, got 1"]);
     Ok(())
@@ -37,7 +38,8 @@ fn t44(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let wide = custom_gradient("wide", [&x], |[x]| (x, |_: Tensor| Tensor::zeros([10])));
     f.invalid(e, &wide, Code::RuleShape, &["\"wide\"", "[10]", "[5, 5]", "so the shapes do not match"]);
     let x = Tensor::zeros([3]).named("row");
-    let batched = custom_gradient("batched", [&x], |[x]| (x, |upstream: Tensor| upstream.broadcast_to([4, 3])));
+    let batched =
+        custom_gradient("batched", [&x], |[x]| (x, |upstream: Tensor| upstream.broadcast_to([4, 3])));
     f.invalid(e, &batched, Code::RuleShape, &["\"batched\"", "input 0 `row`", "[4, 3]", "[3]"]);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! B. What a custom rule means.
 
 use crate::common::{
-    Code, CustomGradient, DType, Elementwise, Error, Evaluator, State, Tensor, custom_gradient, grad, jvp, losses,
-    straight_through, surrogate_gradient, vjp, where_,
+    Code, CustomGradient, DType, Elementwise, Error, Evaluator, State, Tensor, custom_gradient, grad, jvp,
+    losses, straight_through, surrogate_gradient, vjp, where_,
 };
 use crate::harness::{Case, Findings};
 use cotangent_autograd::trace;
@@ -10,7 +10,11 @@ use cotangent_tensor::{Class, Reduce};
 
 pub const CASES: &[Case] = &[
     Case { label: "t10_rule_of_sin", origin: "JAX CustomVJPTest.test_basic", program: t10_sin },
-    Case { label: "t11_rule_is_differentiated", origin: "JAX test_custom_gradient; JAX, TF, MLX run", program: t11 },
+    Case {
+        label: "t11_rule_is_differentiated",
+        origin: "JAX test_custom_gradient; JAX, TF, MLX run",
+        program: t11,
+    },
     Case { label: "t12_ignores_its_cotangent", origin: "JAX test_custom_gradient_2", program: t12 },
     Case {
         label: "t13_bare_tensor",
@@ -28,7 +32,11 @@ pub const CASES: &[Case] = &[
         program: t25,
     },
     Case { label: "t26_options", origin: "tensorflow #65839; JAX test_kwargs", program: t26 },
-    Case { label: "t27_repeated", origin: "TF testCustomGradientClass, testRecursiveCustomGradient", program: t27 },
+    Case {
+        label: "t27_repeated",
+        origin: "TF testCustomGradientClass, testRecursiveCustomGradient",
+        program: t27,
+    },
     Case { label: "t30_saved_intermediate", origin: "pytorch #58509", program: t30 },
     Case { label: "t31_vjp_inside", origin: "JAX test_nestable_vjp", program: t31 },
     Case { label: "t32_control_flow", origin: "JAX test_python_control_flow", program: t32 },
@@ -80,7 +88,8 @@ fn t12(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
 fn t13(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let x = Tensor::new(3.0);
     let bare = custom_gradient("bare", [&x], |[x]| (&x * &x, move |upstream: Tensor| upstream * 2.0 * x));
-    let listed = custom_gradient("listed", [&x], |[x]| (&x * &x, move |upstream: Tensor| [upstream * 2.0 * x]));
+    let listed =
+        custom_gradient("listed", [&x], |[x]| (&x * &x, move |upstream: Tensor| [upstream * 2.0 * x]));
     f.gradient("bare tensor", &grad(&bare, &x)?, "6")?;
     f.gradient("array of one", &grad(&listed, &x)?, "6")
 }
@@ -139,9 +148,8 @@ fn t24(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
 
 fn t25(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let (x, w) = (Tensor::new(3.0), Tensor::new(2.0).named("weight"));
-    let by = |w: Tensor| {
-        custom_gradient("scaled", [&x], |[x]| (x * &w, move |upstream: Tensor| upstream * w))
-    };
+    let by =
+        |w: Tensor| custom_gradient("scaled", [&x], |[x]| (x * &w, move |upstream: Tensor| upstream * w));
     let y = by(w.clone());
     f.value("value", &y, "6");
     f.gradient("gradient of the input", &grad(&y, &x)?, "2")?;
@@ -195,7 +203,9 @@ fn t27(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let outer = custom_gradient("outer", [&x], |[x]| {
         let inner = cube.apply(&x);
         let y = &inner * 2.0;
-        (y, move |upstream: Tensor| vjp(&[(&inner, &upstream)], &x).map_or_else(Tensor::invalid, |g| g.or_zero()))
+        (y, move |upstream: Tensor| {
+            vjp(&[(&inner, &upstream)], &x).map_or_else(Tensor::invalid, |g| g.or_zero())
+        })
     });
     f.value("nested", &outer, "2");
     f.gradient("nested rule", &grad(&outer, &x)?, "3")
@@ -309,7 +319,8 @@ fn t33(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
         covered += 1;
     }
     // All rows but comparisons and logic, four reductions, and every loss.
-    let values = Elementwise::ALL.iter().filter(|row| matches!(row.class(), Class::Real | Class::Select)).count();
+    let values =
+        Elementwise::ALL.iter().filter(|row| matches!(row.class(), Class::Real | Class::Select)).count();
     f.text("all covered", covered > values + Reduce::ALL.len() + losses::ALL.len(), true);
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! A. Shapes, element types, indexing.
 
-use crate::common::{Array, Code, DType, Error, Evaluate, Evaluator, Key, Kind, Reduction, Tensor, grad, losses};
+use crate::common::{
+    Adam, Array, Code, DType, Error, Evaluate, Evaluator, Key, Kind, Optimizer, Reduction, Tensor, grad,
+    losses,
+};
 use crate::table::Try::{Fails, Gives, Holds, Pending, Says};
 use crate::table::{Row, read};
 
@@ -62,7 +65,12 @@ pub const ROWS: &[Row] = &[
             Fails("out of range", |e| read(e, &[&Tensor::zeros([2, 3]).sum(2)]), Code::Axis, &["sum", "2"]),
             Fails("twice", |e| read(e, &[&Tensor::zeros([2, 3]).sum([0, 0])]), Code::Axis, &["sum"]),
             Fails("the same", |e| read(e, &[&Tensor::zeros([2, 3]).sum([1, -1])]), Code::Axis, &["sum"]),
-            Fails("permute", |e| read(e, &[&Tensor::zeros([2, 3]).permute([0, 0])]), Code::Axis, &["permute"]),
+            Fails(
+                "permute",
+                |e| read(e, &[&Tensor::zeros([2, 3]).permute([0, 0])]),
+                Code::Axis,
+                &["permute"],
+            ),
             Fails("argmax", |e| read(e, &[&Tensor::zeros([2, 3]).argmax(2)]), Code::Axis, &["argmax"]),
         ],
     },
@@ -73,7 +81,12 @@ pub const ROWS: &[Row] = &[
             Fails("count", |e| read(e, &[&Tensor::zeros([2, 3]).reshape([7])]), Code::Reshape, &["6", "7"]),
             Fails("two", |e| read(e, &[&Tensor::zeros([2, 3]).reshape([-1, -1])]), Code::Reshape, &["-1"]),
             Fails("empty", |e| read(e, &[&Tensor::zeros([0, 3]).reshape([-1, 0])]), Code::Reshape, &["0"]),
-            Fails("remainder", |e| read(e, &[&Tensor::zeros([2, 3]).reshape([-1, 4])]), Code::Reshape, &["6", "4"]),
+            Fails(
+                "remainder",
+                |e| read(e, &[&Tensor::zeros([2, 3]).reshape([-1, 4])]),
+                Code::Reshape,
+                &["6", "4"],
+            ),
         ],
     },
     Row {
@@ -98,7 +111,10 @@ pub const ROWS: &[Row] = &[
         input: "more elements or bytes than a limit",
         tries: &[
             Holds("at a limit of 64 KiB per binding", limit_of_64_kib),
-            Pending("2³²−1 elements and max_buffer_size on wgpu's noop backend", "needs a device on the noop backend"),
+            Pending(
+                "2³²−1 elements and max_buffer_size on wgpu's noop backend",
+                "needs a device on the noop backend",
+            ),
         ],
     },
     Row {
@@ -111,7 +127,12 @@ pub const ROWS: &[Row] = &[
                 Code::DataLength,
                 &["5", "[2, 3]", "6"],
             ),
-            Fails("array", |_| Array::new(vec![1.0; 5], [2, 3]).map(|a| vec![a]), Code::DataLength, &["5", "[2, 3]"]),
+            Fails(
+                "array",
+                |_| Array::new(vec![1.0; 5], [2, 3]).map(|a| vec![a]),
+                Code::DataLength,
+                &["5", "[2, 3]"],
+            ),
         ],
     },
     Row {
@@ -124,8 +145,18 @@ pub const ROWS: &[Row] = &[
                 Code::Dtype,
                 &["add", "i32", "f32", "`.cast(DType::F32)`"],
             ),
-            Fails("exp of integers", |e| read(e, &[&Tensor::new([1, 2]).exp()]), Code::Dtype, &["exp", "i32", "cast"]),
-            Fails("sum of truth values", |e| read(e, &[&Tensor::new([true]).sum(..)]), Code::Dtype, &["bool", "cast"]),
+            Fails(
+                "exp of integers",
+                |e| read(e, &[&Tensor::new([1, 2]).exp()]),
+                Code::Dtype,
+                &["exp", "i32", "cast"],
+            ),
+            Fails(
+                "sum of truth values",
+                |e| read(e, &[&Tensor::new([true]).sum(..)]),
+                Code::Dtype,
+                &["bool", "cast"],
+            ),
         ],
     },
     Row {
@@ -157,9 +188,24 @@ pub const ROWS: &[Row] = &[
             ),
             Fails("max", |e| read(e, &[&Tensor::zeros([2, 0]).max_over(1)]), Code::EmptyReduction, &["max"]),
             Fails("min", |e| read(e, &[&Tensor::zeros([2, 0]).min_over(1)]), Code::EmptyReduction, &["min"]),
-            Fails("argmax", |e| read(e, &[&Tensor::zeros([2, 0]).argmax(1)]), Code::EmptyReduction, &["argmax"]),
-            Fails("mean", |e| read(e, &[&Tensor::zeros([2, 0]).mean(1)]), Code::EmptyReduction, &["mean", "[2, 0]"]),
-            Fails("logsumexp", |e| read(e, &[&Tensor::zeros([2, 0]).logsumexp(1)]), Code::EmptyReduction, &["logsumexp"]),
+            Fails(
+                "argmax",
+                |e| read(e, &[&Tensor::zeros([2, 0]).argmax(1)]),
+                Code::EmptyReduction,
+                &["argmax"],
+            ),
+            Fails(
+                "mean",
+                |e| read(e, &[&Tensor::zeros([2, 0]).mean(1)]),
+                Code::EmptyReduction,
+                &["mean", "[2, 0]"],
+            ),
+            Fails(
+                "logsumexp",
+                |e| read(e, &[&Tensor::zeros([2, 0]).logsumexp(1)]),
+                Code::EmptyReduction,
+                &["logsumexp"],
+            ),
         ],
     },
     Row {
@@ -170,7 +216,10 @@ pub const ROWS: &[Row] = &[
                 "everything on a scalar",
                 |e| {
                     let x = Tensor::new(4.0);
-                    let y = x.sqrt() + x.sum(..) + x.mean(..) + x.reshape([1, 1]).matmul(&x.reshape([1, 1])).reshape([]);
+                    let y = x.sqrt()
+                        + x.sum(..)
+                        + x.mean(..)
+                        + x.reshape([1, 1]).matmul(&x.reshape([1, 1])).reshape([]);
                     read(e, &[&y, &grad(&x.pow(2), &x)?.or_error()?, &x.broadcast_to([2]), &x.max_over(..)])
                 },
                 &[26.0, 8.0, 4.0, 4.0, 4.0],
@@ -201,7 +250,16 @@ pub const ROWS: &[Row] = &[
             ),
             Fails(
                 "label",
-                |e| read(e, &[&losses::cross_entropy(&Tensor::zeros([2, 3]), &Tensor::new([0, 3]), Reduction::Mean)]),
+                |e| {
+                    read(
+                        e,
+                        &[&losses::cross_entropy(
+                            &Tensor::zeros([2, 3]),
+                            &Tensor::new([0, 3]),
+                            Reduction::Mean,
+                        )],
+                    )
+                },
                 Code::Index,
                 &["index 3 at position 1"],
             ),
@@ -217,7 +275,12 @@ pub const ROWS: &[Row] = &[
                 Code::Index,
                 &["index 5 at position 0", "0..3"],
             ),
-            Fails("a float", |e| read(e, &[&Tensor::ones([3]).gather(0, &Tensor::new([NAN]))]), Code::Dtype, &["f32"]),
+            Fails(
+                "a float",
+                |e| read(e, &[&Tensor::ones([3]).gather(0, &Tensor::new([NAN]))]),
+                Code::Dtype,
+                &["f32"],
+            ),
             Gives(
                 "NaN becomes 0 when it is cast",
                 |e| read(e, &[&Tensor::new([5.0, 6.0]).gather(0, &Tensor::new([NAN]).cast(DType::I32))]),
@@ -229,7 +292,12 @@ pub const ROWS: &[Row] = &[
         id: 14,
         input: "slice with start > end; step 0",
         tries: &[
-            Fails("start > end", |e| read(e, &[&Tensor::ones([5]).slice(0, 3, 2, 1)]), Code::Slice, &["3", "2"]),
+            Fails(
+                "start > end",
+                |e| read(e, &[&Tensor::ones([5]).slice(0, 3, 2, 1)]),
+                Code::Slice,
+                &["3", "2"],
+            ),
             Fails("beyond", |e| read(e, &[&Tensor::ones([5]).slice(0, 3, 6, 1)]), Code::Slice, &["6", "5"]),
             Fails("step 0", |e| read(e, &[&Tensor::ones([5]).slice(0, 1, 3, 0)]), Code::Slice, &["step"]),
         ],
@@ -290,7 +358,24 @@ pub const ROWS: &[Row] = &[
                 Code::Hyperparameter,
                 &["low = 1", "high = 0"],
             ),
-            Pending("learning rate NaN, ε < 0", "optimizers are not there yet"),
+            Fails(
+                "learning rate",
+                |e| adam(e, &Adam::new(NAN)),
+                Code::Hyperparameter,
+                &["learning_rate = NaN"],
+            ),
+            Fails(
+                "ε < 0",
+                |e| adam(e, &Adam::new(0.1).epsilon(-1.0)),
+                Code::Hyperparameter,
+                &["epsilon = -1"],
+            ),
+            Fails(
+                "β = 1",
+                |e| adam(e, &Adam::new(0.1).betas(1.0, 0.9)),
+                Code::Hyperparameter,
+                &["beta1 = 1"],
+            ),
         ],
     },
     Row {
@@ -313,7 +398,11 @@ pub const ROWS: &[Row] = &[
                 },
                 &[NAN, NAN, INF, -INF, -INF, -INF],
             ),
-            Gives("as a whole", |e| read(e, &[&Tensor::full([1], NAN), &Tensor::full([1], -INF)]), &[NAN, -INF]),
+            Gives(
+                "as a whole",
+                |e| read(e, &[&Tensor::full([1], NAN), &Tensor::full([1], -INF)]),
+                &[NAN, -INF],
+            ),
         ],
     },
     Row {
@@ -340,13 +429,22 @@ pub const ROWS: &[Row] = &[
 /// 2⁻¹⁴⁰: a denormal of f32 that f32 represents exactly.
 const TINY: f64 = 1.0 / (1u128 << 70) as f64 / (1u128 << 70) as f64;
 
+/// What an optimizer does with one parameter.
+fn adam(e: &Evaluator, adam: &Adam) -> Result<Vec<Array>, Error> {
+    let x = Tensor::new([1.0]);
+    let state: Vec<Tensor> =
+        adam.state(x.shape())?.into_iter().map(|(_, value)| Tensor::new(value)).collect();
+    read(e, &[&adam.updates(&x, &x, &state)?[0].1])
+}
+
 fn limit_of_64_kib(e: &Evaluator) -> Result<(), String> {
     let Some(device) = &e.device else { return Ok(()) };
     let mut target = device.info().target.clone();
     target.max_binding = 64 << 10;
     let small = device.with_limits(&target).map_err(|error| error.to_string())?;
     let fits = Tensor::iota([1 << 14], 0).cast(DType::F32);
-    let sum = small.read(&(fits * 2.0).sum(..)).and_then(|a| a.scalar()).map_err(|error| error.to_string())?;
+    let sum =
+        small.read(&(fits * 2.0).sum(..)).and_then(|a| a.scalar()).map_err(|error| error.to_string())?;
     if sum != 268_419_072.0 && (sum - 268_419_072.0).abs() > 512.0 {
         return Err(format!("the sum is {sum}"));
     }

@@ -64,7 +64,8 @@ pub const ROWS: &[Row] = &[
                 let x = |v: f64| Tensor::new([v]);
                 let ratio = Tensor::new([0.0, 1.0]) / &zero;
                 let powers = [(-1.0, 0.5), (0.0, 0.0), (0.0, -1.0), (NAN, 0.0)].map(|(a, b)| x(a).pow(&x(b)));
-                let all = [ratio, zero.log(), minus.log(), minus.sqrt(), Tensor::concat(&powers.each_ref(), 0)];
+                let all =
+                    [ratio, zero.log(), minus.log(), minus.sqrt(), Tensor::concat(&powers.each_ref(), 0)];
                 read(e, &all.each_ref())
             },
             &[NAN, INF, -INF, -INF, NAN, NAN, NAN, NAN, NAN, 1.0, INF, 1.0],
@@ -140,7 +141,9 @@ pub const ROWS: &[Row] = &[
                 let got = e.evaluate(&[&v]).map_err(|error| error.to_string())?;
                 let bound = bounds(&[&v], &e.arithmetic()).map_err(|error| error.to_string())?;
                 match bound[0].first_violation(&got[0]) {
-                    None if bound[0].bound[0].is_finite() && (bound[0].value[0] - 5.25).abs() < 1e-6 => Ok(()),
+                    None if bound[0].bound[0].is_finite() && (bound[0].value[0] - 5.25).abs() < 1e-6 => {
+                        Ok(())
+                    }
                     other => Err(format!("{got:?}: {other:?}, bound {:?}", bound[0])),
                 }
             }),
@@ -178,7 +181,8 @@ pub const ROWS: &[Row] = &[
                     let x = Tensor::new([0.0, 4.0]);
                     let guarded = where_(&x.gt(0.0), x.sqrt(), 0.0);
                     let logs = where_(&x.gt(0.0), x.log(), 0.0);
-                    let all = [x.sqrt(), guarded, logs].map(|y| grad(&y.sum(..), &x).and_then(|g| g.or_error()));
+                    let all =
+                        [x.sqrt(), guarded, logs].map(|y| grad(&y.sum(..), &x).and_then(|g| g.or_error()));
                     let [a, b, c] = all;
                     read(e, &[&a?, &b?, &c?])
                 },
@@ -208,7 +212,9 @@ pub const ROWS: &[Row] = &[
             let ones = |shape: [usize; 2]| Tensor::iota(shape, 0).cast(DType::F32) * 0.0 + 1.0;
             let n = 1 << 18;
             let product = ones([1, n]).matmul(&ones([n, 1])).reshape([1]);
-            for (name, sum) in [("sum", ones([n, 1]).sum(0)), ("row sum", ones([1, n]).sum(1)), ("matmul", product)] {
+            for (name, sum) in
+                [("sum", ones([n, 1]).sum(0)), ("row sum", ones([1, n]).sum(1)), ("matmul", product)]
+            {
                 match small.read(&sum) {
                     Ok(array) if array.to_f64() == [262_144.0] => {}
                     Err(error) if error.code() == Code::LoopBudget => {}
@@ -229,8 +235,11 @@ pub const ROWS: &[Row] = &[
                 let loss = (&y * &y).sum(..);
                 let slope = grad(&loss, &w).and_then(|g| g.or_error()).map_err(|error| error.to_string())?;
                 let words = || {
-                    let arrays = e.evaluate(&[&loss, &slope, &x.sum(0)]).map_err(|error| error.to_string())?;
-                    Ok::<_, String>(arrays.iter().flat_map(|a| a.to_f64()).map(f64::to_bits).collect::<Vec<_>>())
+                    let arrays =
+                        e.evaluate(&[&loss, &slope, &x.sum(0)]).map_err(|error| error.to_string())?;
+                    Ok::<_, String>(
+                        arrays.iter().flat_map(|a| a.to_f64()).map(f64::to_bits).collect::<Vec<_>>(),
+                    )
                 };
                 let first = words()?;
                 for run in 1..10 {
@@ -252,7 +261,8 @@ pub const ROWS: &[Row] = &[
                 let opaque = custom_function("opaque", [&d], |[d]| &d * &d);
                 let loss = b.sign() + c.detach() + opaque + &f * &f;
                 let states = grad(&loss, [&a, &b, &c, &d, &f]).map_err(|error| error.to_string())?;
-                let states = states.map(|g| format!("{:?}", g.state()).split([' ', '(']).next().unwrap_or("").to_owned());
+                let states = states
+                    .map(|g| format!("{:?}", g.state()).split([' ', '(']).next().unwrap_or("").to_owned());
                 let expected = ["Unconnected", "Zero", "Stopped", "NotDifferentiable", "Value"];
                 if states == expected { Ok(()) } else { Err(format!("{states:?}")) }
             }),
@@ -274,7 +284,11 @@ fn nonfinite(e: &Evaluator, value: &Tensor, parts: &[&str]) -> Result<(), String
     let options = StepOptions { check: Check::Nan, ..StepOptions::default() };
     let step = Step::with_options(device, &[], &[value], &[], options).map_err(|error| error.to_string())?;
     match step.run(&[]) {
-        Err(error) if error.code() == Code::Nonfinite && parts.iter().all(|p| error.to_string().contains(p)) => Ok(()),
+        Err(error)
+            if error.code() == Code::Nonfinite && parts.iter().all(|p| error.to_string().contains(p)) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(format!("expected E_NONFINITE with {parts:?}\n{error}")),
         Ok(_) => Err("no error".to_owned()),
     }

@@ -1,7 +1,8 @@
 //! C. Differentiation state.
 
 use crate::common::{
-    Array, Code, DType, Error, Evaluate, Evaluator, Reference, State, Step, Tensor, custom_gradient, grad, vjp,
+    Array, Code, DType, Error, Evaluate, Evaluator, Reference, State, Step, Tensor, custom_gradient, grad,
+    vjp,
 };
 use crate::table::Try::{Fails, Gives, Holds, Pending, Says};
 use crate::table::{Row, read};
@@ -41,7 +42,8 @@ pub const ROWS: &[Row] = &[
         input: "a variable of another device",
         tries: &[Holds("E_DEVICE_MISMATCH, both named", |e| {
             let Some(device) = &e.device else { return Ok(()) };
-            let other = device.with_options(crate::common::Options::default()).map_err(|error| error.to_string())?;
+            let other =
+                device.with_options(crate::common::Options::default()).map_err(|error| error.to_string())?;
             let foreign = other.variable("foreign", &[1.0, 2.0]).map_err(|error| error.to_string())?;
             let own = device.variable("own", &[1.0, 2.0]).map_err(|error| error.to_string())?;
             let both = own.tensor() + foreign.tensor();
@@ -77,7 +79,11 @@ pub const ROWS: &[Row] = &[
             };
             let got = run().map_err(|error| error.to_string())?;
             let expected = [[12.0, 24.0], [22.0, 43.0], [2.0, 3.0], [11.0, 21.0]];
-            if got == expected.map(Vec::from) { Ok(()) } else { Err(format!("{got:?}, expected {expected:?}")) }
+            if got == expected.map(Vec::from) {
+                Ok(())
+            } else {
+                Err(format!("{got:?}, expected {expected:?}"))
+            }
         })],
     },
     Row {
@@ -150,7 +156,8 @@ pub const ROWS: &[Row] = &[
                 };
                 let got: Vec<String> =
                     states.iter().map(|g| g.as_ref().map_or_else(|e| e.to_string(), named)).collect();
-                let expected = ["Stopped by detach", "Stopped by detach", "Unconnected", "Unconnected", "Value"];
+                let expected =
+                    ["Stopped by detach", "Stopped by detach", "Unconnected", "Unconnected", "Value"];
                 if got == expected { Ok(()) } else { Err(format!("{got:?}")) }
             }),
             Gives(
@@ -181,7 +188,10 @@ pub const ROWS: &[Row] = &[
     Row {
         id: 42,
         input: "chain of 10⁶ nodes",
-        tries: &[Holds("build, sort, differentiate, drop", long_chain), Holds("evaluate a chain", computed_chain)],
+        tries: &[
+            Holds("build, sort, differentiate, drop", long_chain),
+            Holds("evaluate a chain", computed_chain),
+        ],
     },
     Row {
         id: 43,
@@ -237,7 +247,10 @@ pub const ROWS: &[Row] = &[
                     let data = Array::new(vec![0.0; 9], [3, 3])?;
                     match &e.device {
                         None => Reference::new().bind(&x, data)?.evaluate(&[&y]),
-                        Some(device) => Step::new(device, &[&x], &[&y], &[])?.run(&[(&x, &data)])?.read(0).map(|a| vec![a]),
+                        Some(device) => Step::new(device, &[&x], &[&y], &[])?
+                            .run(&[(&x, &data)])?
+                            .read(0)
+                            .map(|a| vec![a]),
                     }
                 },
                 Code::ShapeChanged,

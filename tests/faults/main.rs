@@ -3,6 +3,8 @@
 //! Every input runs under `catch_unwind`, and afterwards a good kernel runs on the same device. What the library cannot
 //! do yet stands in the table as pending and is printed and counted.
 
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -38,7 +40,8 @@ fn every_case_ends_as_stated_and_leaves_the_device_usable() {
     let mut pending = Vec::new();
     for evaluator in &evaluators {
         let summary = run(&rows(), evaluator);
-        let inputs = rows().iter().flat_map(|row| row.tries).filter(|t| !matches!(t, Try::Pending(..))).count();
+        let inputs =
+            rows().iter().flat_map(|row| row.tries).filter(|t| !matches!(t, Try::Pending(..))).count();
         assert_eq!(summary.tried, inputs, "inputs tried on {}", evaluator.slug);
         println!("{}: {} inputs, {} failed", evaluator.slug, summary.tried, summary.failures.len());
         failures.extend(summary.failures);

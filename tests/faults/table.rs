@@ -53,7 +53,11 @@ pub fn run(rows: &[&Row], evaluator: &Evaluator) -> Summary {
     for row in rows {
         for attempt in row.tries {
             if let Try::Pending(what, why) = attempt {
-                summary.pending.push(format!("{} ({}): {why}", row.id, if what.is_empty() { row.input } else { what }));
+                summary.pending.push(format!(
+                    "{} ({}): {why}",
+                    row.id,
+                    if what.is_empty() { row.input } else { what }
+                ));
                 continue;
             }
             summary.tried += 1;
@@ -65,7 +69,9 @@ pub fn run(rows: &[&Row], evaluator: &Evaluator) -> Summary {
             }
             match catch_unwind(AssertUnwindSafe(|| good_kernel(evaluator))) {
                 Ok(Ok(())) => {}
-                Ok(Err(text)) => summary.failures.push(format!("{place}: afterwards a good kernel fails: {text}")),
+                Ok(Err(text)) => {
+                    summary.failures.push(format!("{place}: afterwards a good kernel fails: {text}"))
+                }
                 Err(_) => summary.failures.push(format!("{place}: afterwards a good kernel panics")),
             }
         }
@@ -87,7 +93,8 @@ fn judge(attempt: &Try, evaluator: &Evaluator) -> Result<(), String> {
             }
         },
         Try::Says(run, expected) => {
-            let got = run(evaluator).err().map(|error| without_numbers(&error.to_string())).unwrap_or_default();
+            let got =
+                run(evaluator).err().map(|error| without_numbers(&error.to_string())).unwrap_or_default();
             if got == *expected { Ok(()) } else { Err(format!("the text is\n{got}\nexpected\n{expected}")) }
         }
         Try::Gives(what, run, expected) => {
