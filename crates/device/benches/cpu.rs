@@ -2,7 +2,13 @@
 //! before it is timed.
 
 #[path = "../src/cpu/tests/sketch.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, reason = "shared with the tests")]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "shared with the tests"
+)]
 mod sketch;
 
 use std::time::Instant;

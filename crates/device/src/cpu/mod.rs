@@ -127,7 +127,11 @@ impl Compiled {
                 let total = scan.outer * scan.length * scan.inner;
                 let fits = scan.input_offset + total <= elements[scan.input]
                     && scan.output_offset + total <= elements[scan.output];
-                if fits { Ok(Executor::Scan(scan.clone())) } else { Err("a scan beyond its buffer".to_owned()) }
+                if fits {
+                    Ok(Executor::Scan(scan.clone()))
+                } else {
+                    Err("a scan beyond its buffer".to_owned())
+                }
             }
         };
         Ok(Compiled {
@@ -140,7 +144,8 @@ impl Compiled {
     }
     fn run(&self, arch: Arch, inputs: &[&[u32]], written: &mut [Vec<u32>]) -> Result<(), Error> {
         let words = written.iter_mut().map(Vec::as_mut_slice);
-        let mut written: Vec<(usize, &mut [u32])> = self.written_bindings.iter().copied().zip(words).collect();
+        let mut written: Vec<(usize, &mut [u32])> =
+            self.written_bindings.iter().copied().zip(words).collect();
         let outcome = match &self.body {
             Executor::Loop(loops) => loops.run(arch, inputs, &mut written),
             Executor::Matmul(product) => product.run(arch, inputs, &mut written),
