@@ -3,6 +3,7 @@
 use cotangent_shaders::{Access, Affine, Code, Level, Schedule};
 use cotangent_tensor::{Class, DType, Elementwise as E, Integer, Reduce};
 
+use super::super::loops::Loops;
 use super::sketch::Sketch;
 use super::{Bound, check, floats};
 
@@ -346,5 +347,36 @@ fn halves_and_truths_in_buffers() {
         let strided = k.bind(Access::Write, DType::F16, 2 * n);
         k.store(strided, half, 1, &[2]);
         check(k, &[], Bound::Ulps(8192.0));
+    }
+}
+
+/// Independence of threads is worth testing only where there are tasks to share.
+#[test]
+fn large_kernels_are_cut_into_tasks() {
+    let tasks = |schedule, kept: &[usize], reduced: &[usize], strides: &[i64], element: bool| {
+        let mut k = Sketch::new(schedule, kept, reduced);
+        let x = k.input(DType::F32, 0, strides);
+        if reduced.is_empty() || element {
+            let y = k.apply(E::Neg, &[x]);
+            k.output(y, 0, strides);
+        }
+        if !reduced.is_empty() {
+            let sum = k.reduce(Reduce::Sum, x);
+            let own = [Affine::row_major(kept).strides, vec![0; reduced.len()]].concat();
+            k.output(sum, 0, &own);
+        }
+        Loops::new(&k.body, &k.bindings, &k.elements).unwrap().tasks()
+    };
+    assert_eq!(tasks(Schedule::Map, &[1000], &[], &[1], false), 1);
+    assert!(tasks(Schedule::Map, &[200_001], &[], &[1], false) > 2);
+    assert!(tasks(Schedule::Map, &[400, 500], &[], &[500, 1], false) > 2);
+    for element in [false, true] {
+        assert!(tasks(Schedule::Total, &[], &[300_007], &[1], element) > 2);
+        assert!(tasks(Schedule::Total, &[3], &[70_001], &[70_001, 1], element) > 1);
+        assert!(tasks(Schedule::Row, &[100], &[5000], &[5000, 1], element) > 2);
+        assert!(tasks(Schedule::Row, &[30_000], &[10], &[10, 1], element) > 2);
+        assert!(tasks(Schedule::Row, &[1], &[400_000], &[400_000, 1], element) > 2);
+        assert!(tasks(Schedule::Column, &[512], &[3000], &[1, 512], element) > 2);
+        assert!(tasks(Schedule::Column, &[20_000], &[40], &[1, 20_000], element) > 2);
     }
 }

@@ -52,7 +52,7 @@ impl Sketch {
     ) -> Value {
         let dtype = match self.bindings[binding].dtype {
             DType::F16 => DType::F32,
-            dtype => dtype,
+            DType::F32 | DType::I32 | DType::U32 | DType::Bool => self.bindings[binding].dtype,
         };
         self.push(Code::Load { binding, at, guard }, dtype, level)
     }
