@@ -157,7 +157,8 @@ impl Machine {
             Lanes::Full => program.tiling.lanes,
         };
         // the destination is taken out, so that the operands can be borrowed beside it
-        let position = if program.vertical { self.reduced_first * program.tiling.lanes } else { self.reduced_first };
+        let position =
+            if program.vertical { self.reduced_first * program.tiling.lanes } else { self.reduced_first };
         match op.into {
             Row::Register(r) => {
                 let mut row = std::mem::take(&mut self.registers[r]);
@@ -176,18 +177,20 @@ impl Machine {
                 self.compute(arch, program, op, row, inputs, outputs);
                 outputs[to.region] = target;
             }
-            Row::None | Row::Input(_) => match op.action {
-                Action::Store(store) => {
+            Row::None | Row::Input(_) => {
+                if let Action::Store(store) = op.action {
                     let to = &program.destinations[store];
                     let mut target = std::mem::take(&mut outputs[to.region]);
                     let place = Place { machine: self, program, inputs, outputs };
                     let (base, pattern) = (self.bases[to.access], &program.accesses[to.access].pattern);
                     target.store(arch, place.row(op.from[0], lanes), base, pattern, to.cell);
                     outputs[to.region] = target;
+                } else if let Action::Reduce(k) = op.action {
+                    self.reduce(arch, program, op, k, lanes, inputs, outputs);
+                } else {
+                    self.compute(arch, program, op, &mut [], inputs, outputs);
                 }
-                Action::Reduce(k) => self.reduce(arch, program, op, k, lanes, inputs, outputs),
-                _ => self.compute(arch, program, op, &mut [], inputs, outputs),
-            },
+            }
         }
     }
 
@@ -355,7 +358,7 @@ impl<'a> Place<'a> {
             out[lane] = if max == f32::NEG_INFINITY {
                 0.0
             } else if x[lane] == max {
-                                -of(rest, lane) * factor
+                -of(rest, lane) * factor
             } else {
                 out[lane] - 1.0
             };

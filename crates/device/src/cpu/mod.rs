@@ -44,7 +44,7 @@ mod values;
 use std::ops::Range;
 use std::panic::Location;
 
-use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan};
+use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan, Source};
 use cotangent_tensor::{Code, Error, index_error};
 use pulp::Arch;
 
@@ -111,9 +111,8 @@ impl Compiled {
         };
         let bindings = &kernel.bindings;
         let elements: Vec<usize> = bindings.iter().map(|b| plan.buffers[b.buffer].elements).collect();
-        let storage = |b: BufferId| match plan.buffers[b].source {
-            cotangent_shaders::Source::Computed { slot } => plan.buffers.len() + slot,
-            _ => b,
+        let storage = |b: BufferId| {
+            if let Source::Computed { slot } = plan.buffers[b].source { plan.buffers.len() + slot } else { b }
         };
         let written_bindings: Vec<usize> =
             (0..bindings.len()).filter(|&b| bindings[b].access != Access::Read).collect();

@@ -49,7 +49,11 @@ impl Kind {
         }
     }
     /// The result of the elements of `a` followed by those of `b`.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "states of integers hold words")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "states of integers hold words"
+    )]
     pub(super) fn combine(self, a: State, b: State) -> State {
         match self {
             Kind::Sum | Kind::Rest | Kind::Pick => [a[0] + b[0], a[1] + b[1]],
@@ -65,7 +69,11 @@ impl Kind {
         }
     }
     /// The result as a lane; `max` is the maximum for [`Kind::Rest`].
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the state holds f32 or a word")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the state holds f32 or a word"
+    )]
     pub(super) fn finish(self, state: State, max: f32) -> f32 {
         match self {
             Kind::Sum | Kind::Product | Kind::Maximum | Kind::Minimum | Kind::Pick => state[0] as f32,
@@ -107,14 +115,14 @@ impl Kind {
     }
 }
 
+/// The word that changes nothing.
 fn start(row: Integer, dtype: DType) -> u32 {
-    let signed = dtype == DType::I32;
-    match row {
-        Integer::Mul => 1,
-        Integer::Max if signed => i32::MIN.cast_unsigned(),
-        Integer::Min if signed => i32::MAX.cast_unsigned(),
-        Integer::Min => u32::MAX,
-        _ => 0,
+    match (row == Integer::Mul, row == Integer::Max, row == Integer::Min, dtype == DType::I32) {
+        (true, ..) => 1,
+        (_, true, _, true) => i32::MIN.cast_unsigned(),
+        (.., true, true) => i32::MAX.cast_unsigned(),
+        (.., true, false) => u32::MAX,
+        (false, _, false, _) => 0,
     }
 }
 
