@@ -197,6 +197,23 @@ fn unfused_graphs_agree_with_the_reference_within_their_bound() {
     });
 }
 
+/// Found by the random graphs: the planner made groups that needed each other.
+#[test]
+fn a_concatenation_beside_its_gradient_can_be_planned() -> Result<(), Error> {
+    let x = Tensor::new([0.5]);
+    let joined = Tensor::concat(&[&x, &(&x + Tensor::new([1.25]))], 0);
+    let scaled = &joined * Tensor::new(3.0);
+    let loss = (&scaled * Tensor::new([2.0, -1.0])).sum(..);
+    let [dx, dj] = grad(&loss, [&x, &joined])?;
+    let tensors = [scaled, joined, dx.or_error()?, dj.or_error()?];
+    for evaluator in evaluators() {
+        let got = evaluator.evaluate(&tensors.each_ref())?;
+        let got: Vec<f64> = got.iter().flat_map(Array::to_f64).collect();
+        assert_eq!(got, [1.5, 5.25, 0.5, 1.75, 3.0, 6.0, -3.0], "{}", evaluator.slug);
+    }
+    Ok(())
+}
+
 #[test]
 fn random_graphs_reach_most_operations() {
     let mut seen = std::collections::BTreeSet::new();

@@ -4,7 +4,7 @@ use crate::common::{
     Adam, Array, Code, DType, Error, Evaluate, Evaluator, Key, Kind, Optimizer, Reduction, Tensor, grad,
     losses,
 };
-use crate::table::Try::{Fails, Gives, Holds, Pending, Says};
+use crate::table::Try::{Copies, Fails, Gives, Holds, Pending, Says};
 use crate::table::{Row, read};
 
 const INF: f64 = f64::INFINITY;
@@ -409,7 +409,7 @@ pub const ROWS: &[Row] = &[
         id: 19,
         input: "denormal and −0 constants",
         tries: &[
-            Gives(
+            Copies(
                 "through a kernel that copies",
                 |e| {
                     let parts = [Tensor::full([1], -0.0), Tensor::full([1], TINY), Tensor::new([-TINY, 0.0])];
@@ -417,7 +417,7 @@ pub const ROWS: &[Row] = &[
                 },
                 &[0.0, -TINY, TINY, -0.0],
             ),
-            Gives(
+            Copies(
                 "chosen by a condition",
                 |e| read(e, &[&Tensor::new([true, false]).select(-0.0, TINY)]),
                 &[-0.0, TINY],

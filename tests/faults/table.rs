@@ -23,8 +23,10 @@ pub enum Try {
     Fails(&'static str, Run, Code, &'static [&'static str]),
     /// The error reads like this; `LINE` stands for line and column.
     Says(Run, &'static str),
-    /// The values are these, exactly; NaN is NaN, and 0 is not −0.
+    /// The values are these, exactly; NaN is NaN, and 0 is −0.
     Gives(&'static str, Run, &'static [f64]),
+    /// As [`Try::Gives`], and 0 is not −0.
+    Copies(&'static str, Run, &'static [f64]),
     /// Anything else.
     Holds(&'static str, fn(&Evaluator) -> Result<(), String>),
     /// The library does not have it yet; why.
@@ -97,11 +99,12 @@ fn judge(attempt: &Try, evaluator: &Evaluator) -> Result<(), String> {
                 run(evaluator).err().map(|error| without_numbers(&error.to_string())).unwrap_or_default();
             if got == *expected { Ok(()) } else { Err(format!("the text is\n{got}\nexpected\n{expected}")) }
         }
-        Try::Gives(what, run, expected) => {
+        Try::Gives(what, run, expected) | Try::Copies(what, run, expected) => {
+            let signed = matches!(attempt, Try::Copies(..));
             let arrays = run(evaluator).map_err(|error| format!("{what}: {error}"))?;
             let got: Vec<f64> = arrays.iter().flat_map(Array::to_f64).collect();
             let same = |(a, b): (&f64, &f64)| {
-                a.is_nan() && b.is_nan() || a == b && a.is_sign_negative() == b.is_sign_negative()
+                a.is_nan() && b.is_nan() || a == b && (!signed || a.is_sign_negative() == b.is_sign_negative())
             };
             let equal = got.len() == expected.len() && got.iter().zip(*expected).all(same);
             if equal { Ok(()) } else { Err(format!("{what}: {got:?}, expected {expected:?}")) }
