@@ -56,6 +56,7 @@
 //! - No environment variable is read.
 
 mod check;
+#[doc(hidden)]
 pub mod cpu;
 mod device;
 mod explain;
