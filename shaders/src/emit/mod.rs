@@ -18,12 +18,14 @@
 
 mod accumulate;
 mod cost;
+mod direct;
 mod fabric;
 mod flat;
 mod group;
 mod lane;
 mod library;
 mod loops;
+mod matmul;
 mod memory;
 mod module;
 mod names;
@@ -31,6 +33,7 @@ mod nest;
 mod statements;
 mod sweep;
 mod text;
+mod tile;
 
 use cotangent_tensor::Error;
 
@@ -47,7 +50,7 @@ pub fn lower(kernel: &Kernel, target: &Target, number: u32) -> Result<Vec<Dispat
     let context = Context { kernel, target, number, scratch: None };
     match &kernel.body {
         Body::Loop(nest) => loops::lower(context, nest),
-        Body::Matmul(_) => Err(context.internal("later")),
+        Body::Matmul(matmul) => matmul::lower(context, matmul),
         Body::Scan(_) => Err(context.internal("later")),
     }
 }

@@ -10,6 +10,9 @@ use super::names::Names;
 use super::text::Text;
 use crate::{Cost, Dispatch, DispatchBuffer, Kernel, Target, Which};
 
+/// Number of the scratch buffer for unfinished matrix products; reductions count theirs from 0.
+const PRODUCT: usize = 9;
+
 /// What every part of the emitter is told.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -25,7 +28,7 @@ impl Context<'_> {
     pub(crate) fn binding(&self, binding: usize) -> (Which, DType) {
         match self.kernel.bindings.get(binding) {
             Some(found) => (Which::Kernel(binding), found.dtype),
-            None => (Which::Scratch { number: 0, words: self.scratch.unwrap_or(0) }, DType::F32),
+            None => (Which::Scratch { number: PRODUCT, words: self.scratch.unwrap_or(0) }, DType::F32),
         }
     }
     /// Number of bindings.
@@ -168,6 +171,12 @@ impl<'a> Module<'a> {
     /// Notes the type of a name of the entry point, so that functions can take it as an argument.
     pub(crate) fn set_type(&mut self, name: &str, ty: &'static str) {
         self.types.insert(name.to_owned(), ty);
+    }
+    /// The names of the entry point that a text uses, with their types, in order of name.
+    pub(crate) fn mentioned(&self, text: &str) -> Vec<(String, &'static str)> {
+        let mut found: Vec<_> = self.types.iter().filter(|(name, _)| library::mentions(text, name)).collect();
+        found.sort();
+        found.into_iter().map(|(name, ty)| (name.clone(), *ty)).collect()
     }
     /// The type of a parameter.
     pub(crate) fn type_of(&self, name: &str) -> &'static str {

@@ -79,5 +79,5 @@ const RESERVED: &str = "
     select sign sin sinh smoothstep sqrt step tan tanh transpose trunc unpack
     block buffer status main merge partial slot item items index place position group groups lane lanes grid first row
     col column chunk chunks chunk_index kept_index lane_index rest report t i j k n at item end total active span count
-    winner top peak center below equal subgroup width kernel a b element
+    finish product column_ tile batch columns rows winner top peak center below equal subgroup width kernel a b element
 ";
