@@ -56,7 +56,9 @@
 //! - No environment variable is read.
 
 mod check;
-mod cpu;
+#[doc(hidden)]
+#[allow(rustdoc::private_intra_doc_links, reason = "its page is for those who read the source")]
+pub mod cpu;
 mod device;
 mod explain;
 mod fault;
@@ -65,7 +67,6 @@ mod gpu;
 mod host;
 mod info;
 mod ledger;
-mod pending;
 mod profile;
 mod program;
 #[allow(unsafe_code, reason = "the one checked call of `gemm`")]

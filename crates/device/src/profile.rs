@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::panic::Location;
 use std::time::Instant;
 
+use cotangent_shaders::cost;
 use cotangent_tensor::{Error, Tensor};
 
 use crate::device::{Body, Device};
@@ -60,7 +61,7 @@ impl Device {
             Body::Host => host_roof(self.0.info.threads),
             Body::Gpu(gpu) => {
                 let info = self.info();
-                roof(gpu, info.target.max_workgroups, info.kind == Kind::Software)?
+                roof(gpu, &info.target, info.kind == Kind::Software)?
             }
         };
         Ok(*self.0.roof.get_or_init(|| measured))
@@ -74,7 +75,7 @@ impl Step {
         let seconds = self.program().seconds(&self.given(inputs)?)?;
         let time = |(number, seconds): (usize, f64)| {
             let kernel = &self.plan().kernels[number];
-            let cost = self.program().cost(number);
+            let cost = cost(kernel);
             let least = (cost.bytes / roof.bytes_per_second).max(cost.flops / roof.flops_per_second);
             KernelTime {
                 name: kernel.name.clone(),

@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cotangent_shaders::{BufferId, Code as Instruction, Cost, Dispatch, Kernel, Place, Plan, Source};
+use cotangent_shaders::{BufferId, Code as Instruction, Dispatch, Kernel, Place, Plan, Source, lower};
 use cotangent_tensor::{Array, Code, DType, Detail, Error, Token, index_error};
 
 use crate::device::{Body as DeviceBody, Device};
 use crate::gpu::program::{GpuProgram, Order, STATUS_WORDS};
 use crate::gpu::{Gpu, ring};
 use crate::host::HostProgram;
-use crate::pending::lower;
 use crate::storage::{Storage, decode, encode, words_of};
 
 /// What a step looks at while it runs.
@@ -182,7 +181,8 @@ impl Program {
                 if self.checked.is_empty() && self.device.0.faults.is_empty() {
                     host.run()?;
                 } else {
-                    (0..self.plan.kernels.len()).try_for_each(|kernel| self.host_kernel(&mut host, kernel))?;
+                    (0..self.plan.kernels.len())
+                        .try_for_each(|kernel| self.host_kernel(&mut host, kernel))?;
                 }
                 let arrays = self.plan.outputs.iter().map(|place| host.read(place));
                 Ok(Flight::Host(Arc::new(arrays.collect::<Result<_, _>>()?)))
@@ -338,19 +338,6 @@ impl Program {
             }
         }
     }
-    /// Bytes and operations of a kernel.
-    pub(crate) fn cost(&self, number: usize) -> Cost {
-        match &self.body {
-            Body::Host(_) => estimate(&self.plan, &self.plan.kernels[number]),
-            Body::Gpu(program, _) => {
-                let dispatches = program.batch.dispatches.iter().filter(|dispatch| dispatch.kernel == number);
-                dispatches.fold(Cost::default(), |sum, dispatch| Cost {
-                    bytes: sum.bytes + dispatch.cost.bytes,
-                    flops: sum.flops + dispatch.cost.flops,
-                })
-            }
-        }
-    }
     /// Names of the dispatches of each kernel; none on the CPU device.
     pub(crate) fn dispatches(&self, number: usize) -> Vec<&str> {
         match &self.body {
@@ -453,31 +440,4 @@ fn sizes(kernel: &Kernel) -> Vec<usize> {
         _ => None,
     };
     body.code.iter().filter_map(size).collect()
-}
-
-/// Bytes and operations of a kernel: every buffer once, every value once per coordinate of its level.
-#[expect(clippy::cast_precision_loss, reason = "a rate is printed with three digits")]
-pub(crate) fn estimate(plan: &Plan, kernel: &Kernel) -> Cost {
-    use cotangent_shaders::{Access, Body, Level};
-    let bytes = kernel.bindings.iter().map(|binding| {
-        let times = if binding.access == Access::ReadWrite { 2 } else { 1 };
-        (times * plan.buffers[binding.buffer].bytes()) as f64
-    });
-    let map = |body: &cotangent_shaders::Loop| {
-        let operations = |level| {
-            let wanted = body.code.iter().filter(|instruction| instruction.level == level);
-            wanted.filter(|instruction| !instruction.code.operands().is_empty()).count() as f64
-        };
-        let kept = body.kept_elements() as f64;
-        kept * (operations(Level::Kept) + body.reduced_elements() as f64 * operations(Level::Element))
-    };
-    let flops = match &kernel.body {
-        Body::Loop(body) => map(body),
-        Body::Matmul(matmul) => {
-            let batch: usize = matmul.batch.iter().product();
-            2.0 * (batch * matmul.m) as f64 * (matmul.n * matmul.k) as f64 + map(&matmul.epilogue)
-        }
-        Body::Scan(scan) => (scan.outer * scan.length * scan.inner) as f64,
-    };
-    Cost { bytes: bytes.sum(), flops }
 }

@@ -3,16 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cotangent_shaders::{BufferId, Plan, Source};
-use cotangent_tensor::{Array, Code, DType, Error, Shape, Token};
+use cotangent_tensor::{Array, Code, DType, Error, Shape, Token, Values};
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
-use crate::storage::{decode, encode_into, zeros};
+use crate::storage::zeros;
 
-/// Storage of a variable, shared by the device and by the steps that read and update it: words as `encode` makes them.
-pub(crate) type Variable = Arc<Mutex<Vec<u32>>>;
+/// Storage of a variable, shared by the device and by the steps that read and update it: words as [`pack`] makes them.
+pub type Variable = Arc<Mutex<Vec<u32>>>;
 
 /// The storage behind the buffers of a plan.
 #[derive(Debug)]
-pub(crate) struct Buffers {
+pub struct Buffers {
     /// The storage of each buffer of the plan.
     storage: Vec<usize>,
     dtypes: Vec<DType>,
@@ -32,7 +34,7 @@ impl Buffers {
     /// Storage for a plan, zero-filled; leaves are uploaded by `leaf`, which may share what it has uploaded before.
     ///
     /// Errors: those of `variable`, and [`Code::Internal`] where a variable or leaf is shorter than its buffer.
-    pub(crate) fn new(
+    pub fn new(
         plan: &Plan,
         mut leaf: impl FnMut(&Arc<Array>) -> Arc<Vec<u32>>,
         mut variable: impl FnMut(&Arc<Token>) -> Result<Variable, Error>,
@@ -78,7 +80,8 @@ impl Buffers {
                 }
             };
             if length * 4 < buffer.bytes() {
-                let message = format!("buffer {} holds {length} words of {} bytes", buffer.name, buffer.bytes());
+                let message =
+                    format!("buffer {} holds {length} words of {} bytes", buffer.name, buffer.bytes());
                 return Err(Error::new(Code::Internal, "cpu", message));
             }
         }
@@ -88,12 +91,16 @@ impl Buffers {
         let elements = plan.buffers.iter().map(|buffer| buffer.elements).collect();
         Ok(Buffers { storage, dtypes, elements, words, variables })
     }
-    /// The storage of a buffer; equal numbers are the same storage.
-    pub(super) fn storage(&self, buffer: BufferId) -> usize {
-        self.storage[buffer]
+    /// Storage for a plan without variables. Error: [`Code::Unbound`] if it has some.
+    pub fn for_inputs(plan: &Plan) -> Result<Buffers, Error> {
+        Buffers::new(
+            plan,
+            |array| Arc::new(pack(array)),
+            |token| Err(Error::new(Code::Unbound, "cpu", format!("no storage for variable {}", token.name))),
+        )
     }
     /// Sets an input. Error: [`Code::ShapeChanged`] if the number or type of elements differs.
-    pub(crate) fn write(&mut self, buffer: BufferId, array: &Array) -> Result<(), Error> {
+    pub fn write(&mut self, buffer: BufferId, array: &Array) -> Result<(), Error> {
         let (dtype, elements) = (self.dtypes[buffer], self.elements[buffer]);
         if array.values().len() != elements || array.dtype() != dtype {
             let given = format!("{} {}", array.dtype(), array.shape());
@@ -101,11 +108,11 @@ impl Buffers {
             return Err(Error::new(Code::ShapeChanged, "run", message));
         }
         if let Words::Own(words) = &mut self.words[self.storage[buffer]] {
-            encode_into(array, dtype, words);
+            pack_into(array, words);
         }
         Ok(())
     }
-    /// Sets an input of the right size from words.
+    /// Sets an input of the right size from words as [`pack`] makes them.
     pub(crate) fn write_words(&mut self, buffer: BufferId, data: &[u32]) {
         if let Words::Own(words) = &mut self.words[self.storage[buffer]] {
             words.clear();
@@ -117,11 +124,12 @@ impl Buffers {
         self.open().lend(&[], &[buffer], |_, written| written[0][at] ^= 1 << (bit % 32));
     }
     /// The values of a contiguous part of a buffer, after a run.
-    pub(crate) fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
+    pub fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
         let (storage, dtype) = (self.storage[buffer], self.dtypes[buffer]);
+        let part = offset..offset + shape.elements();
         let guard = self.variables.iter().find(|(_, known)| *known == storage).map(|(v, _)| lock(v));
         let words = guard.as_ref().map_or_else(|| self.words(storage), |guard| guard.as_slice());
-        decode(words, offset, shape, dtype)
+        Array::from_words(unpack(words, dtype, part), shape, dtype)
     }
     fn words(&self, storage: usize) -> &[u32] {
         match &self.words[storage] {
@@ -200,4 +208,40 @@ impl Drop for Lent<'_, '_> {
 /// A panic of our own leaves nothing half-written that matters: values are only ever replaced.
 fn lock(variable: &Mutex<Vec<u32>>) -> MutexGuard<'_, Vec<u32>> {
     variable.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The words in which buffers hold an array: as [`Array::to_words`], F16 as two halves per word.
+pub fn pack(array: &Array) -> Vec<u32> {
+    let mut words = Vec::new();
+    pack_into(array, &mut words);
+    words
+}
+
+fn pack_into(array: &Array, words: &mut Vec<u32>) {
+    if array.dtype() == DType::F16 {
+        words.clear();
+        words.resize(array.values().len().div_ceil(2), 0);
+        let halves: &mut [u16] = bytemuck::cast_slice_mut(words);
+        for (half, value) in halves.iter_mut().zip(array.to_f64()) {
+            *half = f16::from_f64(value).to_bits();
+        }
+    } else if let Values::Single(values) = array.values() {
+        // the form of large inputs, without a second copy
+        words.clear();
+        words.extend_from_slice(bytemuck::cast_slice(values));
+    } else {
+        *words = array.to_words();
+    }
+}
+
+/// The 32-bit words of some elements; F16 is widened to f32 bits.
+pub fn unpack(words: &[u32], dtype: DType, part: std::ops::Range<usize>) -> Vec<u32> {
+    if dtype == DType::F16 {
+        let halves: &[u16] = bytemuck::cast_slice(words);
+        let mut singles = vec![0f32; part.len()];
+        halves[part].reinterpret_cast::<f16>().convert_to_f32_slice(&mut singles);
+        bytemuck::allocation::cast_vec(singles)
+    } else {
+        words[part].to_vec()
+    }
 }

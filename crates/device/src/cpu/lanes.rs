@@ -82,6 +82,17 @@ fn shift(max: f32) -> f32 {
     if max == f32::NEG_INFINITY { 0.0 } else { max }
 }
 
+/// `e` where `x` is not the maximum, else 0. By bits: a choice between values invites the compiler to masked stores.
+#[inline(always)]
+fn below(x: f32, max: f32, e: f32) -> f32 {
+    f32::from_bits(e.to_bits() & u32::from(x == max).wrapping_sub(1))
+}
+
+#[inline(always)]
+fn one_if(condition: bool) -> f32 {
+    f32::from_bits(1f32.to_bits() & u32::from(condition).wrapping_neg())
+}
+
 simd! {
     /// A row of the operation table.
     fn elementwise(row: Elementwise, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
@@ -188,8 +199,8 @@ simd! {
     /// Sum of a row: 16 running sums, a fixed tree.
     fn sum(x: &'a [f32]) -> f64 {
         let mut running = [0f32; RUNNING];
-        let whole = x.chunks_exact(RUNNING);
-        for (s, x) in running.iter_mut().zip(whole.remainder()) {
+        let (whole, tail) = x.as_chunks::<RUNNING>();
+        for (s, x) in running.iter_mut().zip(tail) {
             *s += x;
         }
         for x in whole {
@@ -197,61 +208,88 @@ simd! {
                 *s += x;
             }
         }
-        f64::from(tree(running, |a, b| a + b))
+        f64::from(tree(running, #[inline(always)] |a, b| a + b))
     }
     /// Product of a row, in f64 so that no order overflows early.
     fn product(x: &'a [f32]) -> f64 {
         let mut running = [1f64; RUNNING];
-        for x in x.chunks(RUNNING) {
+        let (whole, tail) = x.as_chunks::<RUNNING>();
+        for (p, &x) in running.iter_mut().zip(tail) {
+            *p *= f64::from(x);
+        }
+        for x in whole {
             for (p, &x) in running.iter_mut().zip(x) {
                 *p *= f64::from(x);
             }
         }
-        tree(running, |a, b| a * b)
+        tree(running, #[inline(always)] |a, b| a * b)
     }
     /// Largest element, NaN if any is; −inf of nothing.
     fn maximum(x: &'a [f32]) -> f32 {
-        let mut running = [f32::NEG_INFINITY; RUNNING];
-        let whole = x.chunks_exact(RUNNING);
-        for (m, &x) in running.iter_mut().zip(whole.remainder()) {
-            *m = math32::max(*m, x);
+        let (mut running, mut strange) = ([f32::NEG_INFINITY; RUNNING], [0u32; RUNNING]);
+        let (whole, tail) = x.as_chunks::<RUNNING>();
+        for ((m, strange), &x) in running.iter_mut().zip(&mut strange).zip(tail) {
+            *m = if x > *m { x } else { *m };
+            *strange |= u32::from(x.is_nan());
         }
         for x in whole {
-            for (m, &x) in running.iter_mut().zip(x) {
-                *m = math32::max(*m, x);
+            for ((m, strange), &x) in running.iter_mut().zip(&mut strange).zip(x) {
+                *m = if x > *m { x } else { *m };
+                *strange |= u32::from(x.is_nan());
             }
         }
-        tree(running, #[inline(always)] |a, b| math32::max(a, b))
+        let largest = tree(running, #[inline(always)] |a, b| if b > a { b } else { a });
+        if strange != [0; RUNNING] {
+            f32::NAN
+        } else if largest == 0.0 {
+            // zeros compare equal; +0 is the larger one
+            if x.iter().any(|x| x.to_bits() == 0) { 0.0 } else { -0.0 }
+        } else {
+            largest
+        }
     }
     /// Smallest element, NaN if any is; +inf of nothing.
     fn minimum(x: &'a [f32]) -> f32 {
-        let mut running = [f32::INFINITY; RUNNING];
-        let whole = x.chunks_exact(RUNNING);
-        for (m, &x) in running.iter_mut().zip(whole.remainder()) {
-            *m = math32::min(*m, x);
+        let (mut running, mut strange) = ([f32::INFINITY; RUNNING], [0u32; RUNNING]);
+        let (whole, tail) = x.as_chunks::<RUNNING>();
+        for ((m, strange), &x) in running.iter_mut().zip(&mut strange).zip(tail) {
+            *m = if x < *m { x } else { *m };
+            *strange |= u32::from(x.is_nan());
         }
         for x in whole {
-            for (m, &x) in running.iter_mut().zip(x) {
-                *m = math32::min(*m, x);
+            for ((m, strange), &x) in running.iter_mut().zip(&mut strange).zip(x) {
+                *m = if x < *m { x } else { *m };
+                *strange |= u32::from(x.is_nan());
             }
         }
-        tree(running, #[inline(always)] |a, b| math32::min(a, b))
+        let smallest = tree(running, #[inline(always)] |a, b| if b < a { b } else { a });
+        if strange != [0; RUNNING] {
+            f32::NAN
+        } else if smallest == 0.0 {
+            if x.iter().any(|x| x.to_bits() == (-0f32).to_bits()) { -0.0 } else { 0.0 }
+        } else {
+            smallest
+        }
     }
     /// Sum of the exponentials of elements below the maximum, and how many equal it.
     fn rest(x: &'a [f32], exponentials: &'a [f32], max: f32) -> [f64; 2] {
         let (mut sums, mut counts) = ([0f32; RUNNING], [0f32; RUNNING]);
-        let (x_whole, e_whole) = (x.chunks_exact(RUNNING), exponentials.chunks_exact(RUNNING));
-        for (j, (&x, &e)) in x_whole.remainder().iter().zip(e_whole.remainder()).enumerate() {
-            sums[j] += if x == max { 0.0 } else { e };
-            counts[j] += if x == max { 1.0 } else { 0.0 };
+        let (x_whole, x_tail) = x.as_chunks::<RUNNING>();
+        let (e_whole, e_tail) = exponentials.as_chunks::<RUNNING>();
+        for (j, (&x, &e)) in x_tail.iter().zip(e_tail).enumerate() {
+            sums[j] += below(x, max, e);
+            counts[j] += one_if(x == max);
         }
-        for (x, e) in x_whole.zip(e_whole) {
+        for (x, e) in x_whole.iter().zip(e_whole) {
             for j in 0..RUNNING {
-                sums[j] += if x[j] == max { 0.0 } else { e[j] };
-                counts[j] += if x[j] == max { 1.0 } else { 0.0 };
+                sums[j] += below(x[j], max, e[j]);
+            }
+            for j in 0..RUNNING {
+                counts[j] += one_if(x[j] == max);
             }
         }
-        [f64::from(tree(sums, |a, b| a + b)), f64::from(tree(counts, |a, b| a + b))]
+        let sum = tree(sums, #[inline(always)] |a, b| a + b);
+        [f64::from(sum), f64::from(tree(counts, #[inline(always)] |a, b| a + b))]
     }
 
     /// Adds lane by lane.
@@ -290,8 +328,8 @@ simd! {
         let (sums, counts, x) = (&mut sums[..lanes], &mut counts[..lanes], &x[..lanes]);
         let (exponentials, max) = (&exponentials[..lanes], &max[..lanes]);
         for j in 0..lanes {
-            sums[j] += if x[j] == max[j] { 0.0 } else { exponentials[j] };
-            counts[j] += if x[j] == max[j] { 1.0 } else { 0.0 };
+            sums[j] += below(x[j], max[j], exponentials[j]);
+            counts[j] += one_if(x[j] == max[j]);
         }
     }
     /// Keeps, lane by lane, the first extreme element and its position.
@@ -313,7 +351,11 @@ simd! {
     /// Integer reductions of a row.
     fn integer_total(row: Integer, dtype: DType, start: u32, x: &'a [u32]) -> u32 {
         let mut running = [start; RUNNING];
-        for x in x.chunks(RUNNING) {
+        let (whole, tail) = x.as_chunks::<RUNNING>();
+        for (a, &x) in running.iter_mut().zip(tail) {
+            *a = row.eval(dtype, *a, x, 0);
+        }
+        for x in whole {
             for (a, &x) in running.iter_mut().zip(x) {
                 *a = row.eval(dtype, *a, x, 0);
             }

@@ -48,14 +48,14 @@ use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan};
 use cotangent_tensor::{Code, Error, index_error};
 use pulp::Arch;
 
-pub(crate) use buffers::Buffers;
+pub use buffers::{Buffers, Variable, pack, unpack};
 use execute::Fault;
 use loops::Loops;
 use matmul::Product;
 
 /// A plan, compiled for this machine.
 #[derive(Debug)]
-pub(crate) struct Executable {
+pub struct Executable {
     kernels: Vec<Compiled>,
     arch: Arch,
 }
@@ -82,18 +82,18 @@ impl Executable {
     /// Decides everything that can be decided before the first run.
     ///
     /// Error: [`Code::Internal`] for a kernel that breaks the contract, such as a load outside its buffer.
-    pub(crate) fn compile(plan: &Plan) -> Result<Executable, Error> {
+    pub fn compile(plan: &Plan) -> Result<Executable, Error> {
         let kernels = plan.kernels.iter().map(|kernel| Compiled::new(kernel, plan));
         Ok(Executable { kernels: kernels.collect::<Result<_, _>>()?, arch: Arch::new() })
     }
     /// Runs all kernels in order.
     ///
     /// Error: [`Code::Index`] for an index out of range, after the kernel that met it; later kernels do not run.
-    pub(crate) fn run(&self, buffers: &mut Buffers) -> Result<(), Error> {
+    pub fn run(&self, buffers: &mut Buffers) -> Result<(), Error> {
         self.run_kernels(0..self.kernels.len(), buffers)
     }
     /// Runs some of the kernels in order.
-    pub(crate) fn run_kernels(&self, range: Range<usize>, buffers: &mut Buffers) -> Result<(), Error> {
+    pub fn run_kernels(&self, range: Range<usize>, buffers: &mut Buffers) -> Result<(), Error> {
         let mut open = buffers.open();
         for kernel in &self.kernels[range] {
             open.lend(&kernel.read, &kernel.written, |inputs, written| {
@@ -132,7 +132,11 @@ impl Compiled {
                 let total = scan.outer * scan.length * scan.inner;
                 let fits = scan.input_offset + total <= elements[scan.input]
                     && scan.output_offset + total <= elements[scan.output];
-                if fits { Ok(Executor::Scan(scan.clone())) } else { Err("a scan beyond its buffer".to_owned()) }
+                if fits {
+                    Ok(Executor::Scan(scan.clone()))
+                } else {
+                    Err("a scan beyond its buffer".to_owned())
+                }
             }
         };
         Ok(Compiled {
@@ -145,7 +149,8 @@ impl Compiled {
     }
     fn run(&self, arch: Arch, inputs: &[&[u32]], written: &mut [Vec<u32>]) -> Result<(), Error> {
         let words = written.iter_mut().map(Vec::as_mut_slice);
-        let mut written: Vec<(usize, &mut [u32])> = self.written_bindings.iter().copied().zip(words).collect();
+        let mut written: Vec<(usize, &mut [u32])> =
+            self.written_bindings.iter().copied().zip(words).collect();
         let outcome = match &self.body {
             Executor::Loop(loops) => loops.run(arch, inputs, &mut written),
             Executor::Matmul(product) => product.run(arch, inputs, &mut written),

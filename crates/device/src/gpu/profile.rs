@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use cotangent_shaders::Target;
 use cotangent_tensor::Error;
 
 use super::Gpu;
@@ -79,17 +80,19 @@ fn stamped(gpu: &Gpu, batch: &Batch, first: usize, count: usize) -> Result<Vec<f
 }
 
 /// Measures what the adapter can do: copying between buffers, and multiplying and adding in registers.
-pub(crate) fn roof(gpu: &Gpu, max_workgroups: u32, is_software: bool) -> Result<Roof, Error> {
+pub(crate) fn roof(gpu: &Gpu, target: &Target, is_software: bool) -> Result<Roof, Error> {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let bytes = if is_software { 32 << 20 } else { 256 << 20 };
-    let words = usize::try_from(gpu.max_binding.min(bytes) / 16 * 4).unwrap_or(4);
+    let words = usize::try_from(gpu.max_binding.min(bytes) / 4).unwrap_or(0);
     let source = Arc::new(gpu.storage("roof", words, usage)?);
-    let target = Arc::new(gpu.storage("roof", words, usage)?);
-    let lanes = if is_software { 1 << 12 } else { 1 << 18 };
-    let result = Arc::new(gpu.storage("roof", (4 * lanes).min(words).max(256), usage)?);
-    let copy = Batch::new(gpu, vec![tools::copy(&source, &target, max_workgroups)])?;
+    let copied = Arc::new(gpu.storage("roof", words, usage)?);
+    let limit = target.max_workgroups;
+    let lanes = target.max_invocations.min(if is_software { 1024 } else { 256 });
+    let invocations = if is_software { 1 << 12 } else { 1 << 18 };
+    let result = Arc::new(gpu.storage("roof", (4 * invocations).min(words).max(256), usage)?);
+    let copy = Batch::new(gpu, vec![tools::copy(&source, &copied, lanes, limit)])?;
     let rounds = if is_software { 2_000 } else { 4_000 };
-    let arithmetic = Batch::new(gpu, vec![tools::arithmetic(&result, rounds, max_workgroups)])?;
+    let arithmetic = Batch::new(gpu, vec![tools::arithmetic(&result, rounds, limit)])?;
     let best = |batch: &Batch, work: f64| {
         // The first runs touch fresh pages and start clocks; the best of the rest is the roof.
         let mut best = f64::INFINITY;

@@ -34,14 +34,18 @@ const FLIP: &str = r"
 }
 ";
 
-/// Copies vectors of four words.
+/// Copies vectors of four words, 4 per invocation, straight-line: what an adapter does best.
 const COPY: &str = r"
 @group(0) @binding(1) var<storage, read> source: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read_write> target_: array<vec4<u32>>;
-@compute @workgroup_size(64)
+@group(0) @binding(2) var<storage, read_write> copy: array<vec4<u32>>;
+@compute @workgroup_size(/*LANES*/)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if (i < given[0].y) { target_[i] = source[i]; }
+    let i = (group.y * groups.x + group.x) * 4u * /*LANES*/u + lane;
+    if (i >= given[0].y) { return; }
+    copy[i] = source[i];
+    copy[i + /*LANES*/u] = source[i + /*LANES*/u];
+    copy[i + 2u * /*LANES*/u] = source[i + 2u * /*LANES*/u];
+    copy[i + 3u * /*LANES*/u] = source[i + 3u * /*LANES*/u];
 }
 ";
 
@@ -114,10 +118,14 @@ pub(crate) fn flip(kernel: usize, values: Bound, at: usize, bit: u32) -> Spec {
     spec
 }
 
-/// Copies one buffer to another.
-pub(crate) fn copy(source: &Arc<Storage>, target: &Arc<Storage>, limit: u32) -> Spec {
-    let vectors = source.words / 4;
-    let mut spec = spec(0, "copy".to_owned(), COPY, [0, word(vectors), 0, 0], fold(vectors, limit));
+/// Copies one buffer to another, as far as whole workgroups of `lanes` go.
+pub(crate) fn copy(source: &Arc<Storage>, target: &Arc<Storage>, lanes: u32, limit: u32) -> Spec {
+    let per_group = 4 * lanes as usize;
+    let groups = source.words / 4 / per_group;
+    let vectors = groups * per_group;
+    let wgsl = COPY.replace("/*LANES*/", &lanes.to_string());
+    let parameters = [0, word(vectors), 0, 0];
+    let mut spec = spec(0, "copy".to_owned(), &wgsl, parameters, fold(groups * LANES, limit));
     spec.buffers = vec![whole(source, false), whole(target, true)];
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let bytes = 32.0 * vectors as f64;
