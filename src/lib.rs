@@ -1,1 +1,97 @@
-//! Cotangent.
+//! Tensors and automatic differentiation on wgpu, for people who write their own losses and their own gradients.
+//!
+//! Cotangent mixes manual and automatic differentiation on any GPU, on a native CPU device, and on an f64 reference that
+//! can check every kernel. One promise stands over everything: no silently wrong gradient, and no silently slow one.
+//!
+//! ```
+//! use cotangent::prelude::*;
+//!
+//! // A loss is a plain expression. Value and gradient come out of one fused kernel.
+//! let prediction = Tensor::new([1.0, 2.0, 3.0, 4.0, 5.0]);
+//! let target = Tensor::new([1.5, 1.0, 3.0, 2.0, 6.0]);
+//! let weight = Tensor::new([1.0, 2.0, 1.0, 1.0, 3.0]);
+//! let loss = (&weight * (&prediction - &target).pow(2)).mean(..);
+//! let gradient = grad(&loss, &prediction)?.or_error()?;
+//!
+//! let values = Reference::new().evaluate(&[&loss, &gradient])?;
+//! assert_eq!(values[0].scalar()?, 1.85);
+//! assert_eq!(values[1].to_f64(), [-0.2, 0.8, 0.0, 0.8, -1.2]);
+//!
+//! // A gradient of your own: `upstream` is what comes from the loss, the result is what goes on.
+//! let square = |x: &Tensor| custom_gradient("square", [x], |[x]| {
+//!     let y = &x * &x;
+//!     (y, move |upstream: Tensor| upstream * x * 2.0)
+//! });
+//! let x = Tensor::new(2.0);
+//! let y = square(&square(&square(&x)));
+//! let dx = grad(&y, &x)?.or_error()?;
+//! assert_eq!(Reference::new().evaluate(&[&dx])?[0].scalar()?, 1024.0);
+//!
+//! // No loss at all: backpropagation starts at the natural parameter with (mean − target) / n.
+//! let family = Family::poisson();
+//! let (w, x, y) = (Tensor::new(0.3), Tensor::new([0.0, 0.5, 1.0, 1.5]), Tensor::new([1.0, 0.0, 2.0, 3.0]));
+//! let eta = &w * &x + 0.1;
+//! let upstream = family.residual(&eta, &y) / 4.0;
+//! let dw = vjp(&[(&eta, &upstream)], &w)?.or_error()?;
+//! assert!(Reference::new().evaluate(&[&dw])?[0].scalar()? < 0.0);
+//! # Ok::<(), cotangent::Error>(())
+//! ```
+//!
+//! # What stands where
+//!
+//! - [`Tensor`]: a cheap handle to a node of a lazy graph. Building computes nothing; a mistake travels with the tensor
+//!   and comes back as an [`Error`] when somebody asks for a number.
+//! - [`grad`], [`vjp`], [`jvp`], [`hvp`] turn graphs into graphs, to any order; [`custom_gradient`] and
+//!   [`surrogate_gradient`] let a function bring its own pullback.
+//! - [`losses`], [`families`], [`layers`], [`optimizers`]: ordinary tensor expressions, nothing that a user could not
+//!   have written. [`glm`] fits generalized linear models; [`io`] reads tables and keeps weights.
+//! - [`Reference`] evaluates a graph as it stands, in f64.
+//!
+//! # What this crate is not
+//!
+//! It holds no kernels, no device code and no operation: those are the crates beneath. It is what a user depends on.
+//!
+//! # Invariants
+//!
+//! - A loss, a family, a layer or an optimizer is a function from tensors to tensors. None knows a device; fusing them is
+//!   the planner's work, checking them the reference's.
+//! - Shapes that would broadcast against each other inside a loss are an error, never a silently larger loss.
+//! - Hyper-parameters are checked before anything runs.
+#![forbid(unsafe_code)]
+
+pub mod families;
+pub mod glm;
+pub mod io;
+pub mod layers;
+pub mod losses;
+pub mod optimizers;
+
+pub use cotangent_autograd::{
+    CustomGradient, Gradient, Gradients, Inputs, Outputs, State, Wrt, custom_function, custom_gradient, grad,
+    hvp, jvp, map_cotangent, straight_through, surrogate_gradient, vjp,
+};
+pub use cotangent_device::{
+    Check, Choice, Device, Feed, Info, Initial, Kind, Memory, Outputs as StepOutputs, Profile, Report, Roof, Step,
+    StepOptions, Variable, Variables, cross_check,
+};
+pub use cotangent_tensor::{
+    Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
+    IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reference, Scalar, Shape, Tensor, Token, Values, Violation,
+    bounded, elementwise, random, where_,
+};
+pub use families::{Family, Link};
+pub use layers::{Activation, Initializer, Linear, Mlp};
+pub use losses::Reduction;
+pub use optimizers::{Adam, Lbfgs, Optimizer, Sgd};
+
+/// What most programs need: `use cotangent::prelude::*`.
+pub mod prelude {
+    pub use crate::families::Family;
+    pub use crate::layers::{Activation, Initializer, Linear, Mlp};
+    pub use crate::losses::{self, Reduction};
+    pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
+    pub use crate::{
+        Array, Code, DType, Error, Evaluate, Gradient, Key, Reference, State, Tensor, custom_function,
+        custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp, where_,
+    };
+}

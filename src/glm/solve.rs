@@ -1,0 +1,394 @@
+//! The search for the maximum, and the statistics at it.
+
+use cotangent_device::{Device, Step};
+use cotangent_tensor::{Array, Code, Error, Evaluate, Reference, Tensor, Values};
+
+use super::design::Design;
+use super::linear::Cholesky;
+use super::model::{Model, Observations, Sweep};
+use super::{Fit, Method, Options, Predictor, Problem, check};
+use crate::families::{Family, Link};
+use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
+
+/// Information beside the largest below which a direction has none: the likelihood grows along it for ever.
+const NO_INFORMATION: f64 = 1e-9;
+/// Mean negative log-likelihood of classes that are predicted perfectly.
+const PERFECT: f64 = 1e-6;
+/// Sweeps in f64 at the end.
+const POLISH: usize = 10;
+
+/// A problem made ready: columns transformed, the Gaussian target centered and scaled.
+#[derive(Debug)]
+pub(super) struct Fitter<'a> {
+    family: &'a Family,
+    problem: &'a Problem,
+    design: Design,
+    rows: Observations,
+    total: f64,
+    /// Of the Gaussian target: what was subtracted, and the unit.
+    shift: f64,
+    unit: f64,
+}
+
+/// Where a search stands.
+#[derive(Clone, Debug)]
+struct State {
+    gamma: Vec<f64>,
+    sweep: Sweep,
+    iterations: usize,
+    history: Vec<f64>,
+}
+
+type Evaluation<'a> = dyn FnMut(&[f64]) -> Result<Sweep, Error> + 'a;
+
+impl<'a> Fitter<'a> {
+    pub(super) fn new(family: &'a Family, problem: &'a Problem) -> Result<Fitter<'a>, Error> {
+        check(family, problem)?;
+        let weights = problem.weights.clone().unwrap_or_else(|| vec![1.0; problem.target.len()]);
+        let total = weights.iter().sum();
+        let design = Design::new(problem, &weights)?;
+        let mut rows = Observations {
+            target: problem.target.clone(),
+            weights,
+            offset: problem.offset.clone(),
+            classes: 1,
+        };
+        let (mut shift, mut unit) = (0.0, 1.0);
+        if family.link() == Link::Identity {
+            // The offset moves into the target; what is left has mean 0 and size 1, so that f32 keeps its digits.
+            if let Some(offset) = rows.offset.take() {
+                rows.target.iter_mut().zip(offset).for_each(|(y, o)| *y -= o);
+            }
+            let mean = |values: &[f64]| values.iter().zip(&rows.weights).map(|(v, w)| v * w).sum::<f64>() / total;
+            shift = mean(&rows.target);
+            rows.target.iter_mut().for_each(|y| *y -= shift);
+            let squares: Vec<f64> = rows.target.iter().map(|y| y * y).collect();
+            let size = mean(&squares).sqrt();
+            unit = if size > 0.0 { size } else { 1.0 };
+            rows.target.iter_mut().for_each(|y| *y /= unit);
+        }
+        if family.is_categorical() {
+            let largest = rows.target.iter().fold(0f64, |m, &y| m.max(y));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked whole numbers")]
+            let classes = largest as usize;
+            if classes == 0 {
+                return Err(Error::new(Code::Family, "glm", "all targets are 0: one class is no choice"));
+            }
+            rows.classes = classes;
+        }
+        Ok(Fitter { family, problem, design, rows, total, shift, unit })
+    }
+
+    /// On a device; without one on the reference.
+    pub(super) fn fit(
+        &self,
+        device: Option<&Device>,
+        options: &Options,
+        progress: &mut dyn FnMut(usize, f64),
+    ) -> Result<Fit, Error> {
+        let gamma = Model::input(&self.design, self.rows.classes);
+        let model = Model::new(self.family, &self.design, &self.rows, &gamma)?;
+        let start = self.start()?;
+        let found = match (options.method, device) {
+            (Method::Newton | Method::Lbfgs, Some(device)) => {
+                let step = Step::new(device, &[&gamma], &model.outputs(), &[])?;
+                let mut rows = |gamma: &[f64]| {
+                    let outputs = step.run(&[(&model.gamma, &model.by_column(gamma))])?;
+                    let values: Result<Vec<Array>, Error> =
+                        (0..model.outputs().len()).map(|i| outputs.read(i)).collect();
+                    model.sweep(&values?)
+                };
+                self.search(start, options, &mut rows, progress)?
+            }
+            (Method::Newton | Method::Lbfgs, None) => {
+                self.search(start, options, &mut |gamma| exact(&model, gamma), progress)?
+            }
+            (Method::Adam | Method::Sgd, device) => {
+                let Some(device) = device else {
+                    return Err(Error::new(Code::Feature, "glm", "Adam and gradient descent need a device"));
+                };
+                self.descend(device, start, options, progress)?
+            }
+        };
+        self.finish(&model, found, options)
+    }
+
+    /// The intercept that gives the mean of the targets; no effect of any column.
+    fn start(&self) -> Result<Vec<f64>, Error> {
+        let Fitter { rows, total, design, .. } = self;
+        let mean = rows.target.iter().zip(&rows.weights).map(|(y, w)| y * w).sum::<f64>() / total;
+        let mut gamma = vec![0.0; design.width() * rows.classes];
+        match self.family.link() {
+            Link::Identity | Link::Canonical => gamma[0] = mean,
+            Link::Log if mean > 0.0 => gamma[0] = mean.ln(),
+            Link::Logit if mean > 0.0 && mean < 1.0 => gamma[0] = (mean / (1.0 - mean)).ln(),
+            Link::Log | Link::Logit => {
+                return Err(diverges(&format!("all targets are {mean}")));
+            }
+            Link::Softmax => {
+                let mut shares = vec![0.0; rows.classes + 1];
+                for (&y, w) in rows.target.iter().zip(&rows.weights) {
+                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a checked label")]
+                    let class = y as usize;
+                    shares[class] += w;
+                }
+                if let Some(class) = shares.iter().position(|&share| share <= 0.0) {
+                    return Err(diverges(&format!("no target is {class}")));
+                }
+                for class in 0..rows.classes {
+                    gamma[class * design.width()] = (shares[class + 1] / shares[0]).ln();
+                }
+            }
+        }
+        Ok(gamma)
+    }
+
+    fn search(
+        &self,
+        start: Vec<f64>,
+        options: &Options,
+        rows: &mut Evaluation<'_>,
+        progress: &mut dyn FnMut(usize, f64),
+    ) -> Result<State, Error> {
+        if options.method == Method::Newton {
+            let tolerance = options.tolerance.unwrap_or(1e-10);
+            return self.newton(start, options.max_iterations.unwrap_or(100), tolerance, rows, progress);
+        }
+        let total = self.total;
+        let lbfgs = Lbfgs {
+            max_iterations: options.max_iterations.unwrap_or(200),
+            tolerance: options.tolerance.unwrap_or(1e-6),
+            ..Lbfgs::default()
+        };
+        let mut evaluations = 0;
+        let minimum = lbfgs.minimize(&start, |gamma| {
+            let sweep = rows(gamma)?;
+            evaluations += 1;
+            progress(evaluations, sweep.objective / total);
+            Ok((sweep.objective / total, sweep.gradient.iter().map(|g| g / total).collect()))
+        })?;
+        let sweep = rows(&minimum.parameters)?;
+        Ok(State {
+            gamma: minimum.parameters,
+            sweep,
+            iterations: minimum.iterations,
+            history: minimum.loss_history,
+        })
+    }
+
+    /// Fisher scoring with step halving, until the decrement is small.
+    fn newton(
+        &self,
+        start: Vec<f64>,
+        max_iterations: usize,
+        tolerance: f64,
+        rows: &mut Evaluation<'_>,
+        progress: &mut dyn FnMut(usize, f64),
+    ) -> Result<State, Error> {
+        let sweep = rows(&start)?;
+        let mut state = State { history: vec![sweep.objective / self.total], gamma: start, sweep, iterations: 0 };
+        while state.iterations < max_iterations {
+            let order = state.gamma.len();
+            let Ok(factor) = Cholesky::new(&state.sweep.fisher, order, 0.0) else {
+                return Err(diverges("the Fisher information is singular"));
+            };
+            let direction = factor.solve(&state.sweep.gradient);
+            let decrement: f64 = direction.iter().zip(&state.sweep.gradient).map(|(d, g)| d * g).sum();
+            if decrement <= tolerance * self.total {
+                break;
+            }
+            // Rounding of the sum of losses must not stop a good step.
+            let slack = 1e-6 * (state.sweep.objective.abs() + self.total);
+            let mut share = 1.0;
+            let next = loop {
+                let gamma: Vec<f64> = state.gamma.iter().zip(&direction).map(|(g, d)| g - share * d).collect();
+                let sweep = rows(&gamma)?;
+                if sweep.objective.is_finite() && sweep.objective <= state.sweep.objective + slack * share {
+                    break Some((gamma, sweep));
+                }
+                share *= 0.5;
+                if share < 1e-9 {
+                    break None;
+                }
+            };
+            let Some((gamma, sweep)) = next else { break };
+            (state.gamma, state.sweep) = (gamma, sweep);
+            state.iterations += 1;
+            let loss = state.sweep.objective / self.total;
+            state.history.push(loss);
+            progress(state.iterations, loss);
+        }
+        Ok(state)
+    }
+
+    /// A first-order optimizer with the whole step on the device.
+    fn descend(
+        &self,
+        device: &Device,
+        start: Vec<f64>,
+        options: &Options,
+        progress: &mut dyn FnMut(usize, f64),
+    ) -> Result<State, Error> {
+        let optimizer: Box<dyn Optimizer> = match options.method {
+            Method::Sgd => Box::new(Sgd::new(options.learning_rate.unwrap_or(0.5))),
+            Method::Adam | Method::Newton | Method::Lbfgs => Box::new(Adam::new(options.learning_rate.unwrap_or(0.05))),
+        };
+        let input = Model::input(&self.design, self.rows.classes);
+        let shape = *input.shape();
+        let layout = Model::new(self.family, &self.design, &self.rows, &input)?;
+        let initial = Array::new(Values::Float(layout.by_column(&start)), shape)?;
+        let gamma = device.variable("gamma", &initial)?;
+        let model = Model::new(self.family, &self.design, &self.rows, gamma.tensor())?;
+        let state = optimizer.state(&shape)?;
+        let slots = state.iter().map(|(name, value)| Ok(device.variable(name, value)?.tensor().clone()));
+        let slots: Vec<Tensor> = slots.collect::<Result<_, Error>>()?;
+        let mean_gradient = &model.gradient * (1.0 / self.total);
+        let updates = optimizer.updates(gamma.tensor(), &mean_gradient, &slots)?;
+        let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
+        let step = Step::new(device, &[], &[&model.objective], &updates)?;
+        let steps = options.max_iterations.unwrap_or(2000);
+        let mut history = Vec::with_capacity(steps);
+        let mut pending: Option<cotangent_device::Outputs> = None;
+        for iteration in 0..steps {
+            let next = step.launch(&[])?;
+            // One step behind, so that the host does not wait for the device.
+            if let Some(outputs) = pending.replace(next) {
+                history.push(outputs.scalar(0)? / self.total);
+                if let Some(&loss) = history.last() {
+                    if !loss.is_finite() {
+                        return Err(diverges(&format!("the loss is {loss} after {iteration} steps")));
+                    }
+                    progress(iteration, loss);
+                }
+            }
+        }
+        if let Some(outputs) = pending {
+            history.push(outputs.scalar(0)? / self.total);
+        }
+        let gamma = layout.by_class(&device.read(gamma.tensor())?.to_f64());
+        let sweep = exact(&layout, &gamma)?;
+        history.push(sweep.objective / self.total);
+        Ok(State { gamma, sweep, iterations: steps, history })
+    }
+
+    /// The last correction and the statistics, in f64.
+    fn finish(&self, model: &Model, found: State, options: &Options) -> Result<Fit, Error> {
+        let mut reference = |gamma: &[f64]| exact(model, gamma);
+        let State { iterations, mut history, .. } = found;
+        // How far the arithmetic that decided may be off, per term of a gradient.
+        let (state, unit) = if options.method == Method::Newton {
+            let more = if options.max_iterations.is_some_and(|most| iterations >= most) { 0 } else { POLISH };
+            let polished = self.newton(found.gamma, more, 1e-24, &mut reference, &mut |_, _| {})?;
+            (polished, (self.design.rows as f64 + 64.0) * f64::EPSILON)
+        } else {
+            let sweep = reference(&found.gamma)?;
+            let state = State { gamma: found.gamma, sweep, iterations: 0, history: vec![] };
+            (state, 64.0 * f64::from(f32::EPSILON))
+        };
+        let sweep = &state.sweep;
+        if let Some(last) = history.last_mut() {
+            *last = sweep.objective / self.total;
+        }
+        let order = state.gamma.len();
+        let factor = Cholesky::new(&sweep.fisher, order, 0.0).ok().filter(|f| f.pivot_ratio() > NO_INFORMATION);
+        let classes = matches!(self.family.link(), Link::Logit | Link::Softmax);
+        let Some(factor) = factor.filter(|_| !(classes && sweep.objective < PERFECT * self.total)) else {
+            return Err(diverges("the likelihood grows for ever along some direction"));
+        };
+        let small = sweep.gradient.iter().zip(&sweep.size).all(|(g, size)| g.abs() <= unit * size);
+        let gamma_tensor = Array::new(Values::Float(model.by_column(&state.gamma)), model.gamma.shape())?;
+        let bound = Reference::new().bind(&model.gamma, gamma_tensor)?;
+        let scale = self.unit * self.unit;
+        let deviance = bound.evaluate(&[&model.deviance])?[0].scalar()? * scale;
+        let width = self.design.width();
+        let freedom = self.design.rows as f64 - order as f64;
+        let gaussian = self.family.link() == Link::Identity;
+        let dispersion = if gaussian { deviance / freedom } else { 1.0 };
+        let forms = self.design.forms();
+        let predictors = (0..model.classes).map(|class| {
+            let (intercept, coefficients) = self.design.original(&state.gamma[class * width..(class + 1) * width]);
+            let error = |form: &Vec<f64>| {
+                let mut whole = vec![0.0; order];
+                whole[class * width..(class + 1) * width].copy_from_slice(form);
+                (factor.inverse_form(&whole) * dispersion).sqrt()
+            };
+            let mut errors = forms.iter().map(error);
+            Predictor {
+                intercept: intercept * self.unit + self.shift,
+                coefficients: coefficients.iter().map(|c| c * self.unit).collect(),
+                intercept_error: errors.next().unwrap_or(f64::NAN),
+                standard_errors: errors.collect(),
+            }
+        });
+        let predictors: Vec<Predictor> = predictors.collect();
+        Ok(Fit {
+            family: self.family.name().to_string(),
+            link: self.family.link(),
+            rows: self.design.rows,
+            features: self.problem.features.iter().map(|(name, _)| name.clone()).collect(),
+            eta: self.predictions(&predictors),
+            predictors,
+            deviance,
+            null_deviance: self.null_deviance()? * scale,
+            log_likelihood: self.log_likelihood(sweep.objective, deviance)?,
+            dispersion,
+            iterations: iterations + state.iterations,
+            converged: small,
+            loss_history: history,
+        })
+    }
+
+    /// The predictor of every row, from the coefficients on the original scale.
+    fn predictions(&self, predictors: &[Predictor]) -> Vec<f64> {
+        let mut eta = Vec::with_capacity(self.design.rows * predictors.len());
+        for row in 0..self.design.rows {
+            let offset = self.problem.offset.as_ref().map_or(0.0, |offset| offset[row]);
+            for predictor in predictors {
+                let columns = self.problem.features.iter().zip(&predictor.coefficients);
+                let sum: f64 = columns.map(|((_, values), coefficient)| values[row] * coefficient).sum();
+                eta.push(predictor.intercept + sum + offset);
+            }
+        }
+        eta
+    }
+
+    /// Of the intercept alone, with the offset; in units of the target as it is computed.
+    fn null_deviance(&self) -> Result<f64, Error> {
+        let bare = Problem { target: self.rows.target.clone(), ..Problem::default() };
+        let design = Design::new(&bare, &self.rows.weights)?;
+        let gamma = Model::input(&design, self.rows.classes);
+        let model = Model::new(self.family, &design, &self.rows, &gamma)?;
+        let start: Vec<f64> =
+            self.start()?.chunks(self.design.width()).map(|predictor| predictor[0]).collect();
+        let state = self.newton(start, 100, 1e-24, &mut |gamma| exact(&model, gamma), &mut |_, _| {})?;
+        let value = Array::new(Values::Float(model.by_column(&state.gamma)), gamma.shape())?;
+        Reference::new().bind(&gamma, value)?.evaluate(&[&model.deviance])?[0].scalar()
+    }
+
+    /// With all constants, from the sum of weighted losses.
+    fn log_likelihood(&self, objective: f64, deviance: f64) -> Result<f64, Error> {
+        match self.family.link() {
+            Link::Identity => {
+                let variance = deviance / self.total;
+                Ok(-0.5 * self.total * ((std::f64::consts::TAU * variance).ln() + 1.0))
+            }
+            Link::Log => {
+                let weight = Tensor::new(self.rows.weights.clone());
+                let factorials = ((Tensor::new(self.rows.target.clone()) + 1.0).lgamma() * weight).sum(..);
+                Ok(-objective - Reference::new().evaluate(&[&factorials])?[0].scalar()?)
+            }
+            Link::Logit | Link::Softmax | Link::Canonical => Ok(-objective),
+        }
+    }
+}
+
+/// A sweep on the reference.
+fn exact(model: &Model, gamma: &[f64]) -> Result<Sweep, Error> {
+    let value = Array::new(Values::Float(model.by_column(gamma)), model.gamma.shape())?;
+    model.sweep(&Reference::new().bind(&model.gamma, value)?.evaluate(&model.outputs())?)
+}
+
+fn diverges(why: &str) -> Error {
+    Error::new(Code::Nonfinite, "glm", format!("the fit diverges: {why}"))
+        .hint("classes may be separable, or a group may hold zeros only; leave columns out")
+}

@@ -1,0 +1,131 @@
+use cotangent_autograd::{grad, vjp};
+use cotangent_tensor::{Array, Code, Evaluate, Reference, Tensor};
+
+use super::*;
+
+fn values(tensors: &[&Tensor]) -> Vec<Vec<f64>> {
+    Reference::new().evaluate(tensors).unwrap().iter().map(Array::to_f64).collect()
+}
+
+/// The loss and its gradient with respect to the first operand, per element.
+fn value_and_gradient(loss: &Loss, operands: &[Tensor]) -> (Tensor, Tensor) {
+    let value = (loss.function)(operands);
+    let gradient = grad(&value.sum(..), &operands[0]).unwrap().or_error().unwrap();
+    (value, gradient)
+}
+
+#[test]
+fn a_coefficient_in_mid_graph_reaches_the_gradient() {
+    for loss in ALL {
+        let operands: Vec<Tensor> = (loss.sample)().into_iter().map(Tensor::new).collect();
+        let (value, gradient) = value_and_gradient(loss, &operands);
+        let x = &operands[0];
+        let total = 2.5 * value.sum(..) + x.pow(2).sum(..);
+        let whole = grad(&total, x).unwrap().or_error().unwrap();
+        let [whole, parts] = [&whole, &(2.5 * gradient + 2.0 * x)].map(|t| values(&[t])[0].clone());
+        assert!(!whole.is_empty());
+        for (a, b) in whole.iter().zip(&parts) {
+            assert!((a - b).abs() <= 8.0 * f64::EPSILON * (a.abs() + b.abs()), "{}: {a} {b}", loss.name);
+        }
+    }
+}
+
+#[test]
+fn extreme_operands_give_finite_values_and_gradients() {
+    for loss in ALL {
+        let operands: Vec<Tensor> = (loss.extreme)().into_iter().map(Tensor::new).collect();
+        let (value, gradient) = value_and_gradient(loss, &operands);
+        for numbers in values(&[&value, &gradient]) {
+            assert!(!numbers.is_empty() && numbers.iter().all(|v| v.is_finite()), "{}: {numbers:?}", loss.name);
+        }
+    }
+}
+
+#[test]
+fn reductions_are_sum_and_mean_over_elements() {
+    let (p, y) = (Tensor::new([[1.0, 2.0], [3.0, 5.0]]), Tensor::new(1.0));
+    let of = |reduction| values(&[&mse(&p, &y, reduction)])[0].clone();
+    assert_eq!(of(Reduction::None), [0.0, 1.0, 4.0, 16.0]);
+    assert_eq!(of(Reduction::Sum), [21.0]);
+    assert_eq!(of(Reduction::Mean), [5.25]);
+}
+
+#[test]
+fn hinge_takes_half_the_slope_at_its_kink() {
+    let (s, y) = (Tensor::new([2.0, 1.0, -0.2, 1.5]), Tensor::new([1.0, 1.0, -1.0, 1.0]));
+    let loss = hinge(&s, &y, 0.5, Reduction::None);
+    let slope = vjp(&[(&loss, &Tensor::ones([4]))], &s).unwrap().or_error().unwrap();
+    assert_eq!(values(&[&loss, &slope]), [[0.0, 0.5, 1.3, 0.0], [0.0, -1.0, 1.0, -0.5]]);
+}
+
+#[test]
+fn logits_give_relative_accuracy_far_out() {
+    let (x, y) = (Tensor::new([17.0, 17.0]), Tensor::new([0.0, 1.0]));
+    let loss = bce_with_logits(&x, &y, Reduction::None);
+    let slope = vjp(&[(&loss, &Tensor::ones([2]))], &x).unwrap().or_error().unwrap();
+    let found = values(&[&loss, &slope]);
+    let tail = (-17f64).exp().ln_1p();
+    assert_eq!(found[0], [17.0 + tail, tail]);
+    assert!((found[1][1] + 1.0 / (1.0 + 17f64.exp())).abs() < f64::EPSILON * 1e-7);
+}
+
+#[test]
+fn mutual_broadcasting_is_refused_by_every_elementwise_loss() {
+    let mut checked = 0;
+    for loss in ALL {
+        let shapes: Vec<usize> = (loss.sample)().iter().map(|a| a.shape().rank()).collect();
+        if shapes.contains(&2) {
+            continue;
+        }
+        for column in 0..shapes.len() {
+            let operands: Vec<Tensor> = (0..shapes.len())
+                .map(|i| if i == column { Tensor::ones([3, 1]) } else { Tensor::ones([3]) })
+                .collect();
+            let wrong = (loss.function)(&operands);
+            let error = wrong.error().unwrap();
+            assert_eq!(error.code(), Code::Broadcast, "{}", loss.name);
+            assert!(error.message().contains("would broadcast to [3, 3]"), "{error}");
+            assert!(error.location().is_some(), "{error}");
+            checked += 1;
+        }
+    }
+    assert!(checked > ALL.len());
+}
+
+#[test]
+fn one_operand_may_be_repeated_to_the_shape_of_another() {
+    let (p, y) = (Tensor::ones([2, 3]), Tensor::zeros([3]));
+    assert_eq!(values(&[&weighted_mse(&p, &y, &Tensor::new(2.0), Reduction::Sum)])[0], [12.0]);
+    assert!(mse(&p, &Tensor::zeros([2]), Reduction::Mean).error().is_some());
+}
+
+#[test]
+fn hyperparameters_outside_their_domain_are_refused() {
+    let (p, y) = (Tensor::ones([2]), Tensor::zeros([2]));
+    let labels = Tensor::new([0]);
+    let logits = Tensor::ones([1, 2]);
+    let wrong = [
+        hinge(&p, &y, f64::NAN, Reduction::Mean),
+        huber(&p, &y, 0.0, Reduction::Mean),
+        huber(&p, &y, f64::INFINITY, Reduction::Mean),
+        pseudo_huber(&p, &y, -1.0, Reduction::Mean),
+        quantile(&p, &y, 1.0, Reduction::Mean),
+        focal(&p, &y, f64::NAN, Reduction::Mean),
+        label_smoothing(&logits, &labels, 1.0, Reduction::Mean),
+    ];
+    for tensor in wrong {
+        let error = tensor.error().unwrap();
+        assert_eq!(error.code(), Code::Hyperparameter);
+        assert_eq!(error.location().unwrap().file(), file!());
+    }
+}
+
+#[test]
+fn labels_and_targets_need_their_types() {
+    let logits = Tensor::ones([2, 3]);
+    let error = |t: Tensor| t.error().unwrap().code();
+    assert_eq!(error(cross_entropy(&logits, &Tensor::ones([2]), Reduction::Mean)), Code::Dtype);
+    assert_eq!(error(cross_entropy(&logits, &Tensor::new([0, 3]), Reduction::Mean)), Code::Index);
+    assert_eq!(error(mse(&Tensor::new([1]), &Tensor::ones([1]), Reduction::Mean)), Code::Dtype);
+    assert_eq!(error(soft_cross_entropy(&logits, &Tensor::ones([3]), Reduction::Mean)), Code::Broadcast);
+}
