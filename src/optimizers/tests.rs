@@ -123,7 +123,8 @@ fn lbfgs_minimizes_ill_conditioned_quadratics_and_survives_overflow() {
         let loss = p.iter().zip(&scales).map(|(p, s)| 0.5 * s * (p - 1.0).powi(2)).sum();
         Ok((loss, p.iter().zip(&scales).map(|(p, s)| s * (p - 1.0)).collect()))
     };
-    let minimum = Lbfgs::default().minimize(&[0.0; 20], quadratic).unwrap();
+    let lbfgs = Lbfgs { history: 25, ..Lbfgs::default() };
+    let minimum = lbfgs.minimize(&[0.0; 20], quadratic).unwrap();
     assert!(minimum.converged, "{minimum:?}");
     assert!(minimum.parameters.iter().all(|p| (p - 1.0).abs() < 1e-5));
     assert!(minimum.loss_history.windows(2).all(|pair| pair[1] < pair[0]));

@@ -56,6 +56,8 @@
 //! - No environment variable is read.
 
 mod check;
+#[doc(hidden)]
+#[allow(rustdoc::private_intra_doc_links, reason = "its page is for those who read the source")]
 pub mod cpu;
 mod device;
 mod explain;

@@ -25,8 +25,9 @@ use crate::variable::{Region, not_a_variable};
 /// let device = Device::best();
 /// let w = device.variable("w", &[0.0; 3])?;
 /// let x = Tensor::input("x", [3], DType::F32);
-/// let loss = (w.tensor() - &x).square().sum(..);
-/// let new_w = w.tensor() - 0.2 * (w.tensor() - &x);
+/// let difference = w.tensor() - &x;
+/// let loss = (&difference * &difference).sum(..);
+/// let new_w = w.tensor() - 0.2 * &difference;
 /// let step = Step::new(&device, &[&x], &[&loss], &[(&w, &new_w)])?;
 /// for _ in 0..10 {
 ///     let outputs = step.run(&[(&x, &[1.0, 2.0, 3.0])])?;

@@ -7,6 +7,8 @@ pub(crate) mod probe;
 pub(crate) mod profile;
 pub(crate) mod program;
 pub(crate) mod ring;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tools;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

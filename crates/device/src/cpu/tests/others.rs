@@ -235,3 +235,35 @@ fn what_breaks_the_contract_is_refused() {
     plan.buffers[out].source = plan.buffers[0].source.clone();
     assert_eq!(Executable::compile(&plan).unwrap_err().code(), ErrorCode::Internal);
 }
+
+#[test]
+fn products_have_the_same_bits_with_any_number_of_threads() {
+    for (batch, extents) in [
+        (vec![], [300, 500, 700]),
+        (vec![], [1, 3000, 400]),
+        (vec![], [700, 10, 2000]),
+        (vec![20], [40, 60, 80]),
+    ] {
+        let case = Case { batch: batch.clone(), extents, transposed: [false, true], shared: false };
+        let [m, n, _] = extents;
+        let kept = [batch, vec![m, n]].concat();
+        let mut k = Sketch::new(Schedule::Map, &kept, &[]);
+        let (lhs, rhs) = (operand(&case, 0), operand(&case, 1));
+        k.bind(Access::Read, DType::F32, lhs.1);
+        k.bind(Access::Read, DType::F32, rhs.1);
+        let accumulator = k.kept(Code::Accumulator, DType::F32);
+        let out = k.output(accumulator, 0, &Affine::row_major(&kept).strides);
+        let plan = k.product(&case.batch, extents, lhs.0, rhs.0);
+        let mut before = super::fill(&plan, &[]);
+        for (words, factor) in before.iter_mut().zip([0.1f32, 0.7]) {
+            words.iter_mut().for_each(|word| *word = (f32::from_bits(*word) * factor).to_bits());
+        }
+        let found = run(&plan, &before, 1).unwrap();
+        for threads in [2, 3, 5] {
+            assert!(
+                run(&plan, &before, threads).unwrap()[out] == found[out],
+                "{threads} threads: {extents:?}"
+            );
+        }
+    }
+}
