@@ -155,9 +155,7 @@ fn agrees(
 /// Runs `property` on random programs on every device, and says how much was compared.
 fn on_every_device(property: impl Fn(&Evaluator, &[&Tensor], &Count) -> Result<(), TestCaseError>) {
     let evaluators = evaluators();
-    if let Err(text) = adapter_present(&evaluators) {
-        panic!("{text}");
-    }
+    assert_eq!(adapter_present(&evaluators), Ok(()));
     for evaluator in evaluators.iter().filter(|e| !e.is_reference()) {
         let cases = if evaluator.is_adapter() { ON_ADAPTERS } else { ON_CPU };
         let config = Config { cases, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
@@ -168,9 +166,8 @@ fn on_every_device(property: impl Fn(&Evaluator, &[&Tensor], &Count) -> Result<(
             property(evaluator, &outputs.iter().collect::<Vec<_>>(), &count)
         });
         let (compared, bounded) = (count.compared.get(), count.bounded.get());
-        if let Err(error) = result {
-            panic!("{}, seed {SEED:?}: {error}", evaluator.slug);
-        }
+        let failure = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(failure.is_empty(), "{}, seed {SEED:?}: {failure}", evaluator.slug);
         println!("{}: {cases} programs, {compared} elements, {bounded} with a finite bound", evaluator.slug);
         assert!(2 * bounded > compared && compared > 0, "{}: too little was compared", evaluator.slug);
     }

@@ -1,4 +1,4 @@
-//! Behavioral cases of trusted systems and of their users, with numbers from outside: see CONTRIBUTING.
+//! Behavioral cases of trusted systems and of their users, restated with numbers that other programs computed.
 //!
 //! Each case runs on the reference, the CPU device and every adapter present, as a test `label::evaluator`. The summary
 //! at the end counts passed and failed cases per evaluator.
@@ -58,6 +58,9 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     for (slug, (passed, failed, compared)) in tally.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         println!("{slug}: {passed} cases passed, {failed} failed, {compared} comparisons");
+    }
+    if !evaluators.iter().any(|evaluator| evaluator.is_adapter()) {
+        println!("adapter: {} cases not available", cases().len());
     }
     conclusion.exit_code()
 }

@@ -1,8 +1,8 @@
 //! B. What a custom rule means.
 
 use crate::common::{
-    Code, CustomGradient, DType, Elementwise, Error, Evaluate, Evaluator, State, Tensor, custom_gradient, grad, jvp,
-    losses, straight_through, surrogate_gradient, vjp, where_,
+    Code, CustomGradient, DType, Elementwise, Error, Evaluate, Evaluator, State, Tensor, custom_gradient,
+    grad, jvp, losses, straight_through, surrogate_gradient, vjp, where_,
 };
 use crate::harness::{Case, Findings};
 use crate::judge::numbers;

@@ -63,7 +63,7 @@ pub const ROWS: &[Row] = &[
                 let (zero, minus) = (Tensor::new([0.0, 0.0]), Tensor::new([-1.0, -1.0]));
                 let x = |v: f64| Tensor::new([v]);
                 let ratio = Tensor::new([0.0, 1.0]) / &zero;
-                let powers = [(-1.0, 0.5), (0.0, 0.0), (0.0, -1.0), (NAN, 0.0)].map(|(a, b)| x(a).pow(&x(b)));
+                let powers = [(-1.0, 0.5), (0.0, 0.0), (0.0, -1.0), (NAN, 0.0)].map(|(a, b)| x(a).pow(x(b)));
                 let all =
                     [ratio, zero.log(), minus.log(), minus.sqrt(), Tensor::concat(&powers.each_ref(), 0)];
                 read(e, &all.each_ref())

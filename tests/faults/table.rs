@@ -104,7 +104,8 @@ fn judge(attempt: &Try, evaluator: &Evaluator) -> Result<(), String> {
             let arrays = run(evaluator).map_err(|error| format!("{what}: {error}"))?;
             let got: Vec<f64> = arrays.iter().flat_map(Array::to_f64).collect();
             let same = |(a, b): (&f64, &f64)| {
-                a.is_nan() && b.is_nan() || a == b && (!signed || a.is_sign_negative() == b.is_sign_negative())
+                a.is_nan() && b.is_nan()
+                    || a == b && (!signed || a.is_sign_negative() == b.is_sign_negative())
             };
             let equal = got.len() == expected.len() && got.iter().zip(*expected).all(same);
             if equal { Ok(()) } else { Err(format!("{what}: {got:?}, expected {expected:?}")) }
