@@ -101,13 +101,6 @@ impl Stage {
     pub(crate) fn given(&self) -> &[Value] {
         &self.given
     }
-    /// Whether one of its loads or computations touches a binding.
-    pub(crate) fn loads_from(&self, nest: &Loop, binding: usize) -> bool {
-        self.hoisted.iter().chain(&self.order).any(|&v| match &nest.code[v].code {
-            Code::Load { binding: b, .. } | Code::LoadIndexed { binding: b, .. } => *b == binding,
-            _ => false,
-        })
-    }
 }
 
 /// What a row knows about its softmax before the second sweep.

@@ -30,6 +30,7 @@ mod memory;
 mod module;
 mod names;
 mod nest;
+mod scan;
 mod statements;
 mod sweep;
 mod text;
@@ -51,6 +52,6 @@ pub fn lower(kernel: &Kernel, target: &Target, number: u32) -> Result<Vec<Dispat
     match &kernel.body {
         Body::Loop(nest) => loops::lower(context, nest),
         Body::Matmul(matmul) => matmul::lower(context, matmul),
-        Body::Scan(_) => Err(context.internal("later")),
+        Body::Scan(scan) => scan::lower(context, scan),
     }
 }
