@@ -4,10 +4,12 @@ use cotangent_shaders::{Affine, Binding, Loop};
 use cotangent_tensor::DType;
 
 use super::geometry::{Access, Pattern, Tiling, range, signed};
-use super::program::{OPERANDS, Action, Cell, Check, Destination, From, Lanes, Op, Program, Region, Row, Segment};
+use super::lanes::key_words;
+use super::program::{
+    Action, Cell, Check, Destination, From, Lanes, OPERANDS, Op, Program, Region, Row, Segment,
+};
 use super::reduction::Kind;
 use super::values::{Node, Values, What};
-use super::lanes::key_words;
 
 /// How a loop is to be executed.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +147,8 @@ impl Compiler<'_> {
     /// Whether operations can read the elements where they are.
     fn in_place(&self, binding: usize, at: &Affine, wide: bool) -> bool {
         let binding = &self.bindings[binding];
-        let plain = binding.access == cotangent_shaders::Access::Read && Cell::of(binding.dtype) == Cell::Word;
+        let plain =
+            binding.access == cotangent_shaders::Access::Read && Cell::of(binding.dtype) == Cell::Word;
         plain && (!wide || matches!(self.pattern(at, true), Pattern::Step(1)))
     }
     fn access(&mut self, binding: usize, at: &Affine, wide: bool) -> usize {
@@ -189,13 +192,19 @@ impl Compiler<'_> {
             let region = match self.program.regions.iter().position(meets) {
                 Some(region) => {
                     let r = &mut self.program.regions[region];
-                    let (start, end) = (r.elements.start.min(elements.start), r.elements.end.max(elements.end));
+                    let (start, end) =
+                        (r.elements.start.min(elements.start), r.elements.end.max(elements.end));
                     r.elements = start..end;
                     r.stores.push(store);
                     region
                 }
                 None => {
-                    self.program.regions.push(Region { binding: s.binding, stores: vec![store], elements, cell });
+                    self.program.regions.push(Region {
+                        binding: s.binding,
+                        stores: vec![store],
+                        elements,
+                        cell,
+                    });
                     self.program.regions.len() - 1
                 }
             };
@@ -343,11 +352,8 @@ impl Compiler<'_> {
     fn wide_home(&mut self, v: usize, segment: usize) -> Row {
         let uses = self.uses[v];
         let element = self.node(v).element;
-        let stays = if !element {
-            uses.last > segment
-        } else {
-            self.form.retain && uses.sweeps.count_ones() > 1
-        };
+        let stays =
+            if !element { uses.last > segment } else { self.form.retain && uses.sweeps.count_ones() > 1 };
         let lanes = self.program.tiling.lanes;
         match (stays, element) {
             (false, _) => match self.direct_store(v, segment) {
@@ -362,9 +368,8 @@ impl Compiler<'_> {
     fn direct_store(&self, v: usize, segment: usize) -> Option<usize> {
         (0..self.body.stores.len()).find(|&store| {
             let (s, to) = (&self.body.stores[store], &self.program.destinations[store]);
-            let loads_later = (v..self.values.nodes.len()).any(
-                |w| matches!(self.node(w).what, What::Load { binding, .. } if binding == s.binding),
-            );
+            let loads_later = (v..self.values.nodes.len())
+                .any(|w| matches!(self.node(w).what, What::Load { binding, .. } if binding == s.binding));
             self.values.image[s.value] == v
                 && self.store_segment(store) == segment
                 && to.cell == Cell::Word
@@ -387,7 +392,12 @@ impl Compiler<'_> {
                 && 2 + 2 * self.program.reductions[reduction].1 == segment
             {
                 let from = self.rows(v, true);
-                ops.push(Op { action: Action::Reduce(reduction), lanes: Lanes::Block, into: Row::None, from });
+                ops.push(Op {
+                    action: Action::Reduce(reduction),
+                    lanes: Lanes::Block,
+                    into: Row::None,
+                    from,
+                });
             }
         }
         for store in 0..self.body.stores.len() {
@@ -395,8 +405,7 @@ impl Compiler<'_> {
                 let v = self.values.image[self.body.stores[store].value];
                 let wide = self.form.vertical || self.node(v).element;
                 let home = self.homes[v];
-                let (row, lanes) =
-                    if wide { (home.wide, Lanes::Block) } else { (home.narrow, Lanes::One) };
+                let (row, lanes) = if wide { (home.wide, Lanes::Block) } else { (home.narrow, Lanes::One) };
                 if row != Row::Output(store) {
                     let from = only(row);
                     ops.push(Op { action: Action::Store(store), lanes, into: Row::None, from });
@@ -537,10 +546,13 @@ impl Compiler<'_> {
             What::Reduction(_) => Action::Finish(self.reduction[v].unwrap_or(0)),
             What::Coordinate(at) => Action::Coordinate { access: self.access(0, &at, wide) },
             What::InRange { at, size } => Action::InRange { access: self.access(0, &at, wide), size },
-            What::Random { key, at } => Action::Random { access: self.access(0, &at, wide), key: key_words(key) },
+            What::Random { key, at } => {
+                Action::Random { access: self.access(0, &at, wide), key: key_words(key) }
+            }
             What::Load { binding, at } => {
                 let bound = &self.bindings[binding];
-                let (cell, is_read) = (Cell::of(bound.dtype), bound.access == cotangent_shaders::Access::Read);
+                let (cell, is_read) =
+                    (Cell::of(bound.dtype), bound.access == cotangent_shaders::Access::Read);
                 let same = |s: &cotangent_shaders::Store| s.binding == binding && s.at == at;
                 let source = if is_read {
                     From::Binding(binding)
@@ -556,7 +568,14 @@ impl Compiler<'_> {
                 }
                 let cell = Cell::of(self.bindings[binding].dtype);
                 let check = self.check(node.operands[0], "gather");
-                Action::Indexed { access: self.access(binding, &at, wide), binding, cell, stride, size, check }
+                Action::Indexed {
+                    access: self.access(binding, &at, wide),
+                    binding,
+                    cell,
+                    stride,
+                    size,
+                    check,
+                }
             }
         })
     }
@@ -577,11 +596,8 @@ impl Compiler<'_> {
             if is_here && (self.reduction[v].is_some() || node.element) {
                 done.push(label);
                 let home = self.homes[label];
-                let (row, lanes) = if self.form.vertical {
-                    (home.wide, Lanes::Block)
-                } else {
-                    (home.narrow, Lanes::One)
-                };
+                let (row, lanes) =
+                    if self.form.vertical { (home.wide, Lanes::Block) } else { (home.narrow, Lanes::One) };
                 let size = self.body.reduced.iter().product();
                 let action = Action::CheckLabels { size, check: self.check(label, "cross_entropy") };
                 let from = only(row);

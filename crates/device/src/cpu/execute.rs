@@ -157,7 +157,8 @@ impl Machine {
             Lanes::Full => program.tiling.lanes,
         };
         // the destination is taken out, so that the operands can be borrowed beside it
-        let position = if program.vertical { self.reduced_first * program.tiling.lanes } else { self.reduced_first };
+        let position =
+            if program.vertical { self.reduced_first * program.tiling.lanes } else { self.reduced_first };
         match op.into {
             Row::Register(r) => {
                 let mut row = std::mem::take(&mut self.registers[r]);
@@ -355,7 +356,7 @@ impl<'a> Place<'a> {
             out[lane] = if max == f32::NEG_INFINITY {
                 0.0
             } else if x[lane] == max {
-                                -of(rest, lane) * factor
+                -of(rest, lane) * factor
             } else {
                 out[lane] - 1.0
             };

@@ -138,7 +138,10 @@ pub(super) fn unravel(mut position: usize, extents: &[usize], coordinate: &mut [
 pub(super) fn range(at: &Affine, extents: &[usize]) -> (i64, i64) {
     let reach = |(s, &e): (&i64, &usize)| s * signed(e.saturating_sub(1));
     let reaches = || at.strides.iter().zip(extents).map(reach);
-    (at.offset + reaches().map(|r| r.min(0)).sum::<i64>(), at.offset + reaches().map(|r| r.max(0)).sum::<i64>())
+    (
+        at.offset + reaches().map(|r| r.min(0)).sum::<i64>(),
+        at.offset + reaches().map(|r| r.max(0)).sum::<i64>(),
+    )
 }
 
 /// Whether values at later coordinates of the leading dimensions all lie above those at earlier ones, the other
@@ -187,7 +190,8 @@ pub(super) fn merge(body: &mut Loop) {
     }
     for d in (0..rank).rev() {
         let kept = body.kept.len();
-        let extents = |body: &Loop, d: usize| body.kept.iter().chain(&body.reduced).nth(d).copied().unwrap_or(1);
+        let extents =
+            |body: &Loop, d: usize| body.kept.iter().chain(&body.reduced).nth(d).copied().unwrap_or(1);
         let extent = extents(body, d);
         let same_part = d > 0 && d != kept;
         let inner = signed(extent);
@@ -215,7 +219,8 @@ mod tests {
 
     #[test]
     fn blocks_cover_every_element_once_in_order() {
-        let boxes: [&[usize]; 9] = [&[], &[1], &[5], &[1025], &[3, 7], &[1000, 3], &[4, 300, 7], &[2, 3, 600], &[7, 0, 2]];
+        let boxes: [&[usize]; 9] =
+            [&[], &[1], &[5], &[1025], &[3, 7], &[1000, 3], &[4, 300, 7], &[2, 3, 600], &[7, 0, 2]];
         for extents in boxes {
             for lanes in [1, 16, 256, 1024] {
                 let tiling = Tiling::new(extents, lanes);
@@ -226,7 +231,11 @@ mod tests {
                 for block in 0..tiling.blocks {
                     let mut origin = vec![usize::MAX; tiling.extents.len()];
                     let (first, elements) = tiling.enter(block, &mut origin);
-                    assert_eq!((first, tiling.first(block)), (next, next), "{extents:?} in blocks of {lanes}");
+                    assert_eq!(
+                        (first, tiling.first(block)),
+                        (next, next),
+                        "{extents:?} in blocks of {lanes}"
+                    );
                     assert_eq!(dot(&strides, &origin), signed(first));
                     assert!(elements >= 1 && elements <= tiling.lanes && tiling.lanes <= lanes.max(1));
                     if strides != [0] {

@@ -86,7 +86,13 @@ impl Loops {
         // keep registers and the elements that stream past in the first cache
         let wide = program.registers.iter().filter(|&&lanes| lanes > 1).count();
         let rows = wide + program.destinations.len() + 2;
-        let lanes = if rows <= 6 { 1024 } else if rows <= 12 { 512 } else { 256 };
+        let lanes = if rows <= 6 {
+            1024
+        } else if rows <= 12 {
+            512
+        } else {
+            256
+        };
         if lanes < form.lanes {
             program = compile(body, bindings, Form { lanes, ..form })?;
         }
@@ -148,7 +154,8 @@ impl Loops {
     /// horizontal split.
     fn reach(&self, store: usize, position: usize, unit: usize) -> (i64, i64) {
         let (extents, strides, low, high) = self.cut_of(store);
-        let Affine { offset, strides: all } = &self.program.accesses[self.program.destinations[store].access].at;
+        let Affine { offset, strides: all } =
+            &self.program.accesses[self.program.destinations[store].access].at;
         let mut coordinate = [0; 16];
         let along = |extents: &[usize], strides: &[i64], position: usize, coordinate: &mut [usize]| -> i64 {
             unravel(position, extents, &mut coordinate[..extents.len()]);
@@ -169,9 +176,7 @@ impl Loops {
         if self.split {
             // what a worker executes must not need elements that only the last segment may touch
             let early = program.between.iter().take(program.sweeps.len()).chain(&program.sweeps);
-            let touches = |action: &Action| {
-                matches!(action, Action::Load { source: From::Store(store), .. } if !program.destinations[*store].element)
-            };
+            let touches = |action: &Action| matches!(action, Action::Load { source: From::Store(store), .. } if !program.destinations[*store].element);
             if early.flat_map(|segment| &segment.ops).any(|op| touches(&op.action)) {
                 return false;
             }
@@ -239,7 +244,8 @@ impl Loops {
     fn run_split(&self, arch: Arch, inputs: &[&[u32]], targets: &mut [Target<'_>]) -> Option<Fault> {
         let program = &self.program;
         let units = program.units();
-        let groups = if program.vertical { vec![0..units] } else { (0..units).map(|unit| unit..unit + 1).collect() };
+        let groups =
+            if program.vertical { vec![0..units] } else { (0..units).map(|unit| unit..unit + 1).collect() };
         let mut fault = None;
         for group in groups {
             let first = program.unit_first(group.start);
@@ -339,7 +345,8 @@ impl Loops {
         tasks: Tasks<'_, '_>,
         body: &(impl Fn(&mut Machine, Task<'_>) + Sync),
     ) -> Option<Fault> {
-        let threads = if self.serial || self.tasks < 2 { 1 } else { rayon::current_num_threads().min(self.tasks) };
+        let threads =
+            if self.serial || self.tasks < 2 { 1 } else { rayon::current_num_threads().min(self.tasks) };
         let (queue, found) = (Mutex::new(tasks), Mutex::new(None));
         let work = || {
             let mut machine = self.machine(arch, inputs);
@@ -370,7 +377,8 @@ impl Loops {
         let regions = &self.program.regions;
         let mut targets: Vec<Target<'a>> = regions.iter().map(|_| Target::default()).collect();
         for (binding, words) in written {
-            let mut here: Vec<usize> = (0..regions.len()).filter(|&r| regions[r].binding == *binding).collect();
+            let mut here: Vec<usize> =
+                (0..regions.len()).filter(|&r| regions[r].binding == *binding).collect();
             here.sort_by_key(|&r| regions[r].elements.start);
             let half = here.first().is_some_and(|&r| regions[r].cell == Cell::Half);
             let (words, halves): (&mut [u32], &mut [u16]) =

@@ -52,7 +52,9 @@ impl Product {
             let strides = at.strides.iter().zip(&own.strides).zip(&epilogue.kept);
             strides.into_iter().all(|((a, b), &extent)| a == b || extent == 1)
         };
-        let plain = |binding: usize| bindings[binding].dtype == DType::F32 && bindings[binding].access == Access::Write;
+        let plain = |binding: usize| {
+            bindings[binding].dtype == DType::F32 && bindings[binding].access == Access::Write
+        };
         let direct = epilogue.stores.iter().find(|s| plain(s.binding) && is_same(&s.at));
         let (mut body, mut bindings, mut elements) = (epilogue.clone(), bindings.to_vec(), elements.to_vec());
         let (place, load) = match direct {
@@ -70,7 +72,8 @@ impl Product {
             }
         };
         let is_accumulator = |v: usize| body.code[v].code == Code::Accumulator;
-        let nothing_to_do = direct.is_some() && body.stores.len() == 1 && is_accumulator(body.stores[0].value);
+        let nothing_to_do =
+            direct.is_some() && body.stores.len() == 1 && is_accumulator(body.stores[0].value);
         for instruction in &mut body.code {
             if instruction.code == Code::Accumulator {
                 instruction.code = load.clone();
@@ -143,7 +146,8 @@ pub(super) fn check(matmul: &Matmul, elements: &[usize]) -> Result<(), String> {
         let extents: Vec<usize> = batch.iter().copied().chain([*rows, *columns]).collect();
         let strides = matrix.batch.iter().copied().chain([matrix.row, matrix.column]);
         let last: i64 =
-            strides.zip(&extents).map(|(s, &e)| signed(s) * signed(e.saturating_sub(1))).sum::<i64>() + signed(matrix.offset);
+            strides.zip(&extents).map(|(s, &e)| signed(s) * signed(e.saturating_sub(1))).sum::<i64>()
+                + signed(matrix.offset);
         let length = elements.get(matrix.binding).copied().unwrap_or(0);
         if !extents.contains(&0) && last >= signed(length) {
             return Err(format!("a matrix reaches element {last} of {length}"));

@@ -74,13 +74,32 @@ pub(super) enum Action {
     Integer(Integer, DType),
     Cast(DType, DType),
     /// From: guard.
-    Load { access: usize, source: From, cell: Cell },
+    Load {
+        access: usize,
+        source: From,
+        cell: Cell,
+    },
     /// From: index, guard.
-    Indexed { access: usize, binding: usize, cell: Cell, stride: usize, size: usize, check: Check },
-    Coordinate { access: usize },
-    InRange { access: usize, size: usize },
+    Indexed {
+        access: usize,
+        binding: usize,
+        cell: Cell,
+        stride: usize,
+        size: usize,
+        check: Check,
+    },
+    Coordinate {
+        access: usize,
+    },
+    InRange {
+        access: usize,
+        size: usize,
+    },
     /// From: step.
-    Random { access: usize, key: [u32; 4] },
+    Random {
+        access: usize,
+        key: [u32; 4],
+    },
     /// From: x, maximum.
     Exponential,
     /// From: s.
@@ -94,7 +113,10 @@ pub(super) enum Action {
     /// The result of a reduction. From: the maximum, for the rest of a log-sum-exp.
     Finish(usize),
     /// From: labels, which must be below `size`.
-    CheckLabels { size: usize, check: Check },
+    CheckLabels {
+        size: usize,
+        check: Check,
+    },
     Store(usize),
 }
 

@@ -49,7 +49,11 @@ impl Kind {
         }
     }
     /// The result of the elements of `a` followed by those of `b`.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "states of integers hold words")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "states of integers hold words"
+    )]
     pub(super) fn combine(self, a: State, b: State) -> State {
         match self {
             Kind::Sum | Kind::Rest | Kind::Pick => [a[0] + b[0], a[1] + b[1]],
@@ -65,7 +69,11 @@ impl Kind {
         }
     }
     /// The result as a lane; `max` is the maximum for [`Kind::Rest`].
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the state holds f32 or a word")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the state holds f32 or a word"
+    )]
     pub(super) fn finish(self, state: State, max: f32) -> f32 {
         match self {
             Kind::Sum | Kind::Product | Kind::Maximum | Kind::Minimum | Kind::Pick => state[0] as f32,

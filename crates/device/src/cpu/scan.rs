@@ -10,7 +10,8 @@ const SERIAL: usize = 1 << 14;
 pub(super) fn run(scan: &Scan, input: &[u32], output: &mut [u32]) {
     let total = scan.outer * scan.length * scan.inner;
     let input: &[f32] = bytemuck::cast_slice(&input[scan.input_offset..scan.input_offset + total]);
-    let output: &mut [f32] = bytemuck::cast_slice_mut(&mut output[scan.output_offset..scan.output_offset + total]);
+    let output: &mut [f32] =
+        bytemuck::cast_slice_mut(&mut output[scan.output_offset..scan.output_offset + total]);
     let size = scan.length * scan.inner;
     if size == 0 {
         return;
@@ -34,7 +35,11 @@ fn run_one(input: &[f32], output: &mut [f32], inner: usize, reverse: bool) {
             *out = sum as f32;
         };
         let pairs = output.iter_mut().zip(input);
-        if reverse { pairs.rev().for_each(step) } else { pairs.for_each(step) }
+        if reverse {
+            pairs.rev().for_each(step)
+        } else {
+            pairs.for_each(step)
+        }
         return;
     }
     let mut sums = vec![0.0; inner];

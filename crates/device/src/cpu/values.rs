@@ -11,13 +11,27 @@ use super::reduction::Kind;
 pub(super) enum What {
     Constant(u32),
     /// Operand: the guard, if any.
-    Load { binding: usize, at: Affine },
+    Load {
+        binding: usize,
+        at: Affine,
+    },
     /// Operands: index, and the guard if any.
-    LoadIndexed { binding: usize, at: Affine, stride: usize, size: usize },
+    LoadIndexed {
+        binding: usize,
+        at: Affine,
+        stride: usize,
+        size: usize,
+    },
     Coordinate(Affine),
-    InRange { at: Affine, size: usize },
+    InRange {
+        at: Affine,
+        size: usize,
+    },
     /// Operand: the step.
-    Random { key: Key, at: Affine },
+    Random {
+        key: Key,
+        at: Affine,
+    },
     Elementwise(Elementwise),
     Integer(Integer, DType),
     Cast,
@@ -75,7 +89,14 @@ impl Values {
             }
         }
     }
-    fn push(&mut self, what: What, operands: Vec<usize>, dtype: DType, element: bool, bindings: &[Binding]) -> usize {
+    fn push(
+        &mut self,
+        what: What,
+        operands: Vec<usize>,
+        dtype: DType,
+        element: bool,
+        bindings: &[Binding],
+    ) -> usize {
         let still = match &what {
             What::Load { binding, at } | What::LoadIndexed { binding, at, .. } => {
                 at.strides.iter().all(|&s| s == 0) && bindings[*binding].access == Access::Read
@@ -148,7 +169,13 @@ impl Values {
         };
         self.push(what, operands, instruction.dtype, element, bindings)
     }
-    fn exponential(&mut self, x: usize, max: usize, known: &mut Vec<(usize, usize)>, bindings: &[Binding]) -> usize {
+    fn exponential(
+        &mut self,
+        x: usize,
+        max: usize,
+        known: &mut Vec<(usize, usize)>,
+        bindings: &[Binding],
+    ) -> usize {
         if let Some((_, known)) = known.iter().find(|(of, _)| *of == max) {
             return *known;
         }
