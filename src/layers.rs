@@ -221,7 +221,8 @@ mod tests {
             let mean = values.iter().sum::<f64>() / 2000.0;
             assert!(mean.abs() < range / 10.0, "{mean}");
         }
-        let of = |seed: u64, name: &str| Linear::new(2, 3).parameters(name, Key::new(seed)).unwrap()[0].1.to_f64();
+        let of =
+            |seed: u64, name: &str| Linear::new(2, 3).parameters(name, Key::new(seed)).unwrap()[0].1.to_f64();
         assert_eq!(of(1, "a"), of(1, "a"));
         assert_ne!(of(1, "a"), of(2, "a"));
         assert_ne!(of(1, "a"), of(1, "b"));
@@ -240,7 +241,8 @@ mod tests {
     fn a_network_is_its_layers_with_activations_between_them() {
         let network = Mlp::new(&[2, 3, 1], Activation::Relu);
         let w0 = Tensor::new([[1.0, -1.0, 0.5], [2.0, 1.0, -1.0]]);
-        let (b0, w1, b1) = (Tensor::new([0.0, 0.5, 0.0]), Tensor::new([[1.0], [2.0], [3.0]]), Tensor::new([-1.0]));
+        let (b0, w1, b1) =
+            (Tensor::new([0.0, 0.5, 0.0]), Tensor::new([[1.0], [2.0], [3.0]]), Tensor::new([-1.0]));
         let x = Tensor::new([[1.0, 2.0]]);
         // Hidden: relu(5, 1.5, −1.5) = (5, 1.5, 0).
         assert_eq!(evaluate(&network.forward(&[w0, b0, w1, b1], &x)), [7.0]);

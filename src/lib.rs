@@ -45,6 +45,8 @@
 //!   [`surrogate_gradient`] let a function bring its own pullback.
 //! - [`losses`], [`families`], [`layers`], [`optimizers`]: ordinary tensor expressions, nothing that a user could not
 //!   have written. [`glm`] fits generalized linear models; [`io`] reads tables and keeps weights.
+//! - [`Device`] is an adapter or the CPU, explicit and never global; [`Step`] is a whole iteration, planned once and run many
+//!   times; [`cross_check`] compares every kernel with the reference.
 //! - [`Reference`] evaluates a graph as it stands, in f64.
 //!
 //! # What this crate is not
@@ -67,17 +69,17 @@ pub mod losses;
 pub mod optimizers;
 
 pub use cotangent_autograd::{
-    CustomGradient, Gradient, Gradients, Inputs, Outputs, State, Wrt, custom_function, custom_gradient, grad,
-    hvp, jvp, map_cotangent, straight_through, surrogate_gradient, vjp,
+    CustomGradient, Gradient, Gradients, Inputs, Outputs, Row, State, Trace, Wrt, check, custom_function,
+    custom_gradient, grad, hvp, jvp, map_cotangent, straight_through, surrogate_gradient, trace, vjp,
 };
 pub use cotangent_device::{
-    Check, Choice, Device, Feed, Info, Initial, Kind, Memory, Outputs as StepOutputs, Profile, Report, Roof, Step,
-    StepOptions, Variable, Variables, cross_check,
+    Check, Choice, Device, Feed, Info, Initial, Kind, Memory, Options as DeviceOptions,
+    Outputs as StepOutputs, Profile, Report, Roof, Step, StepOptions, Variable, Variables, cross_check,
 };
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
-    IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reference, Scalar, Shape, Tensor, Token, Values, Violation,
-    bounded, elementwise, random, where_,
+    IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reference, Scalar, Shape, Tensor, Token, Values,
+    Violation, bounded, elementwise, random, where_,
 };
 pub use families::{Family, Link};
 pub use layers::{Activation, Initializer, Linear, Mlp};
@@ -91,7 +93,7 @@ pub mod prelude {
     pub use crate::losses::{self, Reduction};
     pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
-        Array, Code, DType, Error, Evaluate, Gradient, Key, Reference, State, Tensor, custom_function,
-        custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp, where_,
+        Array, Code, DType, Device, Error, Evaluate, Gradient, Key, Reference, State, Step, Tensor,
+        cross_check, custom_function, custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp, where_,
     };
 }

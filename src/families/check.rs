@@ -48,7 +48,8 @@ impl Family {
             }
             let Some(slope) = values.get(3).map(|slopes| slopes[element]) else { continue };
             if (mean - slope).abs().total_cmp(&(DISTINCT * (mean.abs() + variance.sqrt()))).is_gt() {
-                let message = format!("at η = {eta} the mean is {mean}, the derivative of the log-partition {slope}");
+                let message =
+                    format!("at η = {eta} the mean is {mean}, the derivative of the log-partition {slope}");
                 return Err(at(fail(message).hint("one of the two formulas is wrong")));
             }
         }

@@ -132,7 +132,10 @@ impl Family {
         name: &str,
         log_partition: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static,
     ) -> Family {
-        Family { name: name.into(), form: Form::Own { log_partition: Some(Arc::new(log_partition)), mean: None } }
+        Family {
+            name: name.into(),
+            form: Form::Own { log_partition: Some(Arc::new(log_partition)), mean: None },
+        }
     }
     /// A family of one's own from its mean, one natural parameter per element. It has no loss value; [`Family::residual`]
     /// needs none.
@@ -276,7 +279,9 @@ impl Family {
         let at = Location::caller();
         let operands = [("target", target), ("mean", mean)];
         match &self.form {
-            Form::Gaussian => losses::build(at, "deviance", &operands, Reduction::None, || (target - mean).pow(2)),
+            Form::Gaussian => {
+                losses::build(at, "deviance", &operands, Reduction::None, || (target - mean).pow(2))
+            }
             Form::Bernoulli => losses::build(at, "deviance", &operands, Reduction::None, || {
                 let missing = 1.0 - target;
                 2.0 * (target.xlogy(target / mean) + missing.xlogy(&missing / (1.0 - mean)))
@@ -291,7 +296,9 @@ impl Family {
     fn lacks(&self, what: &str, at: &'static Location<'static>) -> Tensor {
         let message = format!("the family `{}` has no {what}", self.name);
         let error = Error::new(Code::Family, what, message);
-        Tensor::invalid(error.at(at).hint("`residual` needs only the mean; `from_log_partition` gives a loss too"))
+        Tensor::invalid(
+            error.at(at).hint("`residual` needs only the mean; `from_log_partition` gives a loss too"),
+        )
     }
 }
 

@@ -40,7 +40,8 @@ impl Design {
             let scale = mean(&mut values.iter().map(|v| (v - center).powi(2))).sqrt();
             let size = values.iter().fold(0f64, |m, v| m.max(v.abs()));
             if scale.is_nan() || scale <= 16.0 * f64::EPSILON * size {
-                return Err(dependent(name, "is constant").hint("an intercept is always fitted; leave the column out"));
+                return Err(dependent(name, "is constant")
+                    .hint("an intercept is always fitted; leave the column out"));
             }
             columns.push(values.iter().map(|v| (v - center) / scale).collect::<Vec<f64>>());
             means.push(center);
@@ -56,8 +57,11 @@ impl Design {
             }
         }
         let factor = Cholesky::new(&correlations, features, DEPENDENT).map_err(|singular| {
-            dependent(&problem.features[singular.column].0, "is a linear combination of the columns before it")
-                .hint("leave the column out")
+            dependent(
+                &problem.features[singular.column].0,
+                "is a linear combination of the columns before it",
+            )
+            .hint("leave the column out")
         })?;
         let mut matrix = Vec::with_capacity(rows * (features + 1));
         let mut row_values = vec![0.0; features];

@@ -30,7 +30,8 @@ impl Cholesky {
             let root = pivot.sqrt();
             lower[row_of(column) + column] = root;
             for row in column + 1..order {
-                lower[row_of(row) + column] = (matrix[row_of(row) + column] - dot(&lower, row, column)) / root;
+                lower[row_of(row) + column] =
+                    (matrix[row_of(row) + column] - dot(&lower, row, column)) / root;
             }
         }
         Ok(Cholesky { order, lower })

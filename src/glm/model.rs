@@ -60,7 +60,10 @@ impl Model {
         let n = design.rows;
         let is_categorical = family.is_categorical();
         let (eta, target) = if is_categorical {
-            #[expect(clippy::cast_possible_truncation, reason = "labels were checked to be small whole numbers")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "labels were checked to be small whole numbers"
+            )]
             let labels: Vec<i32> = rows.target.iter().map(|&y| y as i32).collect();
             // The reference class has the predictor 0.
             (Tensor::concat(&[&Tensor::zeros([n, 1]), &product], 1).named("eta"), Tensor::new(labels))
@@ -80,8 +83,7 @@ impl Model {
         let mean = family.mean(&eta);
         let (mean_columns, variance) = (columns(&mean), columns(&family.variance(&eta)));
         // What rounds in a residual: mean, target and the predictor that went into the mean.
-        let target_size =
-            if is_categorical { Tensor::ones([n, 1]) } else { target.abs().unsqueeze(-1) };
+        let target_size = if is_categorical { Tensor::ones([n, 1]) } else { target.abs().unsqueeze(-1) };
         let parts = mean_columns.abs() + target_size + &variance * columns(&eta).abs();
         let mut fisher = Vec::new();
         for a in 0..rows.classes {

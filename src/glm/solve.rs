@@ -59,7 +59,8 @@ impl<'a> Fitter<'a> {
             if let Some(offset) = rows.offset.take() {
                 rows.target.iter_mut().zip(offset).for_each(|(y, o)| *y -= o);
             }
-            let mean = |values: &[f64]| values.iter().zip(&rows.weights).map(|(v, w)| v * w).sum::<f64>() / total;
+            let mean =
+                |values: &[f64]| values.iter().zip(&rows.weights).map(|(v, w)| v * w).sum::<f64>() / total;
             shift = mean(&rows.target);
             rows.target.iter_mut().for_each(|y| *y -= shift);
             let squares: Vec<f64> = rows.target.iter().map(|y| y * y).collect();
@@ -69,7 +70,11 @@ impl<'a> Fitter<'a> {
         }
         if family.is_categorical() {
             let largest = rows.target.iter().fold(0f64, |m, &y| m.max(y));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked whole numbers")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "checked whole numbers"
+            )]
             let classes = largest as usize;
             if classes == 0 {
                 return Err(Error::new(Code::Family, "glm", "all targets are 0: one class is no choice"));
@@ -128,7 +133,11 @@ impl<'a> Fitter<'a> {
             Link::Softmax => {
                 let mut shares = vec![0.0; rows.classes + 1];
                 for (&y, w) in rows.target.iter().zip(&rows.weights) {
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a checked label")]
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "a checked label"
+                    )]
                     let class = y as usize;
                     shares[class] += w;
                 }
@@ -186,7 +195,8 @@ impl<'a> Fitter<'a> {
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<State, Error> {
         let sweep = rows(&start)?;
-        let mut state = State { history: vec![sweep.objective / self.total], gamma: start, sweep, iterations: 0 };
+        let mut state =
+            State { history: vec![sweep.objective / self.total], gamma: start, sweep, iterations: 0 };
         while state.iterations < max_iterations {
             let order = state.gamma.len();
             let Ok(factor) = Cholesky::new(&state.sweep.fisher, order, 0.0) else {
@@ -201,7 +211,8 @@ impl<'a> Fitter<'a> {
             let slack = 1e-6 * (state.sweep.objective.abs() + self.total);
             let mut share = 1.0;
             let next = loop {
-                let gamma: Vec<f64> = state.gamma.iter().zip(&direction).map(|(g, d)| g - share * d).collect();
+                let gamma: Vec<f64> =
+                    state.gamma.iter().zip(&direction).map(|(g, d)| g - share * d).collect();
                 let sweep = rows(&gamma)?;
                 if sweep.objective.is_finite() && sweep.objective <= state.sweep.objective + slack * share {
                     break Some((gamma, sweep));
@@ -231,7 +242,9 @@ impl<'a> Fitter<'a> {
     ) -> Result<State, Error> {
         let optimizer: Box<dyn Optimizer> = match options.method {
             Method::Sgd => Box::new(Sgd::new(options.learning_rate.unwrap_or(0.5))),
-            Method::Adam | Method::Newton | Method::Lbfgs => Box::new(Adam::new(options.learning_rate.unwrap_or(0.05))),
+            Method::Adam | Method::Newton | Method::Lbfgs => {
+                Box::new(Adam::new(options.learning_rate.unwrap_or(0.05)))
+            }
         };
         let input = Model::input(&self.design, self.rows.classes);
         let shape = *input.shape();
@@ -290,7 +303,8 @@ impl<'a> Fitter<'a> {
             *last = sweep.objective / self.total;
         }
         let order = state.gamma.len();
-        let factor = Cholesky::new(&sweep.fisher, order, 0.0).ok().filter(|f| f.pivot_ratio() > NO_INFORMATION);
+        let factor =
+            Cholesky::new(&sweep.fisher, order, 0.0).ok().filter(|f| f.pivot_ratio() > NO_INFORMATION);
         let classes = matches!(self.family.link(), Link::Logit | Link::Softmax);
         let Some(factor) = factor.filter(|_| !(classes && sweep.objective < PERFECT * self.total)) else {
             return Err(diverges("the likelihood grows for ever along some direction"));
@@ -306,7 +320,8 @@ impl<'a> Fitter<'a> {
         let dispersion = if gaussian { deviance / freedom } else { 1.0 };
         let forms = self.design.forms();
         let predictors = (0..model.classes).map(|class| {
-            let (intercept, coefficients) = self.design.original(&state.gamma[class * width..(class + 1) * width]);
+            let (intercept, coefficients) =
+                self.design.original(&state.gamma[class * width..(class + 1) * width]);
             let error = |form: &Vec<f64>| {
                 let mut whole = vec![0.0; order];
                 whole[class * width..(class + 1) * width].copy_from_slice(form);

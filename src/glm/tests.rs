@@ -102,8 +102,7 @@ fn badly_scaled_and_nearly_collinear_columns_do_not_matter() {
     let a: Vec<f64> = (0..n).map(|i| 1e9 + 1e3 * noise(i)).collect();
     let b: Vec<f64> = (0..n).map(|i| 1e-7 * (noise(i) + 1e-4 * noise(3 * i + 1))).collect();
     let target: Vec<f64> = (0..n).map(|i| 3.0 * noise(i) + noise(5 * i + 2)).collect();
-    let problem =
-        Problem { features: vec![("a".into(), a), ("b".into(), b)], target, ..Problem::default() };
+    let problem = Problem { features: vec![("a".into(), a), ("b".into(), b)], target, ..Problem::default() };
     let fit = on_reference(&Family::gaussian(), &problem, &Options::default()).unwrap();
     assert!(fit.converged && fit.deviance < fit.null_deviance);
 }

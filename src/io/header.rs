@@ -108,7 +108,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<(String, Entry)>, usize), Strin
         }
         if *start != end {
             let what = if *start > end { "a hole" } else { "an overlap" };
-            return Err(format!("tensor {name:?} starts at byte {start}, the data before it ends at {end}: {what}"));
+            return Err(format!(
+                "tensor {name:?} starts at byte {start}, the data before it ends at {end}: {what}"
+            ));
         }
         end = *stop;
     }

@@ -239,7 +239,10 @@ mod tests {
             (file(&one("F32", "[1]", "[0,4]").replace("shape", "form"), 4), "not valid"),
             (file(r#"{"__metadata__":{"a":1}}"#, 0), "not valid"),
             (file(&one("F64", "[1]", "[0,8]"), 8), "not supported"),
-            (file(&one("BOOL", "[2]", "[0,2]"), 2).iter().map(|b| if *b == 1 { 2 } else { *b }).collect(), "truth"),
+            (
+                file(&one("BOOL", "[2]", "[0,2]"), 2).iter().map(|b| if *b == 1 { 2 } else { *b }).collect(),
+                "truth",
+            ),
         ];
         let count = cases.len();
         let mut refused = 0;
@@ -275,12 +278,19 @@ mod tests {
         let expected = [("w", &shape, DType::F32), ("b", &shape, DType::F32), ("new", &shape, DType::F32)];
         let error = load_into(&path, &expected).unwrap_err();
         assert_eq!(error.code(), Code::File);
-        for text in
-            ["4 differences", r#""w" has shape [2], [1]"#, r#""b" is i32, f32"#, r#""new" is missing"#, r#""old" is not"#]
-        {
+        for text in [
+            "4 differences",
+            r#""w" has shape [2], [1]"#,
+            r#""b" is i32, f32"#,
+            r#""new" is missing"#,
+            r#""old" is not"#,
+        ] {
             assert!(error.message().contains(text), "{text} in {error}");
         }
-        assert_eq!(load_into(&path, &[("w", &Shape::new(&[2]).unwrap(), DType::F32)]).unwrap_err().code(), Code::File);
+        assert_eq!(
+            load_into(&path, &[("w", &Shape::new(&[2]).unwrap(), DType::F32)]).unwrap_err().code(),
+            Code::File
+        );
         // Nothing but the file is left behind, and a folder cannot be written.
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         assert!(save(&folder, &[]).unwrap_err().message().contains("cannot be written"));

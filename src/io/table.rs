@@ -51,7 +51,9 @@ impl Table {
             *first = first.trim_start_matches('\u{feff}').to_string();
         }
         if names.is_empty() || names.len() > MAX_COLUMNS {
-            return Err(error(path, format!("has {} columns", names.len())).hint("the first row holds the names"));
+            return Err(
+                error(path, format!("has {} columns", names.len())).hint("the first row holds the names")
+            );
         }
         for (position, name) in names.iter().enumerate() {
             if names[..position].contains(name) {
@@ -63,7 +65,8 @@ impl Table {
             let row = row.map_err(broken)?;
             let number = number + 2;
             if row.len() != names.len() {
-                let message = format!("row {number} has {} fields, the header has {}", row.len(), names.len());
+                let message =
+                    format!("row {number} has {} fields, the header has {}", row.len(), names.len());
                 return Err(error(path, message).with("row", count(number)));
             }
             for (field, name) in row.iter().zip(&names) {
@@ -124,7 +127,8 @@ impl Table {
     /// The names of the columns that hold nothing but finite numbers.
     pub fn numeric(&self) -> Vec<&str> {
         let width = self.names.len();
-        let holds = |column: usize| self.fields.iter().skip(column).step_by(width).all(|f| number(f).is_some());
+        let holds =
+            |column: usize| self.fields.iter().skip(column).step_by(width).all(|f| number(f).is_some());
         (0..width).filter(|&column| holds(column)).map(|column| self.names[column].as_str()).collect()
     }
 }
@@ -184,7 +188,10 @@ mod tests {
         let error = message(table(text).unwrap().column("weight"));
         assert!(error.contains("data.csv") && error.contains("row 3, column `weight`: \"heavy\""), "{error}");
         let error = message(table(text).unwrap().column("wieght"));
-        assert!(error.contains("columns are `age`, `weight`") && error.contains("did you mean `weight`?"), "{error}");
+        assert!(
+            error.contains("columns are `age`, `weight`") && error.contains("did you mean `weight`?"),
+            "{error}"
+        );
         assert!(message(table("a,b\n1\n")).contains("row 2 has 1 fields, the header has 2"));
         assert!(message(table("a,a\n")).contains("two columns are called `a`"));
         assert!(message(table("")).contains("columns"));

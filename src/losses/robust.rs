@@ -90,13 +90,19 @@ pub fn pseudo_huber(prediction: &Tensor, target: &Tensor, delta: f64, reduction:
 /// ```
 #[track_caller]
 pub fn log_cosh(prediction: &Tensor, target: &Tensor, reduction: Reduction) -> Tensor {
-    build(Location::caller(), "log_cosh", &[("prediction", prediction), ("target", target)], reduction, || {
-        let d = prediction - target;
-        let size = d.abs();
-        let near = (2.0 * (0.5 * &d).sinh().pow(2)).log1p();
-        let far = &size + (-2.0 * &size).exp().log1p() - std::f64::consts::LN_2;
-        size.lt(1.0).select(near, far)
-    })
+    build(
+        Location::caller(),
+        "log_cosh",
+        &[("prediction", prediction), ("target", target)],
+        reduction,
+        || {
+            let d = prediction - target;
+            let size = d.abs();
+            let near = (2.0 * (0.5 * &d).sinh().pow(2)).log1p();
+            let far = &size + (-2.0 * &size).exp().log1p() - std::f64::consts::LN_2;
+            size.lt(1.0).select(near, far)
+        },
+    )
 }
 
 /// Quantile loss `max(τ·e, (τ − 1)·e)` with `e = target − prediction`: its minimum is the `τ`-quantile of the targets.
@@ -170,8 +176,14 @@ pub fn squared_hinge(score: &Tensor, target: &Tensor, reduction: Reduction) -> T
 /// ```
 #[track_caller]
 pub fn sigmoid_l1(prediction: &Tensor, target: &Tensor, reduction: Reduction) -> Tensor {
-    build(Location::caller(), "sigmoid_l1", &[("prediction", prediction), ("target", target)], reduction, || {
-        let size = (prediction - target).abs();
-        &size * size.sigmoid()
-    })
+    build(
+        Location::caller(),
+        "sigmoid_l1",
+        &[("prediction", prediction), ("target", target)],
+        reduction,
+        || {
+            let size = (prediction - target).abs();
+            &size * size.sigmoid()
+        },
+    )
 }

@@ -82,12 +82,7 @@ pub const ALL: &[Loss] = &[
         sample: shares,
         extreme: shares_far,
     },
-    Loss {
-        name: "focal",
-        function: |t| focal(&t[0], &t[1], 2.0, Each),
-        sample: shares,
-        extreme: shares_far,
-    },
+    Loss { name: "focal", function: |t| focal(&t[0], &t[1], 2.0, Each), sample: shares, extreme: shares_far },
     Loss {
         name: "poisson_nll",
         function: |t| poisson_nll(&t[0], &t[1], Each),

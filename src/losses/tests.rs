@@ -36,7 +36,11 @@ fn extreme_operands_give_finite_values_and_gradients() {
         let operands: Vec<Tensor> = (loss.extreme)().into_iter().map(Tensor::new).collect();
         let (value, gradient) = value_and_gradient(loss, &operands);
         for numbers in values(&[&value, &gradient]) {
-            assert!(!numbers.is_empty() && numbers.iter().all(|v| v.is_finite()), "{}: {numbers:?}", loss.name);
+            assert!(
+                !numbers.is_empty() && numbers.iter().all(|v| v.is_finite()),
+                "{}: {numbers:?}",
+                loss.name
+            );
         }
     }
 }

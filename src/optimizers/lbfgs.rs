@@ -85,7 +85,8 @@ impl Lbfgs {
         mut evaluate: impl FnMut(&[f64]) -> Result<(f64, Vec<f64>), Error>,
     ) -> Result<Minimum, Error> {
         if self.tolerance.is_nan() || self.tolerance < 0.0 || self.history == 0 {
-            let message = format!("tolerance = {} or history = {} is not positive", self.tolerance, self.history);
+            let message =
+                format!("tolerance = {} or history = {} is not positive", self.tolerance, self.history);
             return Err(Error::new(Code::Hyperparameter, "lbfgs", message));
         }
         let (loss, gradient) = evaluate(start)?;
@@ -96,7 +97,8 @@ impl Lbfgs {
         let mut point = Point { step: 0.0, loss, slope: 0.0, parameters: start.to_vec(), gradient };
         let mut pairs: VecDeque<(Vec<f64>, Vec<f64>)> = VecDeque::new();
         let mut loss_history = vec![loss];
-        let small = |point: &Point| largest(&point.gradient) <= self.tolerance * largest(&point.parameters).max(1.0);
+        let small =
+            |point: &Point| largest(&point.gradient) <= self.tolerance * largest(&point.parameters).max(1.0);
         while loss_history.len() <= self.max_iterations && !small(&point) {
             let direction = direction(&pairs, &point.gradient);
             let found = search(&point, &direction, pairs.is_empty(), &mut evaluate)?;
@@ -163,7 +165,8 @@ fn search(
         return Ok(None);
     }
     let mut at = |step: f64| -> Result<Point, Error> {
-        let parameters: Vec<f64> = origin.parameters.iter().zip(direction).map(|(p, d)| p + step * d).collect();
+        let parameters: Vec<f64> =
+            origin.parameters.iter().zip(direction).map(|(p, d)| p + step * d).collect();
         let (loss, gradient) = evaluate(&parameters)?;
         // A loss that overflowed is a step too far.
         let loss = if loss.is_nan() { f64::INFINITY } else { loss };

@@ -118,7 +118,13 @@ impl Default for Adam {
 impl Adam {
     /// With β₁ = 0.9, β₂ = 0.999, ε = 1e-8. The rate is a number or a scalar tensor.
     pub fn new(learning_rate: impl Into<Operand>) -> Adam {
-        Adam { learning_rate: learning_rate.into(), beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Adam {
+            learning_rate: learning_rate.into(),
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
     }
     /// With other decay rates of the moments, `0 ≤ β < 1`.
     pub fn betas(self, beta1: f64, beta2: f64) -> Adam {
@@ -209,7 +215,8 @@ fn checked_rate(name: &str, rate: &Operand) -> Result<Operand, Error> {
         Operand::Tensor(tensor) => {
             let node = tensor.node()?;
             if node.shape.rank() != 0 || !node.dtype.is_float() {
-                let message = format!("the learning rate must be an f32 scalar, not {} {}", node.dtype, node.shape);
+                let message =
+                    format!("the learning rate must be an f32 scalar, not {} {}", node.dtype, node.shape);
                 return Err(Error::new(Code::NotScalar, name, message).shape("shape", &node.shape));
             }
             Ok(rate.clone())
@@ -218,7 +225,11 @@ fn checked_rate(name: &str, rate: &Operand) -> Result<Operand, Error> {
 }
 
 fn fraction(name: &str, parameter: &'static str, value: f64) -> Result<(), Error> {
-    if (0.0..1.0).contains(&value) { Ok(()) } else { Err(refuse(name, parameter, value, "at least 0 and below 1")) }
+    if (0.0..1.0).contains(&value) {
+        Ok(())
+    } else {
+        Err(refuse(name, parameter, value, "at least 0 and below 1"))
+    }
 }
 
 fn not_negative(name: &str, parameter: &'static str, value: f64) -> Result<(), Error> {
@@ -229,11 +240,19 @@ fn not_negative(name: &str, parameter: &'static str, value: f64) -> Result<(), E
 }
 
 /// The gradient has the shape of the parameters, and so have the moments.
-fn fits(name: &str, parameters: &Tensor, gradient: &Tensor, state: &[Tensor], tensors: usize) -> Result<(), Error> {
+fn fits(
+    name: &str,
+    parameters: &Tensor,
+    gradient: &Tensor,
+    state: &[Tensor],
+    tensors: usize,
+) -> Result<(), Error> {
     let (p, g) = (parameters.node()?, gradient.node()?);
     if p.shape != g.shape {
         let message = format!("parameters {} and gradient {} must have the same shape", p.shape, g.shape);
-        return Err(Error::new(Code::Broadcast, name, message).shape("parameters", &p.shape).shape("gradient", &g.shape));
+        return Err(Error::new(Code::Broadcast, name, message)
+            .shape("parameters", &p.shape)
+            .shape("gradient", &g.shape));
     }
     if state.len() != tensors {
         let message = format!("{} tensors of state given, {tensors} needed", state.len());

@@ -66,11 +66,7 @@ fn bias_correction_holds_after_many_steps() {
     let (p, g) = (Tensor::new([0.0]), Tensor::new([3.0]));
     for t in [0u32, 99, 2_000_000] {
         let kept = |beta: f64| -(f64::from(t) * beta.ln()).exp_m1();
-        let state = [
-            Tensor::new([3.0 * kept(0.9)]),
-            Tensor::new([9.0 * kept(0.999)]),
-            Tensor::new(t),
-        ];
+        let state = [Tensor::new([3.0 * kept(0.9)]), Tensor::new([9.0 * kept(0.999)]), Tensor::new(t)];
         let updates = Adam::new(1.0).epsilon(0.0).updates(&p, &g, &state).unwrap();
         let values = Reference::new().evaluate(&[&updates[0].1, &updates[3].1]).unwrap();
         assert!((values[0].to_f64()[0] + 1.0).abs() < 1e-12);
@@ -123,7 +119,7 @@ fn lbfgs_minimizes_ill_conditioned_quadratics_and_survives_overflow() {
         let loss = p.iter().zip(&scales).map(|(p, s)| 0.5 * s * (p - 1.0).powi(2)).sum();
         Ok((loss, p.iter().zip(&scales).map(|(p, s)| s * (p - 1.0)).collect()))
     };
-    let lbfgs = Lbfgs { history: 25, ..Lbfgs::default() };
+    let lbfgs = Lbfgs { history: 25, max_iterations: 1000, ..Lbfgs::default() };
     let minimum = lbfgs.minimize(&[0.0; 20], quadratic).unwrap();
     assert!(minimum.converged, "{minimum:?}");
     assert!(minimum.parameters.iter().all(|p| (p - 1.0).abs() < 1e-5));

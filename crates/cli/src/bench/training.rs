@@ -1,0 +1,148 @@
+//! Whole training steps: many small kernels, where launches count.
+
+use cotangent::{
+    Activation, Adam, DType, Device, DeviceOptions, Error, Evaluate, Family, Initial, Key, Mlp, Optimizer,
+    Reduction, Reference, Sgd, Step, Tensor, Variables, vjp,
+};
+
+use super::elementwise::numbers;
+use super::{Entry, Task, near};
+
+pub(super) const TASKS: &[Entry] = &[
+    ("seed_sgd", seed_sgd),
+    ("mlp_adam", mlp_adam),
+    ("first_gradient", first_gradient),
+    ("loss_readback", loss_readback),
+];
+
+/// A network whose training starts at η with `(mean − target)/n`, and the loss that goes with it.
+struct Training {
+    parameters: Variables,
+    data: Vec<Tensor>,
+    loss: Tensor,
+    gradient: Tensor,
+    flops: f64,
+    bytes: f64,
+}
+
+impl Training {
+    fn new(device: &Device, widths: &[usize], batch: usize, family: &Family) -> Result<Training, Error> {
+        let network = Mlp::new(widths, Activation::Relu);
+        let initial = network.parameters(Key::new(3))?;
+        let named: Vec<(&str, &dyn Initial)> =
+            initial.iter().map(|(name, value)| (name.as_str(), value as &dyn Initial)).collect();
+        let parameters = device.variables(&named)?;
+        let (inputs, outputs) = (widths[0], widths[widths.len() - 1]);
+        let x = numbers(device, "x", &[batch, inputs])?;
+        let uniform = Tensor::uniform(Key::new(4), 0u32, [batch]);
+        let target =
+            if family.is_categorical() { (uniform * outputs as f64).cast(DType::I32) } else { uniform };
+        let target = device.materialize(&[&target])?.remove(0);
+        let views = parameters.views();
+        let eta = network.forward(&views, &x);
+        let eta = if family.is_categorical() { eta } else { eta.squeeze(-1) };
+        let upstream = family.residual(&eta, &target) * (1.0 / batch as f64);
+        let gradients = vjp(&[(&eta, &upstream)], &views)?;
+        let gradients: Vec<Tensor> = gradients.iter().map(|g| g.or_error()).collect::<Result<_, _>>()?;
+        let products: usize = widths.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        Ok(Training {
+            loss: family.nll(&eta, &target, Reduction::Mean),
+            gradient: parameters.flatten(&gradients),
+            // Forward, and two products backward (one for the first layer).
+            flops: (6 * products - 2 * widths[0] * widths[1]) as f64 * batch as f64,
+            bytes: 4.0 * 7.0 * parameters.flat().shape().elements() as f64,
+            data: vec![x, target],
+            parameters,
+        })
+    }
+    /// Loss and gradient against the reference, on the values that the device has.
+    fn check(&self, device: &Device) -> Result<bool, Error> {
+        let flat = self.parameters.flat().tensor();
+        let mut known: Vec<&Tensor> = self.data.iter().collect();
+        known.push(flat);
+        let mut reference = Reference::new();
+        for (tensor, value) in known.iter().zip(device.read_all(&known)?) {
+            reference = reference.bind(tensor, value)?;
+        }
+        let wanted = [&self.loss, &self.gradient];
+        let (found, exact) = (device.read_all(&wanted)?, reference.evaluate(&wanted)?);
+        let (found_gradient, exact_gradient) = (found[1].to_f64(), exact[1].to_f64());
+        let size = exact_gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
+        let gradients = found_gradient.iter().zip(&exact_gradient).all(|(a, b)| near(*a, *b, size, 1024.0));
+        Ok(gradients && near(found[0].scalar()?, exact[0].scalar()?, 0.0, 1024.0))
+    }
+    /// The whole step; outputs the loss.
+    fn step(&self, device: &Device, optimizer: &dyn Optimizer) -> Result<Step, Error> {
+        let flat = self.parameters.flat();
+        let state = optimizer.state(flat.shape())?;
+        let slots = state.iter().map(|(name, value)| Ok(device.variable(name, value)?.tensor().clone()));
+        let slots: Vec<Tensor> = slots.collect::<Result<_, Error>>()?;
+        let updates = optimizer.updates(flat, &self.gradient, &slots)?;
+        let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
+        Step::new(device, &[], &[&self.loss], &updates)
+    }
+}
+
+fn seed(device: &Device) -> Result<Training, Error> {
+    Training::new(device, &[1, 30, 20, 1], 400, &Family::gaussian())
+}
+
+fn digits(device: &Device) -> Result<Training, Error> {
+    Training::new(device, &[784, 512, 512, 10], 256, &Family::categorical())
+}
+
+fn task(training: &Training, checked: bool, step: Step) -> Task {
+    let (dispatches, submits) = (step.dispatches(), step.submits());
+    let run = move || step.run(&[])?.scalar(0).map(|_| ());
+    Task { run: Box::new(run), checked, bytes: training.bytes, flops: training.flops, dispatches, submits }
+}
+
+fn seed_sgd(device: &Device) -> Result<Task, Error> {
+    let training = seed(device)?;
+    let checked = training.check(device)?;
+    let step = training.step(device, &Sgd::new(1e-3))?;
+    Ok(task(&training, checked, step))
+}
+
+fn mlp_adam(device: &Device) -> Result<Task, Error> {
+    let training = digits(device)?;
+    let checked = training.check(device)?;
+    let step = training.step(device, &Adam::default())?;
+    Ok(task(&training, checked, step))
+}
+
+/// From nothing to the first gradient: a new device, graph, plan, kernels and one run.
+fn first_gradient(device: &Device) -> Result<Task, Error> {
+    let training = digits(device)?;
+    let checked = training.check(device)?;
+    let step = training.step(device, &Adam::default())?;
+    let mut task = task(&training, checked, step);
+    let device = device.clone();
+    task.run = Box::new(move || {
+        let fresh = device.with_options(DeviceOptions::default())?;
+        let training = digits(&fresh)?;
+        training.step(&fresh, &Adam::default())?.run(&[])?.wait()
+    });
+    Ok(task)
+}
+
+/// A hundred small steps whose losses are read one step late.
+fn loss_readback(device: &Device) -> Result<Task, Error> {
+    const STEPS: usize = 100;
+    let training = seed(device)?;
+    let checked = training.check(device)?;
+    let step = training.step(device, &Sgd::new(1e-3))?;
+    let mut task = task(&training, checked, step.clone());
+    let steps = STEPS as f64;
+    (task.bytes, task.flops) = (task.bytes * steps, task.flops * steps);
+    (task.dispatches, task.submits) = (task.dispatches * STEPS, task.submits * STEPS);
+    task.run = Box::new(move || {
+        let mut pending = step.launch(&[])?;
+        for _ in 1..STEPS {
+            let next = step.launch(&[])?;
+            std::mem::replace(&mut pending, next).scalar(0)?;
+        }
+        pending.scalar(0).map(|_| ())
+    });
+    Ok(task)
+}

@@ -1,0 +1,87 @@
+//! Generalized linear models.
+
+use cotangent::glm::{self, Fit, Method, Options, Problem};
+use cotangent::{Array, Device, Error, Family};
+use serde_json::{Map, Value};
+
+use super::{Arguments, Choice, Outcome, mean, named};
+use crate::report;
+
+pub(super) fn fit(
+    arguments: &Arguments,
+    device: &Device,
+    family: &Family,
+    problem: &Problem,
+) -> Result<Outcome, Error> {
+    let method = match arguments.optimizer {
+        None | Some(Choice::Newton) => Method::Newton,
+        Some(Choice::Lbfgs) => Method::Lbfgs,
+        Some(Choice::Adam) => Method::Adam,
+        Some(Choice::Sgd) => Method::Sgd,
+    };
+    let options = Options {
+        method,
+        max_iterations: arguments.epochs,
+        learning_rate: arguments.learning_rate,
+        tolerance: arguments.tolerance,
+    };
+    let most = match method {
+        Method::Newton => 100,
+        Method::Lbfgs => 200,
+        Method::Adam | Method::Sgd => 2000,
+    };
+    let bar = report::progress(arguments.epochs.unwrap_or(most) as u64);
+    let fit = glm::fit(device, family, problem, &options, &mut |iteration, loss| {
+        bar.set_position(iteration as u64);
+        bar.set_message(format!("loss {loss:.6}"));
+    });
+    bar.finish_and_clear();
+    outcome(fit?, family)
+}
+
+fn outcome(fit: Fit, family: &Family) -> Result<Outcome, Error> {
+    let (mut intercept, mut coefficients, mut errors) = (Map::new(), Map::new(), Map::new());
+    for (position, predictor) in fit.predictors.iter().enumerate() {
+        let class = (position + 1).to_string();
+        intercept.insert(class.clone(), report::number(predictor.intercept));
+        coefficients.insert(class.clone(), named(&fit.features, &predictor.coefficients).into());
+        let mut with_intercept = named(&["intercept".to_string()], &[predictor.intercept_error]);
+        with_intercept.extend(named(&fit.features, &predictor.standard_errors));
+        errors.insert(class, with_intercept.into());
+    }
+    let [intercept, coefficients, errors] = [intercept, coefficients, errors].map(|per_class| {
+        let one = || per_class.values().next().cloned().unwrap_or(Value::Null);
+        if family.is_categorical() { Value::Object(per_class) } else { one() }
+    });
+    let classes = fit.predictors.len();
+    // The reference class has the predictor 0.
+    let eta: Vec<f64> = if family.is_categorical() {
+        fit.eta.chunks(classes).flat_map(|row| std::iter::once(0.0).chain(row.iter().copied())).collect()
+    } else {
+        fit.eta.clone()
+    };
+    Ok(Outcome {
+        mean: mean(family, &eta, fit.rows)?,
+        parameters: parameters(&fit)?,
+        deviance: fit.deviance,
+        null_deviance: fit.null_deviance,
+        log_likelihood: fit.log_likelihood,
+        intercept,
+        coefficients,
+        standard_errors: errors,
+        converged: fit.converged,
+        iterations: fit.iterations,
+        loss_history: fit.loss_history,
+    })
+}
+
+/// `intercept` of shape `[predictors]`, `coefficients` of shape `[predictors, features]`.
+fn parameters(fit: &Fit) -> Result<Vec<(String, Array)>, Error> {
+    let intercepts: Vec<f64> = fit.predictors.iter().map(|p| p.intercept).collect();
+    let coefficients: Vec<f64> = fit.predictors.iter().flat_map(|p| p.coefficients.iter().copied()).collect();
+    let shape = [fit.predictors.len(), fit.features.len()];
+    Ok(vec![
+        ("intercept".to_string(), intercepts.into()),
+        ("coefficients".to_string(), Array::new(coefficients, shape)?),
+    ])
+}

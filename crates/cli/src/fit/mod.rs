@@ -1,0 +1,282 @@
+//! `cotangent fit`: generalized linear models, and networks that end in a natural parameter.
+
+mod linear;
+mod network;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::ValueEnum;
+use cotangent::glm::Problem;
+use cotangent::io::Table;
+use cotangent::{Array, Code, Device, Error, Evaluate, Family, Link, Reference, Tensor};
+use serde_json::{Map, Value, json};
+
+use crate::plot::{self, Scatter};
+use crate::{DeviceArgument, report};
+
+/// An optimizer, by its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    /// Fisher scoring; models without --hidden only
+    Newton,
+    /// Limited-memory BFGS; models without --hidden only
+    Lbfgs,
+    /// Adam
+    Adam,
+    /// Gradient descent
+    Sgd,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// gaussian, bernoulli, categorical or poisson
+    #[arg(long)]
+    family: String,
+    /// The canonical link of the family: identity, logit, softmax or log
+    #[arg(long)]
+    link: Option<String>,
+    /// Dispersion of the negative binomial family
+    #[arg(long)]
+    alpha: Option<f64>,
+    /// Variance power of the Tweedie family
+    #[arg(long)]
+    power: Option<f64>,
+    /// CSV file with a header
+    #[arg(long, value_name = "FILE.csv")]
+    data: PathBuf,
+    /// Column to be explained
+    #[arg(long, value_name = "COL")]
+    target: String,
+    /// Columns that explain; all other numeric columns by default
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    features: Option<Vec<String>>,
+    /// Column of prior weights
+    #[arg(long, value_name = "COL")]
+    weights: Option<String>,
+    /// Column added to the predictor
+    #[arg(long, value_name = "COL")]
+    offset: Option<String>,
+    /// Widths of hidden layers: trains a network
+    #[arg(long, value_delimiter = ',', value_name = "30,20")]
+    hidden: Option<Vec<usize>>,
+    /// How the maximum is sought: newton by default, adam with --hidden
+    #[arg(long, value_enum)]
+    optimizer: Option<Choice>,
+    /// Of adam and sgd
+    #[arg(long, value_name = "R")]
+    learning_rate: Option<f64>,
+    /// Iterations at most
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// When newton and lbfgs stop
+    #[arg(long, value_name = "T")]
+    tolerance: Option<f64>,
+    /// Of initial values
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    #[command(flatten)]
+    device: DeviceArgument,
+    /// Plot of targets (gaussian) or residuals against predicted means
+    #[arg(long, value_name = "FILE.svg|.png")]
+    plot: Option<PathBuf>,
+    /// Save parameters
+    #[arg(long, value_name = "FILE.safetensors")]
+    save: Option<PathBuf>,
+    /// One JSON document on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a fit has found, whichever kind of model it was.
+struct Outcome {
+    deviance: f64,
+    null_deviance: f64,
+    log_likelihood: f64,
+    intercept: Value,
+    coefficients: Value,
+    standard_errors: Value,
+    converged: bool,
+    iterations: usize,
+    loss_history: Vec<f64>,
+    /// Mean per row; rows of one value per class for the categorical family.
+    mean: Vec<f64>,
+    /// Named arrays for `--save`.
+    parameters: Vec<(String, Array)>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    let family = family(arguments)?;
+    if let Some(path) = &arguments.plot {
+        plot::check(path)?;
+    }
+    check_rate(arguments)?;
+    let table = Table::read(&arguments.data)?;
+    let problem = Problem::from_table(
+        &table,
+        &arguments.target,
+        arguments.features.as_deref(),
+        arguments.weights.as_deref(),
+        arguments.offset.as_deref(),
+    )?;
+    let device = arguments.device.open()?;
+    let start = Instant::now();
+    let outcome = match &arguments.hidden {
+        None => linear::fit(arguments, &device, &family, &problem)?,
+        Some(hidden) => network::fit(arguments, hidden, &device, &family, &problem)?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    if !outcome.converged && arguments.hidden.is_none() {
+        eprintln!("warning: the fit stopped after {} iterations and has not converged", outcome.iterations);
+    }
+    if let Some(path) = &arguments.save {
+        let arrays: Vec<(&str, &Array)> =
+            outcome.parameters.iter().map(|(name, array)| (name.as_str(), array)).collect();
+        cotangent::io::save(path, &arrays)?;
+    }
+    if let Some(path) = &arguments.plot {
+        draw(path, &family, &problem, &outcome, &arguments.target)?;
+    }
+    say(arguments, &family, &device, problem.target.len(), &outcome, seconds)
+}
+
+/// The family of the command line, with a link that fits.
+fn family(arguments: &Arguments) -> Result<Family, Error> {
+    let family = Family::named(&arguments.family)?;
+    let refuse = |message: String| Error::new(Code::Family, "fit", message);
+    if let Some(link) = &arguments.link
+        && link != family.link().name()
+    {
+        let message = format!("the link `{link}` is not offered for {}", family.name());
+        return Err(refuse(message).hint(format!("its link is {}", family.link())));
+    }
+    for (option, value) in [("--alpha", arguments.alpha), ("--power", arguments.power)] {
+        if value.is_some() {
+            return Err(refuse(format!("{option} has no meaning for {}", family.name())));
+        }
+    }
+    Ok(family)
+}
+
+fn check_rate(arguments: &Arguments) -> Result<(), Error> {
+    let positive = [("learning rate", arguments.learning_rate), ("tolerance", arguments.tolerance)];
+    for (name, value) in positive {
+        if let Some(value) = value
+            && !(value > 0.0 && value.is_finite())
+        {
+            let message = format!("{name} = {value} is not a finite positive number");
+            return Err(Error::new(Code::Hyperparameter, "fit", message));
+        }
+    }
+    Ok(())
+}
+
+fn say(
+    arguments: &Arguments,
+    family: &Family,
+    device: &Device,
+    rows: usize,
+    outcome: &Outcome,
+    seconds: f64,
+) -> Result<(), Error> {
+    if arguments.json {
+        let document = json!({
+            "family": family.name(),
+            "link": family.link().name(),
+            "device": device.name(),
+            "rows": rows,
+            "deviance": report::number(outcome.deviance),
+            "null_deviance": report::number(outcome.null_deviance),
+            "log_likelihood": report::number(outcome.log_likelihood),
+            "intercept": outcome.intercept,
+            "coefficients": outcome.coefficients,
+            "standard_errors": outcome.standard_errors,
+            "converged": outcome.converged,
+            "iterations": outcome.iterations,
+            "seconds": report::number(seconds),
+            "loss_history": report::numbers(&outcome.loss_history),
+        });
+        return report::line(&document.to_string());
+    }
+    let converged = if outcome.converged { "converged" } else { "not converged" };
+    report::line(&format!(
+        "{} with link {}, {rows} rows, on {}: {converged} after {} iterations, {seconds:.3} s",
+        family.name(),
+        family.link(),
+        device.name(),
+        outcome.iterations
+    ))?;
+    report::line(&format!("deviance        {:.10}", outcome.deviance))?;
+    report::line(&format!("null deviance   {:.10}", outcome.null_deviance))?;
+    report::line(&format!("log-likelihood  {:.10}", outcome.log_likelihood))?;
+    say_coefficients("", &outcome.intercept, &outcome.coefficients, &outcome.standard_errors)
+}
+
+/// A table of coefficients; per class for the categorical family.
+fn say_coefficients(
+    class: &str,
+    intercept: &Value,
+    coefficients: &Value,
+    errors: &Value,
+) -> Result<(), Error> {
+    if let Value::Object(classes) = intercept {
+        for (class, intercept) in classes {
+            say_coefficients(class, intercept, &coefficients[class], &errors[class])?;
+        }
+        return Ok(());
+    }
+    let Value::Object(coefficients) = coefficients else { return Ok(()) };
+    let heading = if class.is_empty() { String::new() } else { format!("class {class}") };
+    report::line(&format!("{heading:24} {:>16} {:>16}", "coefficient", "standard error"))?;
+    let lines =
+        std::iter::once(("intercept", intercept)).chain(coefficients.iter().map(|(n, v)| (n.as_str(), v)));
+    for (name, value) in lines {
+        let show = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |v| format!("{v:.8}"));
+        report::line(&format!("{name:24} {:>16} {:>16}", show(value), show(&errors[name])))?;
+    }
+    Ok(())
+}
+
+/// Names with numbers.
+fn named(names: &[String], values: &[f64]) -> Map<String, Value> {
+    names.iter().cloned().zip(values.iter().map(|&value| report::number(value))).collect()
+}
+
+/// The mean of each row on the reference, from natural parameters of shape `[rows]` or `[rows, classes]`.
+fn mean(family: &Family, eta: &[f64], rows: usize) -> Result<Vec<f64>, Error> {
+    let tensor = Tensor::new(eta);
+    let tensor = if family.is_categorical() {
+        tensor.reshape([isize::try_from(rows).unwrap_or(isize::MAX), -1])
+    } else {
+        tensor
+    };
+    Ok(Reference::new().evaluate(&[&family.mean(&tensor)])?[0].to_f64())
+}
+
+fn draw(
+    path: &Path,
+    family: &Family,
+    problem: &Problem,
+    outcome: &Outcome,
+    target: &str,
+) -> Result<(), Error> {
+    let classes = outcome.mean.len() / problem.target.len();
+    let points: Vec<(f64, f64)> = problem
+        .target
+        .iter()
+        .enumerate()
+        .map(|(row, &y)| {
+            // The categorical family: the expected class.
+            let means = &outcome.mean[row * classes..(row + 1) * classes];
+            let weighted = means.iter().enumerate().map(|(class, p)| class as f64 * p);
+            let mean = if family.is_categorical() { weighted.sum() } else { means[0] };
+            (mean, y)
+        })
+        .collect();
+    let residuals = matches!(family.link(), Link::Logit | Link::Log | Link::Softmax);
+    let title = format!("{} of {target}: {} rows", family.name(), points.len());
+    let points: Vec<(f64, f64)> =
+        if residuals { points.into_iter().map(|(mean, y)| (mean, mean - y)).collect() } else { points };
+    let y = if residuals { "residual (mean − target)".to_string() } else { target.to_string() };
+    plot::draw(path, &Scatter { title: &title, x: "mean", y: &y, points: &points, diagonal: !residuals })
+}

@@ -1,0 +1,102 @@
+//! Scatter plots of predictions against targets, as SVG or PNG.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use cotangent::{Code, Error};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+/// Points beyond this number are thinned out evenly: a plot shows no more.
+const POINTS: usize = 20_000;
+const SIZE: (u32, u32) = (900, 600);
+
+/// What is drawn.
+pub(crate) struct Scatter<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) x: &'a str,
+    pub(crate) y: &'a str,
+    pub(crate) points: &'a [(f64, f64)],
+    /// A horizontal line at zero (residuals) or the diagonal (predictions).
+    pub(crate) diagonal: bool,
+}
+
+/// Whether a file name has an ending that can be drawn; checked before anything is computed.
+pub(crate) fn check(path: &Path) -> Result<(), Error> {
+    match ending(path).as_str() {
+        "svg" | "png" => Ok(()),
+        _ => Err(failed(path, "a plot is a .svg or a .png file")),
+    }
+}
+
+fn ending(path: &Path) -> String {
+    path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+fn failed(path: &Path, message: impl std::fmt::Display) -> Error {
+    Error::new(Code::File, path.display().to_string(), message.to_string())
+}
+
+/// Draws into a temporary file beside the target and renames it.
+pub(crate) fn draw(path: &Path, scatter: &Scatter<'_>) -> Result<(), Error> {
+    check(path)?;
+    let is_svg = ending(path) == "svg";
+    let part: PathBuf = path.with_extension(if is_svg { "part.svg" } else { "part.png" });
+    let drawn = if is_svg {
+        draw_on(&SVGBackend::new(&part, SIZE).into_drawing_area(), scatter, true)
+    } else {
+        draw_on(&BitMapBackend::new(&part, SIZE).into_drawing_area(), scatter, false)
+    };
+    drawn.map_err(|message| failed(path, message))?;
+    std::fs::rename(&part, path).map_err(|cause| failed(path, format!("cannot be written: {cause}")))
+}
+
+/// `labels` need fonts: SVG leaves them to the reader, bitmaps are drawn without.
+fn draw_on<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    scatter: &Scatter<'_>,
+    labels: bool,
+) -> Result<(), String> {
+    let text = |cause: DrawingAreaErrorKind<B::ErrorType>| format!("cannot be drawn: {cause}");
+    let finite: Vec<(f64, f64)> =
+        scatter.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+    let every = finite.len().div_ceil(POINTS).max(1);
+    let (mut x, mut y) = (range(finite.iter().map(|p| p.0)), range(finite.iter().map(|p| p.1)));
+    if scatter.diagonal {
+        let both = x.start.min(y.start)..x.end.max(y.end);
+        (x, y) = (both.clone(), both);
+    }
+    area.fill(&WHITE).map_err(text)?;
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(12);
+    if labels {
+        builder.caption(scatter.title, ("sans-serif", 20)).x_label_area_size(40).y_label_area_size(70);
+    }
+    let mut chart = builder.build_cartesian_2d(x.clone(), y.clone()).map_err(text)?;
+    let mut mesh = chart.configure_mesh();
+    if labels {
+        mesh.x_desc(scatter.x).y_desc(scatter.y);
+    } else {
+        mesh.x_labels(0).y_labels(0).disable_mesh();
+    }
+    mesh.draw().map_err(text)?;
+    let points = finite.iter().step_by(every).map(|&point| Circle::new(point, 2, BLUE.mix(0.5).filled()));
+    chart.draw_series(points).map_err(text)?;
+    let line = if scatter.diagonal {
+        vec![(x.start, x.start), (x.end, x.end)]
+    } else {
+        vec![(x.start, 0.0), (x.end, 0.0)]
+    };
+    chart.draw_series(std::iter::once(PathElement::new(line, RED))).map_err(text)?;
+    area.present().map_err(text)
+}
+
+/// A little more than the values take; never empty.
+fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+    if low > high {
+        return 0.0..1.0;
+    }
+    let margin = if low < high { 0.04 * (high - low) } else { low.abs().max(1.0) };
+    low - margin..high + margin
+}

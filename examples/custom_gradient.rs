@@ -1,0 +1,62 @@
+//! A gradient of one's own, its trace, and training through `sign` with a surrogate.
+//!
+//! `cargo run --release --example custom_gradient -- cpu`
+
+use cotangent::prelude::*;
+
+/// `x²` with a hand-written rule that sees `upstream`.
+fn square(x: &Tensor) -> Tensor {
+    custom_gradient("square", [x], |[x]| {
+        let y = &x * &x;
+        (y, move |upstream: Tensor| upstream * x * 2.0)
+    })
+}
+
+/// 1 above zero, −1 elsewhere; backward it pretends to be a sigmoid.
+fn soft_sign(x: &Tensor) -> Tensor {
+    surrogate_gradient("soft_sign", "the derivative of sign is zero", [x], |[x]| {
+        let y = x.gt(0.0).select(Tensor::ones(x.shape()), -1.0);
+        (y, move |upstream: Tensor| upstream * x.sigmoid() * (-&x).sigmoid())
+    })
+}
+
+fn main() -> Result<(), Error> {
+    let device = Device::parse(&std::env::args().nth(1).unwrap_or_else(|| "best".to_string()))?;
+    println!("device: {} ({})\n", device.name(), device.why());
+
+    let x = Tensor::new(2.0);
+    let y = square(&square(&square(&x)));
+    let first = grad(&y, &x)?.or_error()?;
+    let second = grad(&first, &x)?.or_error()?;
+    for (name, tensor) in [("f(f(f(x)))", &y), ("first derivative", &first), ("second", &second)] {
+        println!("{name}: {}", device.read(tensor)?.scalar()?);
+    }
+
+    // What does not depend on a tensor says so, instead of a wrong zero.
+    let unrelated = Tensor::new(3.0);
+    println!("by an unrelated tensor: {}\n", grad(&y, &unrelated)?.explain());
+
+    // The whole iteration — forward, backward, Adam — is one step.
+    let x = device.variable("x", &[-1.0])?;
+    let loss = (0.5 * (soft_sign(x.tensor()) - 1.0).pow(2)).sum(..);
+    let gradient = grad(&loss, x.tensor())?.or_error()?;
+    let adam = Adam::new(0.1).epsilon(1e-7);
+    let state = adam.state(x.shape())?;
+    let slots: Vec<_> =
+        state.iter().map(|(name, value)| device.variable(name, value)).collect::<Result<_, _>>()?;
+    let slots: Vec<Tensor> = slots.iter().map(|slot| slot.tensor().clone()).collect();
+    let updates = adam.updates(&x, &gradient, &slots)?;
+    let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
+    let step = Step::new(&device, &[], &[&loss, &gradient], &updates)?;
+    for iteration in 0..100 {
+        let outputs = step.run(&[])?;
+        if iteration % 10 == 0 {
+            let (loss, gradient) = (outputs.scalar(0)?, outputs.scalar(1)?);
+            println!(
+                "step {iteration:2}: loss {loss:.4}, gradient {gradient:.7}, x {:.5}",
+                device.read(&x)?.to_f64()[0]
+            );
+        }
+    }
+    Ok(())
+}

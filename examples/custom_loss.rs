@@ -1,0 +1,33 @@
+//! Custom losses as plain tensor expressions: value and gradient come out of one fused kernel.
+//!
+//! `cargo run --release --example custom_loss -- cpu`
+
+use cotangent::prelude::*;
+
+fn main() -> Result<(), Error> {
+    let device = Device::parse(&std::env::args().nth(1).unwrap_or_else(|| "best".to_string()))?;
+    println!("device: {} ({})", device.name(), device.why());
+
+    let prediction = device.variable("prediction", &[1.0, 2.0, 3.0, 4.0, 5.0])?;
+    let target = Tensor::new([1.5, 1.0, 3.0, 2.0, 6.0]);
+    let weight = Tensor::new([1.0, 2.0, 1.0, 1.0, 3.0]);
+    let sign = Tensor::new([1.0, 1.0, -1.0, -1.0, 1.0]);
+    let difference = prediction.tensor() - &target;
+
+    let losses = [
+        ("weighted MSE", (&weight * difference.pow(2)).mean(..)),
+        ("hinge with margin 1/2", (1.0 - &sign * prediction.tensor() + 0.5).max(0.0).mean(..)),
+        ("sigmoid-weighted L1", (difference.abs() * difference.abs().sigmoid()).mean(..)),
+    ];
+    for (name, loss) in &losses {
+        let gradient = grad(loss, prediction.tensor())?.or_error()?;
+        let step = Step::new(&device, &[], &[loss, &gradient], &[])?;
+        let outputs = step.run(&[])?;
+        println!("\n{name}: {:.6} in {} kernel(s)", outputs.scalar(0)?, step.kernels());
+        println!("gradient: {:?}", outputs.read(1)?.to_f64());
+        // Every kernel against the f64 reference, with a derived bound.
+        let report = step.cross_check(&[])?;
+        println!("largest error over its bound: {:.3}", report.worst_ratio);
+    }
+    Ok(())
+}
