@@ -4,6 +4,10 @@
 pub(crate) const MATH: &str = include_str!("../wgsl/math.wgsl");
 /// What generated kernels need besides.
 pub(crate) const SUPPORT: &str = include_str!("../wgsl/support.wgsl");
+/// Matrix product by tiles of 128 × 128.
+pub(crate) const MATMUL_TILE_128: &str = include_str!("../wgsl/matmul_tile_128.wgsl");
+/// Matrix product by tiles of 32 × 32.
+pub(crate) const MATMUL_TILE_32: &str = include_str!("../wgsl/matmul_tile_32.wgsl");
 
 /// Replaces the text between `//! hole <name>` and `//! end` for every name in `fillings`; keeps the default elsewhere.
 pub(crate) fn fill(source: &str, fillings: &[(&str, &str)]) -> String {

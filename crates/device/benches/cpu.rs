@@ -20,7 +20,7 @@ use sketch::Sketch;
 
 fn main() {
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let tasks: [(&str, fn() -> Task); 8] = [
+    let tasks: [(&str, Make); 10] = [
         ("sigmoid_l1_2p22", || sigmoid_l1(1 << 22)),
         ("sigmoid_l1_2p24", || sigmoid_l1(1 << 24)),
         ("softmax_ce_4096x8192", || softmax_ce(4096, 8192)),
@@ -28,17 +28,21 @@ fn main() {
         ("matmul_512", || matmul(512)),
         ("matmul_1024", || matmul(1024)),
         ("adam_670k", || adam(669_706)),
+        ("map_30", || bias(1, 30)),
+        ("bias_relu_400x30", || bias(400, 30)),
         ("column_sum_65536x512", || column_sum(65_536, 512)),
     ];
     for (name, task) in tasks {
-        if only.as_ref().is_none_or(|only| name.contains(only.as_str())) {
-            if let Err(error) = time(name, &task()) {
-                eprintln!("{name}: {error}");
-                std::process::exit(1);
-            }
+        if only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+            && let Err(error) = time(name, &task())
+        {
+            eprintln!("{name}: {error}");
+            std::process::exit(1);
         }
     }
 }
+
+type Make = fn() -> Task;
 
 /// A plan, values for its inputs, and what must come out.
 struct Task {
@@ -246,6 +250,20 @@ fn adam(n: usize) -> Task {
         expected,
         work: (28e-9 * n as f64, "GB/s"),
     }
+}
+
+/// A small kernel, whose time is that of getting to work.
+fn bias(rows: usize, columns: usize) -> Task {
+    let mut k = Sketch::new(Schedule::Map, &[rows, columns], &[]);
+    let c = columns as i64;
+    let (x, b) = (k.input(DType::F32, 0, &[c, 1]), k.input(DType::F32, 0, &[0, 1]));
+    let sum = k.apply(E::Add, &[x, b]);
+    let relu = k.apply(E::Relu, &[sum]);
+    let out = k.output(relu, 0, &[c, 1]);
+    let (x, b) = (uniform(rows * columns, 1, -1.0, 1.0), uniform(columns, 2, -1.0, 1.0));
+    let expected = vec![(out, 3, f64::from(x[3] + b[3]).max(0.0), 1e-6)];
+    let work = (8e-9 * (rows * columns) as f64, "GB/s");
+    Task { plan: k.plan(), inputs: vec![(0, x.into()), (1, b.into())], expected, work }
 }
 
 fn column_sum(rows: usize, columns: usize) -> Task {

@@ -101,13 +101,6 @@ impl Stage {
     pub(crate) fn given(&self) -> &[Value] {
         &self.given
     }
-    /// Whether one of its loads or computations touches a binding.
-    pub(crate) fn loads_from(&self, nest: &Loop, binding: usize) -> bool {
-        self.hoisted.iter().chain(&self.order).any(|&v| match &nest.code[v].code {
-            Code::Load { binding: b, .. } | Code::LoadIndexed { binding: b, .. } => *b == binding,
-            _ => false,
-        })
-    }
 }
 
 /// What a row knows about its softmax before the second sweep.
@@ -176,6 +169,10 @@ impl<'a> Fabric<'a> {
         let (which, dtype) = self.context.binding(binding);
         Memory { which, dtype, layout: self.layouts[binding] }
     }
+    /// Declares a buffer by single elements, because something else needs it so.
+    pub(crate) fn force_single(&mut self, binding: usize) {
+        self.layouts[binding] = Layout::Single;
+    }
     fn stride_along_vector(&self, at: &Affine) -> i64 {
         self.vector.map_or(0, |v| at.strides[v])
     }
@@ -211,6 +208,7 @@ impl<'a> Fabric<'a> {
                 } else {
                     let name = module.names.fresh(&format!("{hint}_base"));
                     module.prologue.line(format!("let {name} = {offset} + {};", terms.join(" + ")));
+                    module.set_type(&name, "u32");
                     name
                 };
                 self.bases.insert(key, base.clone());
@@ -401,6 +399,9 @@ impl<'a> Fabric<'a> {
         }
         for &value in &stage.hoisted {
             let slot = self.hoist(module, &mut text, value, None)?;
+            if let Slot::Uniform(name) = &slot {
+                module.set_type(name, value_type(self.nest.code[value].dtype));
+            }
             self.scope.insert(value, slot);
         }
         for &value in &stage.order {
@@ -412,6 +413,7 @@ impl<'a> Fabric<'a> {
         }
         self.statements(module, &mut text, &stage.order, &mut Vec::new(), true)?;
         for &value in &stage.order {
+            module.set_type(&self.names[value], value_type(self.nest.code[value].dtype));
             self.scope.insert(value, Slot::Uniform(self.names[value].clone()));
         }
         module.body.append(&text);
@@ -443,6 +445,8 @@ impl<'a> Fabric<'a> {
             let outside = |v: &Value| given(*v) || matches!(code[*v].code, Code::Constant(_));
             match &code[value].code {
                 Code::Constant(_) => continue,
+                // The product of a matrix multiplication comes from its caller.
+                Code::Accumulator => stage.given.push(value),
                 _ if given(value) => stage.given.push(value),
                 Code::Load { guard: None, .. } => stage.hoisted.push(value),
                 Code::RandomBits { step, .. } if outside(step) => {

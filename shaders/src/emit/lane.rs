@@ -75,7 +75,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
     open(&mut module, &mut fabric, &cut, side)?;
 
     let (end, start) = rows_of_chunk(&mut module, &cut)?;
-    let active = (cut.rows > 1).then_some("active");
+    let active = (cut.rows > 1).then_some("in_range");
     let mut turns = 0;
     let mut finished: Option<(String, Partial)> = None;
     for index in 0..phases.sweeps {
@@ -133,7 +133,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
     let invocations = u32::try_from(cut.width * cut.rows).unwrap_or(u32::MAX);
     let total = cost(context.kernel);
     let Some((value, partial)) = finished else {
-        let writer = (cut.rows > 1).then(|| format!("active && t < {}u", cut.width));
+        let writer = (cut.rows > 1).then(|| format!("in_range && t < {}u", cut.width));
         store_kept(&mut fabric, &mut module, writer.as_deref())?;
         let header = header(&fabric, "an invocation per kept element");
         return module.finish(&header, invocations, groups, total);
@@ -141,7 +141,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
     let scratch = context.scratch(0, cut.lanes * side * cut.chunks * partial.words)?;
     let buffer = module.buffer(scratch, if side == 4 { "vec4<u32>" } else { "u32" }, true);
     if cut.rows > 1 {
-        module.body.open(format!("if (active && t < {}u)", cut.width));
+        module.body.open(format!("if (in_range && t < {}u)", cut.width));
     }
     let count = module.size("lanes", "lane_count", cut.lanes)?;
     for (number, (field, _)) in partial.fields.iter().enumerate() {
@@ -178,7 +178,7 @@ fn open<'a>(module: &mut Module<'a>, fabric: &mut Fabric<'a>, cut: &Cut, side: u
     if cut.rows > 1 {
         // Everybody takes part in the barriers: lanes past the end repeat the last one and store nothing.
         text.line(format!("let lane = {group} * {0}u + t % {0}u;", cut.width));
-        text.line(format!("let active = lane < {count};"));
+        text.line(format!("let in_range = lane < {count};"));
         text.line(format!("let lane_index = min(lane, {count} - 1u);"));
     } else {
         text.line(format!("let lane_index = {group} * {}u + t;", cut.width));
@@ -187,7 +187,7 @@ fn open<'a>(module: &mut Module<'a>, fabric: &mut Fabric<'a>, cut: &Cut, side: u
     let along_kept = fabric.vector.filter(|_| side == 4);
     fabric.outer = coordinates(module, &mut text, nest, 0..nest.kept.len(), along_kept, "lane_index", "")?;
     fabric.kept_index = Some(if side == 4 { "4u * lane_index".to_owned() } else { "lane_index".to_owned() });
-    fabric.reporter = (cut.rows > 1).then(|| format!("active && t < {}u", cut.width));
+    fabric.reporter = (cut.rows > 1).then(|| format!("in_range && t < {}u", cut.width));
     module.prologue.append(&text);
     Ok(())
 }

@@ -18,19 +18,23 @@
 
 mod accumulate;
 mod cost;
+mod direct;
 mod fabric;
 mod flat;
 mod group;
 mod lane;
 mod library;
 mod loops;
+mod matmul;
 mod memory;
 mod module;
 mod names;
 mod nest;
+mod scan;
 mod statements;
 mod sweep;
 mod text;
+mod tile;
 
 use cotangent_tensor::Error;
 
@@ -47,7 +51,7 @@ pub fn lower(kernel: &Kernel, target: &Target, number: u32) -> Result<Vec<Dispat
     let context = Context { kernel, target, number, scratch: None };
     match &kernel.body {
         Body::Loop(nest) => loops::lower(context, nest),
-        Body::Matmul(_) => Err(context.internal("later")),
-        Body::Scan(_) => Err(context.internal("later")),
+        Body::Matmul(matmul) => matmul::lower(context, matmul),
+        Body::Scan(scan) => scan::lower(context, scan),
     }
 }

@@ -8,7 +8,11 @@ use cotangent_tensor::{Code as ErrorCode, DType, Error};
 use super::library;
 use super::names::Names;
 use super::text::Text;
+use crate::catalogue;
 use crate::{Cost, Dispatch, DispatchBuffer, Kernel, Target, Which};
+
+/// Number of the scratch buffer for unfinished matrix products; reductions count theirs from 0.
+const PRODUCT: usize = 9;
 
 /// What every part of the emitter is told.
 #[derive(Clone, Copy)]
@@ -25,7 +29,7 @@ impl Context<'_> {
     pub(crate) fn binding(&self, binding: usize) -> (Which, DType) {
         match self.kernel.bindings.get(binding) {
             Some(found) => (Which::Kernel(binding), found.dtype),
-            None => (Which::Scratch { number: 0, words: self.scratch.unwrap_or(0) }, DType::F32),
+            None => (Which::Scratch { number: PRODUCT, words: self.scratch.unwrap_or(0) }, DType::F32),
         }
     }
     /// Number of bindings.
@@ -169,6 +173,12 @@ impl<'a> Module<'a> {
     pub(crate) fn set_type(&mut self, name: &str, ty: &'static str) {
         self.types.insert(name.to_owned(), ty);
     }
+    /// The names of the entry point that a text uses, with their types, in order of name.
+    pub(crate) fn mentioned(&self, text: &str) -> Vec<(String, &'static str)> {
+        let mut found: Vec<_> = self.types.iter().filter(|(name, _)| library::mentions(text, name)).collect();
+        found.sort();
+        found.into_iter().map(|(name, ty)| (name.clone(), *ty)).collect()
+    }
     /// The type of a parameter.
     pub(crate) fn type_of(&self, name: &str) -> &'static str {
         self.types.get(name).copied().unwrap_or("u32")
@@ -199,85 +209,89 @@ impl<'a> Module<'a> {
 
     /// The dispatches for `groups` workgroups of `invocations`: several where they do not fit one grid.
     pub(crate) fn finish(
-        mut self,
+        self,
         header: &str,
         invocations: u32,
         groups: usize,
         cost: Cost,
     ) -> Result<Vec<Dispatch>, Error> {
+        let arguments = if self.butterfly {
+            "@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_size) width: u32, @builtin(subgroup_invocation_id) lane: u32"
+        } else {
+            "@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) t: u32"
+        };
+        let number = if self.butterfly { "    let t = subgroup * width + lane;\n" } else { "" };
+        let write = |parts: &Parts| {
+            let Parts { declarations, entry, body, library } = parts;
+            let gap = if library.is_empty() { "" } else { "\n" };
+            format!(
+                "{declarations}\n@compute @workgroup_size({invocations})\nfn main({arguments}) {{\n{number}{entry}{body}}}\n{gap}{library}"
+            )
+        };
+        self.assemble(header, groups, cost, &write)
+    }
+    /// The dispatches of a WGSL file whose holes `declarations`, `prologue` and `epilogue` are filled by this module, the
+    /// others by `fillings`.
+    pub(crate) fn finish_file(
+        self,
+        file: &str,
+        fillings: &[(&str, &str)],
+        header: &str,
+        groups: usize,
+        cost: Cost,
+    ) -> Result<Vec<Dispatch>, Error> {
+        let write = |parts: &Parts| {
+            let declarations = format!("{}\n{}", parts.declarations, parts.library);
+            let own = [
+                ("declarations", declarations.as_str()),
+                ("prologue", parts.entry.as_str()),
+                ("epilogue", parts.body.as_str()),
+            ];
+            catalogue::fill(file, &[own.as_slice(), fillings].concat())
+        };
+        self.assemble(header, groups, cost, &write)
+    }
+    fn assemble(
+        mut self,
+        header: &str,
+        groups: usize,
+        cost: Cost,
+        write: &dyn Fn(&Parts) -> String,
+    ) -> Result<Vec<Dispatch>, Error> {
         let context = self.context;
         let grid = self.grid(groups)?;
-        let mut code = String::new();
-        code.push_str(self.items.as_str());
-        code.push_str(self.prologue.as_str());
-        code.push_str(self.body.as_str());
-        let mut functions = String::new();
-        if library::mentions(&code, "report") {
-            let status = self.buffer(Which::Status, "atomic<u32>", true);
-            functions.push_str(&format!(
-                "// Counts an index outside its range; the first leaves where it was.
-fn report(place: u32, index: u32, kernel: u32) {{
-    if (atomicAdd(&{status}[0], 1u) == 0u) {{
-        atomicStore(&{status}[1], place);
-        atomicStore(&{status}[2], index);
-        atomicStore(&{status}[3], kernel);
-    }}
-}}
-"
-            ));
-        }
-        let library = library::needed_by(&code);
-        if library::mentions(&library, "opaque_zero") {
-            functions.push_str("// Zero, in a way that no compiler can see.\n");
-            functions.push_str("fn opaque_zero() -> u32 { return block[0].x; }\n");
-        }
+        let code = [self.items.as_str(), self.prologue.as_str(), self.body.as_str()].concat();
+        let library = self.library(&code);
         while !self.words.len().is_multiple_of(4) {
             self.words.push(0);
         }
-
-        let mut wgsl = String::new();
+        let mut declarations = String::new();
         for line in header.lines() {
-            wgsl.push_str(&format!("// {line}\n"));
+            declarations.push_str(&format!("// {line}\n"));
         }
-        wgsl.push_str(&format!(
-            "@group(0) @binding(0) var<uniform> block: array<vec4<u32>, {}>;\n",
-            self.words.len() / 4
-        ));
+        let vectors = self.words.len() / 4;
+        declarations
+            .push_str(&format!("@group(0) @binding(0) var<uniform> block: array<vec4<u32>, {vectors}>;\n"));
         for (index, buffer) in self.buffers.iter().enumerate() {
+            let Declared { name, element, .. } = buffer;
             let access = if buffer.writable { "read_write" } else { "read" };
-            wgsl.push_str(&format!(
-                "@group(0) @binding({}) var<storage, {access}> {}: array<{}{}>;\n",
-                index + 1,
-                buffer.name,
-                buffer.element,
-                if buffer.which == Which::Status { ", 4" } else { "" }
+            let length = if buffer.which == Which::Status { ", 4" } else { "" };
+            declarations.push_str(&format!(
+                "@group(0) @binding({}) var<storage, {access}> {name}: array<{element}{length}>;\n",
+                index + 1
             ));
         }
-        wgsl.push_str(self.items.as_str());
-        wgsl.push_str(&format!("\n@compute @workgroup_size({invocations})\n"));
-        if self.butterfly {
-            wgsl.push_str(
-                "fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_id) subgroup: u32,
-        @builtin(subgroup_size) width: u32, @builtin(subgroup_invocation_id) lane: u32) {
-    let t = subgroup * width + lane;
-",
-            );
-        } else {
-            wgsl.push_str(
-                "fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) t: u32) {\n",
-            );
-        }
-        wgsl.push_str("    let group = block[0].y + workgroup.y * block[0].z + workgroup.x;\n");
-        wgsl.push_str("    if (group >= block[0].w) { return; }\n");
-        wgsl.push_str(self.lets.as_str());
-        wgsl.push_str(self.prologue.as_str());
-        wgsl.push_str(self.body.as_str());
-        wgsl.push_str("}\n");
-        if !functions.is_empty() || !library.is_empty() {
-            wgsl.push('\n');
-        }
-        wgsl.push_str(&functions);
-        wgsl.push_str(&library);
+        declarations.push_str(self.items.as_str());
+        let entry = format!(
+            "    let group = block[0].y + workgroup.y * block[0].z + workgroup.x;
+    if (group >= block[0].w) {{ return; }}
+{}{}",
+            self.lets.as_str(),
+            self.prologue.as_str()
+        );
+        let body = self.body.as_str().to_owned();
+        let wgsl: Arc<str> = write(&Parts { declarations, entry, body, library }).into();
 
         let count = u32::try_from(self.buffers.len()).unwrap_or(u32::MAX);
         if count > context.target.max_storage_buffers {
@@ -286,7 +300,6 @@ fn report(place: u32, index: u32, kernel: u32) {{
                 context.target.max_storage_buffers
             )));
         }
-        let wgsl: Arc<str> = wgsl.into();
         let buffers: Vec<_> =
             self.buffers.iter().map(|b| DispatchBuffer { which: b.which, writable: b.writable }).collect();
         let share = 1.0 / grid.len().max(1) as f64;
@@ -305,6 +318,30 @@ fn report(place: u32, index: u32, kernel: u32) {{
             }
         });
         Ok(dispatches.collect())
+    }
+    /// The functions that some code calls: our own two, and those of the library.
+    fn library(&mut self, code: &str) -> String {
+        let mut text = String::new();
+        if library::mentions(code, "report") {
+            let status = self.buffer(Which::Status, "atomic<u32>", true);
+            text.push_str(&format!(
+                "// Counts an index outside its range; the first leaves where it was.
+fn report(place: u32, index: u32, kernel: u32) {{
+    if (atomicAdd(&{status}[0], 1u) == 0u) {{
+        atomicStore(&{status}[1], place);
+        atomicStore(&{status}[2], index);
+        atomicStore(&{status}[3], kernel);
+    }}
+}}
+"
+            ));
+        }
+        let needed = library::needed_by(code);
+        if library::mentions(&needed, "opaque_zero") {
+            text.push_str("// Zero, in a way that no compiler can see.\n");
+            text.push_str("fn opaque_zero() -> u32 { return block[0].x; }\n");
+        }
+        text + &needed
     }
 
     /// Cuts a number of workgroups into two-dimensional grids within the limits.
@@ -333,6 +370,15 @@ fn report(place: u32, index: u32, kernel: u32) {{
         }
         Ok(parts)
     }
+}
+
+/// The pieces of a shader.
+struct Parts {
+    declarations: String,
+    /// Parameters and prologue.
+    entry: String,
+    body: String,
+    library: String,
 }
 
 struct GridPart {

@@ -78,6 +78,6 @@ const RESERVED: &str = "
     length log log2 max min mix modf normalize pack pow quantizetof16 radians reflect refract reversebits round saturate
     select sign sin sinh smoothstep sqrt step tan tanh transpose trunc unpack
     block buffer status main merge partial slot item items index place position group groups lane lanes grid first row
-    col column chunk chunks chunk_index kept_index lane_index rest report t i j k n at item end total active span count
-    winner top peak center below equal subgroup width kernel a b element
+    col column chunk chunks chunk_index kept_index lane_index rest report t i j k n at item end total in_range span count
+    finish product column_ tile batch columns rows winner top peak center below equal subgroup width kernel a b element
 ";

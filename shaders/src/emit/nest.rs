@@ -119,7 +119,7 @@ fn reduce_nothing(context: &Context<'_>, nest: &mut Loop) -> Result<(), Error> {
 }
 
 /// A map is a sweep without reductions in which every coordinate is swept over. Values without coordinates are kept level.
-fn sweep_over_kept(nest: &mut Loop) {
+pub(crate) fn sweep_over_kept(nest: &mut Loop) {
     nest.reduced = std::mem::take(&mut nest.kept);
     for value in 0..nest.code.len() {
         let varies = match &nest.code[value].code {

@@ -48,8 +48,4 @@ impl Text {
     pub(crate) fn as_str(&self) -> &str {
         &self.out
     }
-    /// Whether nothing has been written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
 }

@@ -212,25 +212,24 @@ fn lock(variable: &Mutex<Vec<u32>>) -> MutexGuard<'_, Vec<u32>> {
 
 /// The words in which buffers hold an array: as [`Array::to_words`], F16 as two halves per word.
 pub fn pack(array: &Array) -> Vec<u32> {
-    let mut words = Vec::new();
+    let elements = array.values().len();
+    let mut words = vec![0; if array.dtype() == DType::F16 { elements.div_ceil(2) } else { elements }];
     pack_into(array, &mut words);
     words
 }
 
-fn pack_into(array: &Array, words: &mut Vec<u32>) {
+fn pack_into(array: &Array, words: &mut [u32]) {
     if array.dtype() == DType::F16 {
-        words.clear();
-        words.resize(array.values().len().div_ceil(2), 0);
         let halves: &mut [u16] = bytemuck::cast_slice_mut(words);
         for (half, value) in halves.iter_mut().zip(array.to_f64()) {
             *half = f16::from_f64(value).to_bits();
         }
     } else if let Values::Single(values) = array.values() {
         // the form of large inputs, without a second copy
-        words.clear();
-        words.extend_from_slice(bytemuck::cast_slice(values));
+        words[..values.len()].copy_from_slice(bytemuck::cast_slice(values));
     } else {
-        *words = array.to_words();
+        let all = array.to_words();
+        words[..all.len()].copy_from_slice(&all);
     }
 }
 

@@ -1,10 +1,11 @@
 //! From a loop to a [`Program`]: when each value is computed, and in which row it lies.
 
-use cotangent_shaders::{Affine, Binding, Loop};
+mod emit;
+
+use cotangent_shaders::{Access as Use, Affine, Binding, Code, Loop};
 use cotangent_tensor::DType;
 
 use super::geometry::{Access, Pattern, Tiling, range, signed};
-use super::lanes::key_words;
 use super::program::{
     Action, Cell, Check, Destination, From, Lanes, OPERANDS, Op, Program, Region, Row, Segment,
 };
@@ -63,9 +64,6 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
     }
     Ok(compiler.program)
 }
-
-/// Registers numbered from here live in one segment and are renumbered at its end.
-const TEMPORARY: usize = usize::MAX / 2;
 
 /// The rows in which a value lies.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +131,7 @@ impl Compiler<'_> {
         }
         let (of_kept, of_reduced) = at.strides.split_at(self.body.kept.len());
         let (lanes, walked) = if self.form.vertical { (of_kept, of_reduced) } else { (of_reduced, of_kept) };
-        let read = self.bindings[*binding].access == cotangent_shaders::Access::Read;
+        let read = self.bindings[*binding].access == Use::Read;
         read && walked.iter().all(|&s| s == 0) && self.program.tiling.is_still(lanes)
     }
     fn pattern(&self, at: &Affine, wide: bool) -> Pattern {
@@ -147,8 +145,7 @@ impl Compiler<'_> {
     /// Whether operations can read the elements where they are.
     fn in_place(&self, binding: usize, at: &Affine, wide: bool) -> bool {
         let binding = &self.bindings[binding];
-        let plain =
-            binding.access == cotangent_shaders::Access::Read && Cell::of(binding.dtype) == Cell::Word;
+        let plain = binding.access == Use::Read && Cell::of(binding.dtype) == Cell::Word;
         plain && (!wide || matches!(self.pattern(at, true), Pattern::Step(1)))
     }
     fn access(&mut self, binding: usize, at: &Affine, wide: bool) -> usize {
@@ -266,7 +263,7 @@ impl Compiler<'_> {
         let v = self.values.image[s.value];
         let node = self.node(v);
         // every load of an element must have happened before it is overwritten
-        let in_place = self.bindings[s.binding].access == cotangent_shaders::Access::ReadWrite;
+        let in_place = self.bindings[s.binding].access == Use::ReadWrite;
         if !node.element {
             if in_place || self.form.split { 1 + 2 * self.sweeps } else { self.earliest(v) }
         } else if in_place {
@@ -288,17 +285,13 @@ impl Compiler<'_> {
     }
     /// Whether operand number `o` of a value is a whole row; else one lane will do where there is only one.
     fn wants_row(&self, v: usize, o: usize) -> bool {
-        let one_will_do = match self.node(v).what {
-            What::Random { .. } => true,
-            What::Exponential | What::Softmax | What::Reduction(Kind::Pick) => o == 1,
-            What::SoftmaxResidual => o == 1 || o >= 3,
-            What::Reduction(Kind::Rest) => o == 2,
-            _ => false,
-        };
-        let one_will_do = match self.node(v).what {
-            What::Random { .. } => one_will_do,
-            _ => one_will_do && !self.form.vertical,
-        };
+        let what = &self.node(v).what;
+        let one_will_do = matches!(what, What::Random { .. })
+            || (!self.form.vertical
+                && (matches!(what, What::Exponential | What::Softmax | What::Reduction(Kind::Pick))
+                    && o == 1
+                    || matches!(what, What::SoftmaxResidual) && (o == 1 || o >= 3)
+                    || matches!(what, What::Reduction(Kind::Rest)) && o == 2));
         !(one_will_do && self.is_narrow(self.node(v).operands[o]))
     }
     fn mark_operands(&mut self, v: usize) {
@@ -338,310 +331,6 @@ impl Compiler<'_> {
     fn check_segment(&self, label: usize) -> usize {
         self.available(label).max(1)
     }
-
-    /// A register of its own, or a temporary.
-    fn register(&mut self, lanes: usize) -> usize {
-        self.program.registers.push(lanes);
-        self.program.registers.len() - 1
-    }
-    fn temporary(&mut self) -> Row {
-        self.temporaries += 1;
-        Row::Register(TEMPORARY + self.temporaries - 1)
-    }
-    /// The row a value is computed into.
-    fn wide_home(&mut self, v: usize, segment: usize) -> Row {
-        let uses = self.uses[v];
-        let element = self.node(v).element;
-        let stays =
-            if !element { uses.last > segment } else { self.form.retain && uses.sweeps.count_ones() > 1 };
-        let lanes = self.program.tiling.lanes;
-        match (stays, element) {
-            (false, _) => match self.direct_store(v, segment) {
-                Some(store) => Row::Output(store),
-                None => self.temporary(),
-            },
-            (true, false) => Row::Register(self.register(lanes)),
-            (true, true) => Row::Long(self.register(0)),
-        }
-    }
-    /// A store into whose elements the value can be computed.
-    fn direct_store(&self, v: usize, segment: usize) -> Option<usize> {
-        (0..self.body.stores.len()).find(|&store| {
-            let (s, to) = (&self.body.stores[store], &self.program.destinations[store]);
-            let loads_later = (v..self.values.nodes.len())
-                .any(|w| matches!(self.node(w).what, What::Load { binding, .. } if binding == s.binding));
-            self.values.image[s.value] == v
-                && self.store_segment(store) == segment
-                && to.cell == Cell::Word
-                && self.program.regions[to.region].stores.len() == 1
-                && matches!(self.program.accesses[to.access].pattern, Pattern::Step(1))
-                && !loads_later
-        })
-    }
-
-    fn emit(&mut self, segment: usize) -> Result<(), String> {
-        let mut ops = Vec::new();
-        for v in 0..self.values.nodes.len() {
-            if self.uses[v].any && self.is_computed_in(v, segment) {
-                self.emit_value(v, segment, &mut ops)?;
-            }
-        }
-        self.emit_checks(segment, &mut ops);
-        for v in 0..self.values.nodes.len() {
-            if let Some(reduction) = self.reduction[v]
-                && 2 + 2 * self.program.reductions[reduction].1 == segment
-            {
-                let from = self.rows(v, true);
-                ops.push(Op {
-                    action: Action::Reduce(reduction),
-                    lanes: Lanes::Block,
-                    into: Row::None,
-                    from,
-                });
-            }
-        }
-        for store in 0..self.body.stores.len() {
-            if self.store_segment(store) == segment {
-                let v = self.values.image[self.body.stores[store].value];
-                let wide = self.form.vertical || self.node(v).element;
-                let home = self.homes[v];
-                let (row, lanes) = if wide { (home.wide, Lanes::Block) } else { (home.narrow, Lanes::One) };
-                if row != Row::Output(store) {
-                    let from = only(row);
-                    ops.push(Op { action: Action::Store(store), lanes, into: Row::None, from });
-                }
-            }
-        }
-        self.settle(&mut ops);
-        let mut accesses: Vec<usize> = ops.iter().flat_map(|op| self.needed(op)).collect();
-        accesses.sort_unstable();
-        accesses.dedup();
-        let done = Segment { ops, accesses };
-        match segment {
-            0 => self.program.prologue = done,
-            s if s.is_multiple_of(2) => self.program.sweeps[s / 2 - 1] = done,
-            s => self.program.between[s / 2] = done,
-        }
-        Ok(())
-    }
-    fn is_computed_in(&self, v: usize, segment: usize) -> bool {
-        let node = self.node(v);
-        if !node.element || node.uniform || self.is_still(v) || self.form.retain {
-            return self.available(v) == segment;
-        }
-        segment >= 2 && segment.is_multiple_of(2) && self.uses[v].sweeps >> (segment / 2 - 1) & 1 == 1
-    }
-    /// The accesses whose base an operation needs.
-    fn needed(&self, op: &Op) -> Vec<usize> {
-        let destination = |store: &usize| self.program.destinations[*store].access;
-        let rows = op.from.iter().chain([&op.into]).filter_map(|row| match row {
-            Row::Input(access) => Some(*access),
-            Row::Output(store) => Some(destination(store)),
-            Row::None | Row::Register(_) | Row::Long(_) => None,
-        });
-        let own = match &op.action {
-            Action::Load { access, .. }
-            | Action::Indexed { access, .. }
-            | Action::Coordinate { access }
-            | Action::InRange { access, .. }
-            | Action::Random { access, .. } => Some(*access),
-            Action::Store(store) => Some(destination(store)),
-            _ => None,
-        };
-        rows.chain(own).collect()
-    }
-    /// The rows of the operands of a value.
-    fn rows(&self, v: usize, wide: bool) -> [Row; OPERANDS] {
-        let mut rows = [Row::None; OPERANDS];
-        for (o, (row, &operand)) in rows.iter_mut().zip(&self.node(v).operands).enumerate() {
-            let home = self.homes[operand];
-            *row = if wide && self.wants_row(v, o) { home.wide } else { home.narrow };
-        }
-        rows
-    }
-    fn emit_value(&mut self, v: usize, segment: usize, ops: &mut Vec<Op>) -> Result<(), String> {
-        let uses = self.uses[v];
-        let narrow = self.is_narrow(v);
-        if let What::Constant(word) = self.node(v).what {
-            let mut fill = |into, lanes| {
-                ops.push(Op { action: Action::Fill(word), lanes, into, from: [Row::None; OPERANDS] });
-            };
-            if uses.wide {
-                let lanes = self.program.tiling.lanes;
-                self.homes[v].wide = Row::Register(self.register(lanes));
-                fill(self.homes[v].wide, Lanes::Full);
-            }
-            if uses.narrow {
-                self.homes[v].narrow = Row::Register(self.register(1));
-                fill(self.homes[v].narrow, Lanes::One);
-            }
-            return Ok(());
-        }
-        if let What::Load { binding, at } = &self.node(v).what
-            && self.node(v).operands.is_empty()
-            && self.in_place(*binding, at, !narrow)
-        {
-            let (binding, at) = (*binding, at.clone());
-            let row = Row::Input(self.access(binding, &at, !narrow));
-            // in the prologue a row is read where it is; later segments find it at their own base
-            if narrow {
-                self.homes[v].narrow = row;
-                // what depends on no coordinate has the same base in every segment
-                self.splat(v, ops);
-            } else {
-                self.homes[v].wide = row;
-            }
-            return Ok(());
-        }
-        let from = match self.reduction[v] {
-            Some(reduction) if self.program.reductions[reduction].0 == Kind::Rest => {
-                let max = self.homes[self.node(v).operands[2]];
-                let max = if self.form.vertical { max.wide } else { max.narrow };
-                only(max)
-            }
-            Some(_) => [Row::None; OPERANDS],
-            None => self.rows(v, !narrow),
-        };
-        let action = self.action(v, !narrow)?;
-        let (into, lanes) = if narrow {
-            (Row::Register(self.register(1)), Lanes::One)
-        } else if self.is_still(v) {
-            let lanes = self.program.tiling.lanes;
-            (Row::Register(self.register(lanes)), Lanes::Full)
-        } else {
-            (self.wide_home(v, segment), Lanes::Block)
-        };
-        ops.push(Op { action, lanes, into, from });
-        if narrow {
-            self.homes[v].narrow = into;
-            self.splat(v, ops);
-        } else {
-            self.homes[v].wide = into;
-        }
-        Ok(())
-    }
-    /// Copies a narrow value to all lanes if somebody wants a row of it.
-    fn splat(&mut self, v: usize, ops: &mut Vec<Op>) {
-        if self.uses[v].wide {
-            let lanes = self.program.tiling.lanes;
-            let into = Row::Register(self.register(lanes));
-            let from = only(self.homes[v].narrow);
-            ops.push(Op { action: Action::Splat, lanes: Lanes::Full, into, from });
-            self.homes[v].wide = into;
-        }
-    }
-    fn action(&mut self, v: usize, wide: bool) -> Result<Action, String> {
-        let node = &self.values.nodes[v];
-        let dtype_of = |o: usize| self.values.nodes[node.operands[o]].dtype;
-        let dtype = node.dtype;
-        Ok(match node.what.clone() {
-            What::Constant(word) => Action::Fill(word),
-            What::Elementwise(row) => Action::Elementwise(row),
-            What::Integer(row, operand) => Action::Integer(row, operand),
-            What::Cast => Action::Cast(dtype_of(0), dtype),
-            What::Exponential => Action::Exponential,
-            What::Factor => Action::Factor,
-            What::Softmax => Action::Softmax,
-            What::SoftmaxResidual => Action::SoftmaxResidual,
-            What::Reduction(_) => Action::Finish(self.reduction[v].unwrap_or(0)),
-            What::Coordinate(at) => Action::Coordinate { access: self.access(0, &at, wide) },
-            What::InRange { at, size } => Action::InRange { access: self.access(0, &at, wide), size },
-            What::Random { key, at } => {
-                Action::Random { access: self.access(0, &at, wide), key: key_words(key) }
-            }
-            What::Load { binding, at } => {
-                let bound = &self.bindings[binding];
-                let (cell, is_read) =
-                    (Cell::of(bound.dtype), bound.access == cotangent_shaders::Access::Read);
-                let same = |s: &cotangent_shaders::Store| s.binding == binding && s.at == at;
-                let source = if is_read {
-                    From::Binding(binding)
-                } else {
-                    let store = self.body.stores.iter().position(same);
-                    From::Store(store.ok_or("a load in place must have a store of the same element")?)
-                };
-                Action::Load { access: self.access(binding, &at, wide), source, cell }
-            }
-            What::LoadIndexed { binding, at, stride, size } => {
-                if self.bindings[binding].access != cotangent_shaders::Access::Read {
-                    return Err("an indexed load from a buffer that is written".into());
-                }
-                let cell = Cell::of(self.bindings[binding].dtype);
-                let check = self.check(node.operands[0], "gather");
-                Action::Indexed {
-                    access: self.access(binding, &at, wide),
-                    binding,
-                    cell,
-                    stride,
-                    size,
-                    check,
-                }
-            }
-        })
-    }
-    fn check(&self, index: usize, name: &'static str) -> Check {
-        let signed = self.node(index).dtype == DType::I32;
-        Check { name, signed, origin: self.values.origin(index).cloned() }
-    }
-    /// The range checks of labels that become available in this segment.
-    fn emit_checks(&self, segment: usize, ops: &mut Vec<Op>) {
-        let mut done = Vec::new();
-        for (v, node) in self.values.nodes.iter().enumerate().filter(|(v, _)| self.uses[*v].any) {
-            let label = match node.what {
-                What::Reduction(Kind::Pick) => node.operands[1],
-                What::SoftmaxResidual => node.operands[4],
-                _ => continue,
-            };
-            let is_here = self.check_segment(label) == segment && !done.contains(&label);
-            if is_here && (self.reduction[v].is_some() || node.element) {
-                done.push(label);
-                let home = self.homes[label];
-                let (row, lanes) =
-                    if self.form.vertical { (home.wide, Lanes::Block) } else { (home.narrow, Lanes::One) };
-                let size = self.body.reduced.iter().product();
-                let action = Action::CheckLabels { size, check: self.check(label, "cross_entropy") };
-                let from = only(row);
-                ops.push(Op { action, lanes, into: Row::None, from });
-            }
-        }
-    }
-    /// Gives the temporaries of a segment as few registers as they need.
-    fn settle(&mut self, ops: &mut [Op]) {
-        let count = self.temporaries;
-        let temporary = |row: &Row| match row {
-            Row::Register(r) if *r >= TEMPORARY => Some(*r - TEMPORARY),
-            _ => None,
-        };
-        let mut last = vec![0; count];
-        for (i, op) in ops.iter().enumerate() {
-            for t in op.from.iter().chain([&op.into]).filter_map(temporary) {
-                last[t] = i;
-            }
-        }
-        let lanes = self.program.tiling.lanes;
-        let mut free = self.pool.clone();
-        let mut given = vec![0; count];
-        for (i, op) in ops.iter_mut().enumerate() {
-            if let Some(t) = temporary(&op.into) {
-                given[t] = free.pop().unwrap_or_else(|| {
-                    self.program.registers.push(lanes);
-                    self.pool.push(self.program.registers.len() - 1);
-                    self.program.registers.len() - 1
-                });
-            }
-            let mut ended: Vec<usize> = Vec::new();
-            for row in op.from.iter_mut().chain([&mut op.into]) {
-                if let Some(t) = temporary(row) {
-                    *row = Row::Register(given[t]);
-                    if last[t] == i && !ended.contains(&given[t]) {
-                        ended.push(given[t]);
-                    }
-                }
-            }
-            free.append(&mut ended);
-        }
-        self.temporaries = 0;
-    }
 }
 
 /// Checks that every unguarded load lies inside its buffer.
@@ -652,7 +341,7 @@ pub(super) fn check_loads(body: &Loop, elements: &[usize]) -> Result<(), String>
         extents.contains(&0) || (low >= 0 && elements.get(binding).is_some_and(|&n| high < signed(n)))
     };
     for instruction in &body.code {
-        if let cotangent_shaders::Code::Load { binding, at, guard: None } = &instruction.code
+        if let Code::Load { binding, at, guard: None } = &instruction.code
             && !inside(*binding, at)
         {
             return Err(format!("a load reaches beyond binding {binding}: {at:?} over {extents:?}"));

@@ -177,18 +177,20 @@ impl Machine {
                 self.compute(arch, program, op, row, inputs, outputs);
                 outputs[to.region] = target;
             }
-            Row::None | Row::Input(_) => match op.action {
-                Action::Store(store) => {
+            Row::None | Row::Input(_) => {
+                if let Action::Store(store) = op.action {
                     let to = &program.destinations[store];
                     let mut target = std::mem::take(&mut outputs[to.region]);
                     let place = Place { machine: self, program, inputs, outputs };
                     let (base, pattern) = (self.bases[to.access], &program.accesses[to.access].pattern);
                     target.store(arch, place.row(op.from[0], lanes), base, pattern, to.cell);
                     outputs[to.region] = target;
+                } else if let Action::Reduce(k) = op.action {
+                    self.reduce(arch, program, op, k, lanes, inputs, outputs);
+                } else {
+                    self.compute(arch, program, op, &mut [], inputs, outputs);
                 }
-                Action::Reduce(k) => self.reduce(arch, program, op, k, lanes, inputs, outputs),
-                _ => self.compute(arch, program, op, &mut [], inputs, outputs),
-            },
+            }
         }
     }
 

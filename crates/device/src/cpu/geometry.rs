@@ -27,18 +27,18 @@ impl Tiling {
         let elements: usize = extents.iter().product();
         let (mut pivot, mut inner) = (extents.len() - 1, 1);
         while pivot > 0 && inner * extents[pivot] <= lanes {
-            inner *= extents[pivot];
+            inner *= extents[pivot].max(1);
             pivot -= 1;
         }
         let extent = extents[pivot];
-        let most = (lanes / inner.max(1)).max(1);
+        let most = (lanes / inner).max(1);
         // equal blocks, in whole vectors where a block is one piece of memory
         let even = extent.div_ceil(extent.div_ceil(most).max(1));
         let step = if inner == 1 { even.next_multiple_of(16).min(most) } else { even }.max(1);
         let step = step.min(extent.max(1));
         let per_pivot = extent.div_ceil(step);
         let blocks = if elements == 0 { 0 } else { extents[..pivot].iter().product::<usize>() * per_pivot };
-        Tiling { lanes: step * inner.max(1), extents, pivot, inner, step, per_pivot, blocks }
+        Tiling { lanes: step * inner, extents, pivot, inner, step, per_pivot, blocks }
     }
     /// Writes the first coordinate of a block; gives its position in row-major order and its number of elements.
     pub(super) fn enter(&self, block: usize, origin: &mut [usize]) -> (usize, usize) {

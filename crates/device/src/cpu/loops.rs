@@ -81,6 +81,11 @@ impl Loops {
             _ => build(whole),
         }
     }
+    /// In how many tasks it runs.
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> usize {
+        self.tasks
+    }
     fn of_form(body: &Loop, bindings: &[Binding], form: Form) -> Result<Loops, String> {
         let mut program = compile(body, bindings, form)?;
         // keep registers and the elements that stream past in the first cache
@@ -244,10 +249,9 @@ impl Loops {
     fn run_split(&self, arch: Arch, inputs: &[&[u32]], targets: &mut [Target<'_>]) -> Option<Fault> {
         let program = &self.program;
         let units = program.units();
-        let groups =
-            if program.vertical { vec![0..units] } else { (0..units).map(|unit| unit..unit + 1).collect() };
+        let size = if program.vertical { units } else { 1 };
         let mut fault = None;
-        for group in groups {
+        for group in (0..units).step_by(size.max(1)).map(|unit| unit..unit + size) {
             let first = program.unit_first(group.start);
             let kept = program.unit_first(group.end).min(program.kept_elements()) - first;
             let identities = program.reductions.iter().map(|(kind, _)| vec![kind.identity(); kept]);

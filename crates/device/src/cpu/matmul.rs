@@ -99,11 +99,16 @@ impl Product {
                 self.epilogue.as_ref().map_or(Ok(()), |epilogue| epilogue.run(arch, inputs, written))
             }
             Place::Scratch(scratch) => {
-                let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
-                scratch.resize(total, 0);
-                self.multiply(inputs, &mut scratch);
-                let inputs: Vec<&[u32]> = inputs.iter().copied().chain([scratch.as_slice()]).collect();
-                self.epilogue.as_ref().map_or(Ok(()), |epilogue| epilogue.run(arch, &inputs, written))
+                // taken out: while this thread waits for others it may be given a run of the same product
+                let mut product =
+                    std::mem::take(&mut *scratch.lock().unwrap_or_else(PoisonError::into_inner));
+                product.resize(total, 0);
+                self.multiply(inputs, &mut product);
+                let inputs: Vec<&[u32]> = inputs.iter().copied().chain([product.as_slice()]).collect();
+                let epilogue = self.epilogue.as_ref();
+                let outcome = epilogue.map_or(Ok(()), |epilogue| epilogue.run(arch, &inputs, written));
+                *scratch.lock().unwrap_or_else(PoisonError::into_inner) = product;
+                outcome
             }
         }
     }

@@ -150,7 +150,7 @@ pub(super) fn load(
                 *out = f32::from_bits(source.words[index(base + offset)]);
             }
         }
-        _ => {
+        Pattern::Step(_) | Pattern::Table(_) => {
             for (lane, out) in out.iter_mut().enumerate() {
                 *out = source.element(base + pattern.offset(lane));
             }

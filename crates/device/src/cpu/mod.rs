@@ -17,7 +17,8 @@
 //! hands them to the calling thread and to those of the current rayon pool; small kernels stay on the calling thread. A
 //! task owns the parts of the buffers it writes, as exclusive slices: where the stores of a kernel do not allow such a cut,
 //! the kernel is one task. Partial results combine in task order ([`reduction`]). So a result depends neither on the number
-//! of threads nor on the instruction set, down to the last bit.
+//! of threads nor on the instruction set, down to the last bit; only matrix products may differ between processors, whose
+//! caches decide how `gemm` blocks its sums.
 //!
 //! **Numbers.** Lanes are f32; truth values are 1.0 and 0.0 there, 1 and 0 in buffers; integers keep their 32 bits; F16
 //! exists in buffers only. Sums run in f32 for at most 64 additions and go on in f64. Signed zeros, denormals, infinities
@@ -44,7 +45,7 @@ mod values;
 use std::ops::Range;
 use std::panic::Location;
 
-use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan};
+use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan, Source};
 use cotangent_tensor::{Code, Error, index_error};
 use pulp::Arch;
 
@@ -111,9 +112,8 @@ impl Compiled {
         };
         let bindings = &kernel.bindings;
         let elements: Vec<usize> = bindings.iter().map(|b| plan.buffers[b.buffer].elements).collect();
-        let storage = |b: BufferId| match plan.buffers[b].source {
-            cotangent_shaders::Source::Computed { slot } => plan.buffers.len() + slot,
-            _ => b,
+        let storage = |b: BufferId| {
+            if let Source::Computed { slot } = plan.buffers[b].source { plan.buffers.len() + slot } else { b }
         };
         let written_bindings: Vec<usize> =
             (0..bindings.len()).filter(|&b| bindings[b].access != Access::Read).collect();

@@ -120,6 +120,22 @@ pub(super) enum Action {
     Store(usize),
 }
 
+impl Action {
+    /// The access it reads or counts by.
+    pub(super) fn access(&self) -> Option<usize> {
+        if let Action::Load { access, .. }
+        | Action::Indexed { access, .. }
+        | Action::Coordinate { access }
+        | Action::InRange { access, .. }
+        | Action::Random { access, .. } = self
+        {
+            Some(*access)
+        } else {
+            None
+        }
+    }
+}
+
 /// How to report an index that is out of range.
 #[derive(Debug)]
 pub(super) struct Check {

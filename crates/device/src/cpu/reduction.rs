@@ -115,14 +115,14 @@ impl Kind {
     }
 }
 
+/// The word that changes nothing.
 fn start(row: Integer, dtype: DType) -> u32 {
-    let signed = dtype == DType::I32;
-    match row {
-        Integer::Mul => 1,
-        Integer::Max if signed => i32::MIN.cast_unsigned(),
-        Integer::Min if signed => i32::MAX.cast_unsigned(),
-        Integer::Min => u32::MAX,
-        _ => 0,
+    match (row == Integer::Mul, row == Integer::Max, row == Integer::Min, dtype == DType::I32) {
+        (true, ..) => 1,
+        (_, true, _, true) => i32::MIN.cast_unsigned(),
+        (.., true, true) => i32::MAX.cast_unsigned(),
+        (.., true, false) => u32::MAX,
+        (false, _, false, _) => 0,
     }
 }
 

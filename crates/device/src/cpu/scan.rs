@@ -36,9 +36,9 @@ fn run_one(input: &[f32], output: &mut [f32], inner: usize, reverse: bool) {
         };
         let pairs = output.iter_mut().zip(input);
         if reverse {
-            pairs.rev().for_each(step)
+            pairs.rev().for_each(step);
         } else {
-            pairs.for_each(step)
+            pairs.for_each(step);
         }
         return;
     }
@@ -50,5 +50,9 @@ fn run_one(input: &[f32], output: &mut [f32], inner: usize, reverse: bool) {
         }
     };
     let pairs = output.chunks_mut(inner).zip(input.chunks(inner));
-    if reverse { pairs.rev().for_each(step) } else { pairs.for_each(step) }
+    if reverse {
+        pairs.rev().for_each(step);
+    } else {
+        pairs.for_each(step);
+    }
 }

@@ -37,9 +37,9 @@ pub(super) fn reduced_last(data: &[f64], shape: &Shape, axes: &[usize]) -> Vec<f
     permuted(data, shape, &kept.chain(axes.iter().copied()).collect::<Vec<_>>())
 }
 
-/// A sum in which rounding errors do not grow with every term.
+/// A sum in which rounding errors do not grow with every term; +0 for none (the sum of an empty iterator is −0).
 pub(super) fn sum(terms: &[f64]) -> f64 {
-    terms.chunks(256).map(|chunk| chunk.iter().sum::<f64>()).sum()
+    0.0 + terms.chunks(256).map(|chunk| chunk.iter().sum::<f64>()).sum::<f64>()
 }
 
 /// A reduction over axes.

@@ -1,0 +1,285 @@
+//! Matrix product without workgroup memory and barriers: every invocation owns up to 8 rows × 16 columns.
+//!
+//! This is what CPU adapters run fastest, and the fallback everywhere. Loads are vec4 along the contiguous axis of each
+//! operand, four terms per turn; a transposed operand is a 4 × 4 block that is transposed in registers. Rows and columns
+//! past the edge repeat the last ones and are not stored.
+
+use cotangent_tensor::Error;
+
+use super::cost;
+use super::fabric::Fabric;
+use super::loops::{coordinates, header, vector_dimension};
+use super::matmul::{Fours, Operand, Product};
+use super::module::{COMPONENTS, Module};
+use super::text::Text;
+use crate::Dispatch;
+
+/// The tile of an invocation.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: usize,
+    /// In fours.
+    columns: usize,
+}
+
+pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
+    let context = product.context;
+    let matmul = product.matmul;
+    let mut module = Module::new(context);
+    let nest = product.epilogue;
+    let last = nest.reduced.len() - 1;
+    let mut fabric = Fabric::new(&mut module, nest, vector_dimension(nest, Some(last)));
+    let [left, right] = product.operands(&mut fabric);
+    let least = if left.fours == Fours::Outer { 4 } else { 1 };
+    let tile = Tile {
+        rows: matmul.m.next_power_of_two().clamp(least, 8),
+        columns: matmul.n.div_ceil(4).clamp(1, 4),
+    };
+    let invocations = context.invocations(32);
+    let lanes = usize::try_from(invocations).unwrap_or(1);
+    let [across, down] = [matmul.n.div_ceil(4 * tile.columns), matmul.m.div_ceil(tile.rows)];
+    let batches: usize = matmul.batch.iter().product();
+    let tiles = across * down * batches * product.chunks;
+
+    let count = module.size("tiles", "tiles", tiles)?;
+    let across_name = module.size("tiles across", "tiles_across", across)?;
+    let down_name = module.size("tiles down", "tiles_down", down)?;
+    let mut text = Text::inside(1);
+    text.line(format!("let tile = group * {invocations}u + t;"));
+    text.line(format!("if (tile >= {count}) {{ return; }}"));
+    text.line(format!("let row = ((tile / {across_name}) % {down_name}) * {}u;", tile.rows));
+    text.line(format!("let column = (tile % {across_name}) * {}u;", tile.columns));
+    let outer = product.outer_rank();
+    if outer > 0 {
+        text.line(format!("let batch = tile / ({across_name} * {down_name});"));
+        fabric.outer = coordinates(&mut module, &mut text, nest, 0..outer, None, "batch", "")?;
+    }
+    module.prologue.append(&text);
+    let chunk =
+        fabric.outer.iter().find(|(dim, _)| *dim == 0).map_or("0u".to_owned(), |(_, name)| name.clone());
+    let (first, end) = product.terms(&mut module, 4, &chunk)?;
+    let finish = product.declare_finish(&mut fabric, &mut module)?;
+
+    let rows = module.size("rows", "rows", matmul.m)?;
+    let columns = module.size("columns", "columns", matmul.n)?;
+    let batch = fabric.outer.clone();
+    let left_base = product.batch_base(&mut module, &left, &batch)?;
+    let right_base = product.batch_base(&mut module, &right, &batch)?;
+    let mut body = Text::inside(1);
+    let left = Side {
+        operand: left,
+        base: left_base,
+        start: "row",
+        extent: rows.clone(),
+        fours: tile.rows.div_ceil(4),
+        ones: tile.rows,
+    };
+    let right = Side {
+        operand: right,
+        base: right_base,
+        start: "4u * column",
+        extent: columns.clone(),
+        fours: tile.columns,
+        ones: 4 * tile.columns,
+    };
+    left.edges(&mut module, &mut body)?;
+    right.edges(&mut module, &mut body)?;
+    for row in 0..tile.rows {
+        let sums: Vec<_> = (0..tile.columns).map(|j| format!("var s{row}_{j} = vec4<f32>();")).collect();
+        body.line(sums.join(" "));
+    }
+    body.open(format!("for (var k = {first}; k < {end}; k += 1u)"));
+    left.load_terms(&mut module, &mut body)?;
+    right.load_terms(&mut module, &mut body)?;
+    for term in 0..4 {
+        multiply(&mut body, tile, |row| left.value(row, term), |j| right.four(j, term), &format!("_{term}"));
+    }
+    body.close();
+    let rest = matmul.k % 4;
+    if rest != 0 {
+        let terms = module.size("all terms", "all_terms", matmul.k)?;
+        // The last chunk takes the terms that are no whole four.
+        if product.chunks > 1 {
+            let whole = module.size("terms", "terms", matmul.k / 4)?;
+            body.open(format!("if ({end} == {whole})"));
+        }
+        body.open(format!("for (var k = {terms} & 0xfffffffcu; k < {terms}; k += 1u)"));
+        left.load_term(&mut module, &mut body)?;
+        right.load_term(&mut module, &mut body)?;
+        multiply(&mut body, tile, |row| left.single(row), |j| right.single_four(j), "");
+        body.close();
+        if product.chunks > 1 {
+            body.close();
+        }
+    }
+    let four = fabric.vector.is_some();
+    for row in 0..tile.rows {
+        body.open(format!("if (row + {row}u < {rows})"));
+        for j in 0..tile.columns {
+            let (column, inside) = if four {
+                (format!("column + {j}u"), format!("4u * (column + {j}u) < {columns}"))
+            } else {
+                (format!("4u * (column + {j}u)"), format!("4u * (column + {j}u) < {columns}"))
+            };
+            body.line(format!(
+                "if ({inside}) {{ {} }}",
+                finish(&format!("s{row}_{j}"), &format!("row + {row}u"), &column)
+            ));
+        }
+        body.close();
+    }
+    module.body.append(&body);
+    let header = format!(
+        "{}\nmatrix product, {} × {} elements per invocation",
+        header(&fabric, "epilogue"),
+        tile.rows,
+        4 * tile.columns
+    );
+    module.finish(&header, invocations, tiles.div_ceil(lanes), cost(context.kernel))
+}
+
+/// `sum += left · right` for every row and four columns of a tile.
+fn multiply(
+    body: &mut Text,
+    tile: Tile,
+    left: impl Fn(usize) -> String,
+    right: impl Fn(usize) -> String,
+    suffix: &str,
+) {
+    for row in 0..tile.rows {
+        let value = format!("p{row}{suffix}");
+        body.line(format!("let {value} = vec4<f32>({});", left(row)));
+        let sums: Vec<_> = (0..tile.columns)
+            .map(|j| format!("s{row}_{j} = fma({value}, {}, s{row}_{j});", right(j)))
+            .collect();
+        body.line(sums.join(" "));
+    }
+}
+
+/// One operand of a tile.
+struct Side {
+    operand: Operand,
+    base: String,
+    /// First row or column of the tile.
+    start: &'static str,
+    extent: String,
+    /// Fours along the outer axis.
+    fours: usize,
+    /// Elements along the outer axis.
+    ones: usize,
+}
+
+impl Side {
+    fn hint(&self) -> &'static str {
+        self.operand.hint
+    }
+    fn stride(&self, module: &mut Module<'_>, what: &str, stride: usize) -> Result<String, Error> {
+        let unit = if self.operand.fours == Fours::None { 1 } else { 4 };
+        let hint = self.hint();
+        module.size(format!("{hint} {what} stride"), &format!("{hint}_{what}_stride"), stride / unit)
+    }
+    /// Addresses that do not change in the loop; rows or columns past the edge repeat the last.
+    fn edges(&self, module: &mut Module<'_>, body: &mut Text) -> Result<(), Error> {
+        let Side { base, start, extent, .. } = self;
+        let hint = self.hint();
+        if self.operand.fours == Fours::Outer {
+            for i in 0..self.fours {
+                body.line(format!(
+                    "let {hint}_{i} = {base} + min(({start}) / 4u + {i}u, {extent} / 4u - 1u);"
+                ));
+            }
+            return Ok(());
+        }
+        let stride = self.stride(module, "outer", self.operand.outer)?;
+        for i in 0..self.ones {
+            body.line(format!("let {hint}_{i} = {base} + min({start} + {i}u, {extent} - 1u) * {stride};"));
+        }
+        Ok(())
+    }
+    /// The values of four terms.
+    fn load_terms(&self, module: &mut Module<'_>, body: &mut Text) -> Result<(), Error> {
+        let hint = self.hint();
+        let memory = self.operand.memory;
+        match self.operand.fours {
+            Fours::Terms => {
+                for i in 0..self.ones {
+                    let value = memory.load_four(module, &format!("({hint}_{i} + k)"));
+                    body.line(format!("let {hint}{i}_v = {value};"));
+                }
+            }
+            Fours::Outer => {
+                let stride = self.stride(module, "term", self.operand.term)?;
+                for term in 0..4 {
+                    body.line(format!("let {hint}_term{term} = (4u * k + {term}u) * {stride};"));
+                    for i in 0..self.fours {
+                        let value = memory.load_four(module, &format!("({hint}_{i} + {hint}_term{term})"));
+                        body.line(format!("let {hint}{i}_v{term} = {value};"));
+                    }
+                }
+            }
+            Fours::None => {
+                let stride = self.stride(module, "term", self.operand.term)?;
+                (0..4).for_each(|t| body.line(format!("let {hint}_term{t} = (4u * k + {t}u) * {stride};")));
+                for i in 0..self.ones {
+                    let values =
+                        (0..4).map(|t| memory.load(module, &format!("({hint}_{i} + {hint}_term{t})")));
+                    let values = values.collect::<Vec<_>>().join(", ");
+                    body.line(format!("let {hint}{i}_v = vec4<f32>({values});"));
+                }
+            }
+        }
+        Ok(())
+    }
+    /// Element `i` at one of four terms.
+    fn value(&self, i: usize, term: usize) -> String {
+        let hint = self.hint();
+        match self.operand.fours {
+            Fours::Outer => format!("{hint}{}_v{term}.{}", i / 4, COMPONENTS[i % 4]),
+            Fours::Terms | Fours::None => format!("{hint}{i}_v.{}", COMPONENTS[term]),
+        }
+    }
+    /// Elements `4j … 4j + 3` at one of four terms.
+    fn four(&self, j: usize, term: usize) -> String {
+        match self.operand.fours {
+            Fours::Outer => format!("{}{j}_v{term}", self.hint()),
+            Fours::Terms | Fours::None => {
+                let parts: Vec<_> = (0..4).map(|c| self.value(4 * j + c, term)).collect();
+                format!("vec4<f32>({})", parts.join(", "))
+            }
+        }
+    }
+    /// The values of a single term, where the number of terms is no multiple of four.
+    fn load_term(&self, module: &mut Module<'_>, body: &mut Text) -> Result<(), Error> {
+        let hint = self.hint();
+        let memory = self.operand.memory;
+        let stride = self.stride(module, "term", self.operand.term)?;
+        body.line(format!("let {hint}_term = k * {stride};"));
+        if self.operand.fours == Fours::Outer {
+            for i in 0..self.fours {
+                let value = memory.load_four(module, &format!("({hint}_{i} + {hint}_term)"));
+                body.line(format!("let {hint}{i}_v = {value};"));
+            }
+        } else {
+            for i in 0..self.ones {
+                let value = memory.load(module, &format!("({hint}_{i} + {hint}_term)"));
+                body.line(format!("let {hint}{i}_v = {value};"));
+            }
+        }
+        Ok(())
+    }
+    fn single(&self, i: usize) -> String {
+        match self.operand.fours {
+            Fours::Outer => format!("{}{}_v.{}", self.hint(), i / 4, COMPONENTS[i % 4]),
+            Fours::Terms | Fours::None => format!("{}{i}_v", self.hint()),
+        }
+    }
+    fn single_four(&self, j: usize) -> String {
+        match self.operand.fours {
+            Fours::Outer => format!("{}{j}_v", self.hint()),
+            Fours::Terms | Fours::None => {
+                let parts: Vec<_> = (0..4).map(|c| self.single(4 * j + c)).collect();
+                format!("vec4<f32>({})", parts.join(", "))
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! B. Numbers: NaN, infinity, kinks, limits of the format, repetition.
+
+use crate::common::{
+    Check, Code, DType, Evaluate, Evaluator, Reduction, Step, StepOptions, Tensor, bounds, custom_function,
+    grad, losses, where_,
+};
+use crate::table::Try::{Gives, Holds, Pending};
+use crate::table::{Row, read};
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
+
+pub const ROWS: &[Row] = &[
+    Row {
+        id: 20,
+        input: "NaN in an input",
+        tries: &[
+            Gives(
+                "travels through elementwise operations",
+                |e| {
+                    let x = Tensor::new([1.0, NAN, 3.0]);
+                    read(e, &[&x.max(2.0), &x.min(2.0), &x.relu(), &x.clamp(0.0, 2.0)])
+                },
+                &[2.0, NAN, 3.0, 1.0, NAN, 2.0, 1.0, NAN, 3.0, 1.0, NAN, 2.0],
+            ),
+            Gives(
+                "travels through rows and reductions",
+                |e| {
+                    let x = Tensor::new([1.0, NAN, 3.0]);
+                    read(e, &[&x.argmax(0), &x.softmax(0), &x.sum(..), &x.max_over(..), &x.min_over(..)])
+                },
+                &[1.0, NAN, NAN, NAN, NAN, NAN, NAN],
+            ),
+            Gives(
+                "not through a masked sum",
+                |e| {
+                    let x = Tensor::new([1.0, NAN, 3.0]);
+                    read(e, &[&x.is_nan().select(0.0, &x).sum(..)])
+                },
+                &[4.0],
+            ),
+            Holds("E_NONFINITE at level `Nan`", |e| {
+                let x = Tensor::new([1.0, NAN, 3.0, NAN]);
+                nonfinite(e, &(x * 2.0).named("doubled"), &["`doubled`", "2 of 4", "element 1"])
+            }),
+        ],
+    },
+    Row {
+        id: 21,
+        input: "exp(89) in a Poisson loss",
+        tries: &[Holds("E_NONFINITE names the value and its element", |e| {
+            let eta = Tensor::new([1.0, 89.0]).named("eta");
+            let loss = losses::poisson_nll(&eta, &Tensor::new([1.0, 1.0]), Reduction::None).named("loss");
+            nonfinite(e, &loss, &["`loss`", "1 of 2", "element 1"])
+        })],
+    },
+    Row {
+        id: 22,
+        input: "0/0, log 0, log −1, √−1, powers",
+        tries: &[Gives(
+            "IEEE",
+            |e| {
+                let (zero, minus) = (Tensor::new([0.0, 0.0]), Tensor::new([-1.0, -1.0]));
+                let x = |v: f64| Tensor::new([v]);
+                let ratio = Tensor::new([0.0, 1.0]) / &zero;
+                let powers = [(-1.0, 0.5), (0.0, 0.0), (0.0, -1.0), (NAN, 0.0)].map(|(a, b)| x(a).pow(x(b)));
+                let all =
+                    [ratio, zero.log(), minus.log(), minus.sqrt(), Tensor::concat(&powers.each_ref(), 0)];
+                read(e, &all.each_ref())
+            },
+            &[NAN, INF, -INF, -INF, NAN, NAN, NAN, NAN, NAN, 1.0, INF, 1.0],
+        )],
+    },
+    Row {
+        id: 23,
+        input: "row of logits all −inf",
+        tries: &[
+            Gives(
+                "logsumexp, softmax and their gradients",
+                |e| {
+                    let x = Tensor::new([[-INF, -INF]]);
+                    let normalizer = x.logsumexp(1);
+                    let gradient = grad(&normalizer.sum(..), &x)?.or_error()?;
+                    let softmax = x.softmax(1);
+                    let of_softmax = grad(&(&softmax * Tensor::new([1.0, 2.0])).sum(..), &x)?.or_error()?;
+                    read(e, &[&normalizer, &softmax, &gradient, &of_softmax])
+                },
+                &[-INF, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            ),
+            Gives(
+                "cross entropy",
+                |e| {
+                    let x = Tensor::new([[-INF, -INF]]);
+                    let loss = x.cross_entropy(&Tensor::new([0]));
+                    let gradient = grad(&loss.sum(..), &x)?.or_error()?;
+                    read(e, &[&loss, &gradient])
+                },
+                &[INF, 0.0, 0.0],
+            ),
+            Holds("the row is named at level `Nan`", |e| {
+                let x = Tensor::new([[0.0, 1.0], [-INF, -INF]]);
+                nonfinite(e, &x.cross_entropy(&Tensor::new([0, 0])).named("loss"), &["`loss`", "element 1"])
+            }),
+        ],
+    },
+    Row {
+        id: 24,
+        input: "ignored row that holds NaN",
+        tries: &[Gives(
+            "exact zeros",
+            |e| {
+                let (p, y) = (Tensor::new([1.0, NAN, 3.0]), Tensor::new([1.0, NAN, 2.0]));
+                let kept = Tensor::new([true, false, true]);
+                let loss = where_(&kept, (&p - &y).pow(2), 0.0).sum(..);
+                read(e, &[&loss, &grad(&loss, &p)?.or_error()?])
+            },
+            &[1.0, 0.0, 0.0, 2.0],
+        )],
+    },
+    Row {
+        id: 25,
+        input: "logits ±1e38 and ±3e38",
+        tries: &[Gives(
+            "the small exponential is 0",
+            |e| {
+                let x = Tensor::new([[1e38, -1e38], [3e38, -3e38]]);
+                let loss = x.cross_entropy(&Tensor::new([0, 0]));
+                read(e, &[&loss, &x.softmax(1), &grad(&loss.sum(..), &x)?.or_error()?])
+            },
+            &[0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        )],
+    },
+    Row {
+        id: 26,
+        input: "variance of constants, and at offset 1e6",
+        tries: &[
+            Gives("constants", |e| read(e, &[&variance(&Tensor::full([8], 0.5))]), &[0.0]),
+            Holds("at an offset", |e| {
+                let x = Tensor::iota([8], 0).cast(DType::F32) + 1e6;
+                let v = variance(&x);
+                let got = e.evaluate(&[&v]).map_err(|error| error.to_string())?;
+                let bound = bounds(&[&v], &e.arithmetic()).map_err(|error| error.to_string())?;
+                match bound[0].first_violation(&got[0]) {
+                    None if bound[0].bound[0].is_finite() && (bound[0].value[0] - 5.25).abs() < 1e-6 => {
+                        Ok(())
+                    }
+                    other => Err(format!("{got:?}: {other:?}, bound {:?}", bound[0])),
+                }
+            }),
+        ],
+    },
+    Row {
+        id: 27,
+        input: "gradients at kinks",
+        tries: &[Gives(
+            "abs, relu, max, min, clamp, reduce-max",
+            |e| {
+                let x = Tensor::new([0.0, 1.0]);
+                let slope = |y: Tensor| grad(&y.sum(..), &x)?.or_error();
+                let all = [
+                    slope(x.abs())?,
+                    slope(x.relu())?,
+                    slope(x.max(1.0))?,
+                    slope(x.min(0.0))?,
+                    slope(x.clamp(0.0, 1.0))?,
+                    slope((&x * 0.0).max_over(0) + x.sum(..))?,
+                    grad(&Tensor::max_over(&where_(&x.ge(0.0), &x - &x.detach(), 0.0), 0), &x)?.or_error()?,
+                ];
+                read(e, &all.each_ref())
+            },
+            &[0.0, 1.0, 0.0, 1.0, 0.0, 0.5, 0.5, 0.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5],
+        )],
+    },
+    Row {
+        id: 28,
+        input: "√ and norm at 0; NaN in the branch not taken",
+        tries: &[
+            Gives(
+                "√′(0) = inf, and 0 through `where`",
+                |e| {
+                    let x = Tensor::new([0.0, 4.0]);
+                    let guarded = where_(&x.gt(0.0), x.sqrt(), 0.0);
+                    let logs = where_(&x.gt(0.0), x.log(), 0.0);
+                    let all =
+                        [x.sqrt(), guarded, logs].map(|y| grad(&y.sum(..), &x).and_then(|g| g.or_error()));
+                    let [a, b, c] = all;
+                    read(e, &[&a?, &b?, &c?])
+                },
+                &[INF, 0.25, 0.0, 0.25, 0.0, 0.25],
+            ),
+            Pending("norm of the zero vector", "there is no norm operation yet"),
+        ],
+    },
+    Row {
+        id: 29,
+        input: "backward makes NaN, anomaly mode on",
+        tries: &[Pending("", "anomaly mode belongs to the work on custom gradients")],
+    },
+    Row {
+        id: 30,
+        input: "f16 value > 65504",
+        tries: &[Pending("", "the value check looks at F32 values only")],
+    },
+    Row {
+        id: 31,
+        input: "more loop turns than the adapter grants",
+        tries: &[Holds("split, or E_LOOP_BUDGET; never a truncated sum", |e| {
+            let Some(device) = &e.device else { return Ok(()) };
+            let mut target = device.info().target.clone();
+            target.loop_budget = target.loop_budget.min(512);
+            let small = device.with_limits(&target).map_err(|error| error.to_string())?;
+            let ones = |shape: [usize; 2]| Tensor::iota(shape, 0).cast(DType::F32) * 0.0 + 1.0;
+            let n = 1 << 18;
+            let product = ones([1, n]).matmul(&ones([n, 1])).reshape([1]);
+            for (name, sum) in
+                [("sum", ones([n, 1]).sum(0)), ("row sum", ones([1, n]).sum(1)), ("matmul", product)]
+            {
+                match small.read(&sum) {
+                    Ok(array) if array.to_f64() == [262_144.0] => {}
+                    Err(error) if error.code() == Code::LoopBudget => {}
+                    other => return Err(format!("{name}: {other:?}")),
+                }
+            }
+            Ok(())
+        })],
+    },
+    Row {
+        id: 32,
+        input: "repeat 10 times",
+        tries: &[
+            Holds("bit-equal", |e| {
+                let x = (Tensor::iota([300, 70], 0).cast(DType::F32) * 0.37).sin();
+                let w = (Tensor::iota([70, 30], 1).cast(DType::F32) * 0.11).cos();
+                let y = x.matmul(&w).softmax(1);
+                let loss = (&y * &y).sum(..);
+                let slope = grad(&loss, &w).and_then(|g| g.or_error()).map_err(|error| error.to_string())?;
+                let words = || {
+                    let arrays =
+                        e.evaluate(&[&loss, &slope, &x.sum(0)]).map_err(|error| error.to_string())?;
+                    Ok::<_, String>(
+                        arrays.iter().flat_map(|a| a.to_f64()).map(f64::to_bits).collect::<Vec<_>>(),
+                    )
+                };
+                let first = words()?;
+                for run in 1..10 {
+                    if words()? != first {
+                        return Err(format!("run {run} differs"));
+                    }
+                }
+                Ok(())
+            }),
+            Pending("permuted workgroup order", "needs the interpreter of emitted WGSL"),
+        ],
+    },
+    Row {
+        id: 33,
+        input: "dead gradient: unreachable, zero, cut, without rule",
+        tries: &[
+            Holds("distinct states", |_| {
+                let [a, b, c, d, f] = [1.0, 2.0, 3.0, 4.0, 5.0].map(Tensor::new);
+                let opaque = custom_function("opaque", [&d], |[d]| &d * &d);
+                let loss = b.sign() + c.detach() + opaque + &f * &f;
+                let states = grad(&loss, [&a, &b, &c, &d, &f]).map_err(|error| error.to_string())?;
+                let states = states
+                    .map(|g| format!("{:?}", g.state()).split([' ', '(']).next().unwrap_or("").to_owned());
+                let expected = ["Unconnected", "Zero", "Stopped", "NotDifferentiable", "Value"];
+                if states == expected { Ok(()) } else { Err(format!("{states:?}")) }
+            }),
+            Pending("a warning lists the names", "there are no warnings yet"),
+        ],
+    },
+];
+
+/// Σ(x − mean)² with the correction for the rounded mean, divided by n.
+fn variance(x: &Tensor) -> Tensor {
+    let n = x.shape().elements() as f64;
+    let d = x - x.mean(..);
+    ((&d * &d).sum(..) - d.sum(..).pow(2) / n) / n
+}
+
+/// A step at level `Nan` reports E_NONFINITE with these parts; the reference has no such level.
+fn nonfinite(e: &Evaluator, value: &Tensor, parts: &[&str]) -> Result<(), String> {
+    let Some(device) = &e.device else { return Ok(()) };
+    let options = StepOptions { check: Check::Nan, ..StepOptions::default() };
+    let step = Step::with_options(device, &[], &[value], &[], options).map_err(|error| error.to_string())?;
+    match step.run(&[]) {
+        Err(error)
+            if error.code() == Code::Nonfinite && parts.iter().all(|p| error.to_string().contains(p)) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(format!("expected E_NONFINITE with {parts:?}\n{error}")),
+        Ok(_) => Err("no error".to_owned()),
+    }
+}

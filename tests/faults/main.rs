@@ -1,0 +1,53 @@
+//! What goes wrong, and what is said about it: one row per case, on the reference, the CPU device and every adapter.
+//!
+//! Every input runs under `catch_unwind`, and afterwards a good kernel runs on the same device. What the library cannot
+//! do yet stands in the table as pending and is printed and counted.
+
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod a_shapes;
+mod b_numbers;
+mod c_state;
+mod table;
+
+use common::{adapter_present, evaluators};
+use table::{Row, Try, run};
+
+/// Cases in groups A, B and C.
+const CASES: usize = 45;
+
+fn rows() -> Vec<&'static Row> {
+    [a_shapes::ROWS, b_numbers::ROWS, c_state::ROWS].into_iter().flatten().collect()
+}
+
+#[test]
+fn the_table_is_complete() {
+    let ids: Vec<usize> = rows().iter().map(|row| row.id).collect();
+    assert_eq!(ids, (1..=CASES).collect::<Vec<_>>(), "one row per case, in order");
+    assert!(rows().iter().all(|row| !row.tries.is_empty()), "a case without an input");
+}
+
+#[test]
+fn every_case_ends_as_stated_and_leaves_the_device_usable() {
+    let evaluators = evaluators();
+    assert_eq!(adapter_present(&evaluators), Ok(()));
+    let mut failures = Vec::new();
+    let mut pending = Vec::new();
+    for evaluator in &evaluators {
+        let summary = run(&rows(), evaluator);
+        let inputs =
+            rows().iter().flat_map(|row| row.tries).filter(|t| !matches!(t, Try::Pending(..))).count();
+        assert_eq!(summary.tried, inputs, "inputs tried on {}", evaluator.slug);
+        println!("{}: {} inputs, {} failed", evaluator.slug, summary.tried, summary.failures.len());
+        failures.extend(summary.failures);
+        pending = summary.pending;
+    }
+    println!("{CASES} cases, {} pending inputs:", pending.len());
+    for line in &pending {
+        println!("  {line}");
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
