@@ -309,6 +309,8 @@ impl<'a> Fitter<'a> {
         let Some(factor) = factor.filter(|_| !(classes && sweep.objective < PERFECT * self.total)) else {
             return Err(diverges("the likelihood grows for ever along some direction"));
         };
+        // Back in the unit of the target.
+        history.iter_mut().for_each(|loss| *loss *= self.unit * self.unit);
         let small = sweep.gradient.iter().zip(&sweep.size).all(|(g, size)| g.abs() <= unit * size);
         let gamma_tensor = Array::new(Values::Float(model.by_column(&state.gamma)), model.gamma.shape())?;
         let bound = Reference::new().bind(&model.gamma, gamma_tensor)?;

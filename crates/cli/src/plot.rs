@@ -1,5 +1,7 @@
 //! Scatter plots of predictions against targets, as SVG or PNG.
 
+mod glyphs;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +53,7 @@ pub(crate) fn draw(path: &Path, scatter: &Scatter<'_>) -> Result<(), Error> {
     std::fs::rename(&part, path).map_err(|cause| failed(path, format!("cannot be written: {cause}")))
 }
 
-/// `labels` need fonts: SVG leaves them to the reader, bitmaps are drawn without.
+/// `labels` need fonts: SVG leaves them to the reader, bitmaps get numbers made of pixels.
 fn draw_on<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     scatter: &Scatter<'_>,
@@ -68,18 +70,27 @@ fn draw_on<B: DrawingBackend>(
     }
     area.fill(&WHITE).map_err(text)?;
     let mut builder = ChartBuilder::on(area);
-    builder.margin(12);
+    builder.margin(12).x_label_area_size(40).y_label_area_size(70);
     if labels {
-        builder.caption(scatter.title, ("sans-serif", 20)).x_label_area_size(40).y_label_area_size(70);
+        builder.caption(scatter.title, ("sans-serif", 20));
     }
     let mut chart = builder.build_cartesian_2d(x.clone(), y.clone()).map_err(text)?;
-    let mut mesh = chart.configure_mesh();
     if labels {
-        mesh.x_desc(scatter.x).y_desc(scatter.y);
+        chart.configure_mesh().x_desc(scatter.x).y_desc(scatter.y).draw().map_err(text)?;
     } else {
-        mesh.x_labels(0).y_labels(0).disable_mesh();
+        for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            let at = |range: &Range<f64>| range.start + share * (range.end - range.start);
+            let (below, left) =
+                (chart.backend_coord(&(at(&x), y.start)), chart.backend_coord(&(x.start, at(&y))));
+            let (x_label, y_label) = (short(at(&x)), short(at(&y)));
+            glyphs::write(area, (below.0 - glyphs::width(&x_label) / 2, below.1 + 10), &x_label)
+                .map_err(text)?;
+            glyphs::write(area, (left.0 - glyphs::width(&y_label) - 6, left.1 - 5), &y_label)
+                .map_err(text)?;
+        }
+        let frame = [(x.start, y.end), (x.start, y.start), (x.end, y.start)];
+        chart.draw_series(std::iter::once(PathElement::new(frame, BLACK))).map_err(text)?;
     }
-    mesh.draw().map_err(text)?;
     let points = finite.iter().step_by(every).map(|&point| Circle::new(point, 2, BLUE.mix(0.5).filled()));
     chart.draw_series(points).map_err(text)?;
     let line = if scatter.diagonal {
@@ -89,6 +100,22 @@ fn draw_on<B: DrawingBackend>(
     };
     chart.draw_series(std::iter::once(PathElement::new(line, RED))).map_err(text)?;
     area.present().map_err(text)
+}
+
+/// Three digits.
+fn short(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-3..1e5).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let digits = if size >= 100.0 {
+        0
+    } else if size >= 1.0 {
+        2
+    } else {
+        3
+    };
+    format!("{value:.digits$}")
 }
 
 /// A little more than the values take; never empty.
