@@ -2,6 +2,8 @@
 
 /// Accurate f32 functions.
 pub(crate) const MATH: &str = include_str!("../wgsl/math.wgsl");
+/// Random words by counter.
+pub(crate) const RANDOM: &str = include_str!("../wgsl/random.wgsl");
 /// What generated kernels need besides.
 pub(crate) const SUPPORT: &str = include_str!("../wgsl/support.wgsl");
 /// Matrix product by tiles of 128 × 128.

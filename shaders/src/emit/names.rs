@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
+use cotangent_tensor::DType;
+
 use super::library;
+use crate::Code;
 
 /// Identifiers in use within one module.
 #[derive(Debug, Default)]
@@ -81,3 +84,44 @@ const RESERVED: &str = "
     col column chunk chunks chunk_index kept_index lane_index rest report t i j k n at item end total in_range span count
     finish product column_ tile batch columns rows winner top peak center below equal subgroup width kernel a b element
 ";
+
+/// A name for a value without a label.
+pub(crate) fn default_name(code: &Code) -> &str {
+    match code {
+        Code::Constant(_) => "constant",
+        Code::Accumulator => "product",
+        Code::Load { .. } | Code::LoadIndexed { .. } => "load",
+        Code::Coordinate(_) => "coordinate",
+        Code::InRange { .. } => "inside",
+        Code::RandomBits { .. } => "bits",
+        Code::Elementwise(row, _) => row.name(),
+        Code::Integer(row, ..) => row.name(),
+        Code::Cast(_) => "cast",
+        Code::Reduce(kind, _) => kind.name(),
+        Code::ArgReduce { maximum: true, .. } => "argmax",
+        Code::ArgReduce { maximum: false, .. } => "argmin",
+        Code::LogSumExpMax(_) => "peak",
+        Code::LogSumExpRest(_) => "others",
+        Code::Softmax { .. } => "softmax",
+        Code::SoftmaxResidual { .. } => "residual",
+        Code::Pick { .. } => "picked",
+    }
+}
+
+/// Common finite constants. Everything else travels in the parameter block: its value is no part of the structure.
+pub(crate) fn literal(dtype: DType, bits: u32) -> Option<&'static str> {
+    Some(match (dtype, bits) {
+        (DType::F32 | DType::F16, 0) => "0.0",
+        (DType::F32 | DType::F16, 0x3f80_0000) => "1.0",
+        (DType::F32 | DType::F16, 0xbf80_0000) => "(-1.0)",
+        (DType::F32 | DType::F16, 0x3f00_0000) => "0.5",
+        (DType::F32 | DType::F16, 0x4000_0000) => "2.0",
+        (DType::I32, 0) => "0i",
+        (DType::I32, 1) => "1i",
+        (DType::U32, 0) => "0u",
+        (DType::U32, 1) => "1u",
+        (DType::Bool, 0) => "false",
+        (DType::Bool, _) => "true",
+        (DType::F32 | DType::F16 | DType::I32 | DType::U32, _) => return None,
+    })
+}
