@@ -167,15 +167,15 @@ impl Accumulator {
         }
     }
 
-    /// Lets a batch of elements (or of fours) enter. `positions`: of component 0 of each; `hit`: the picked position.
+    /// Lets a batch of elements (or of fours) enter. `positions`: of component 0 of each, and whether the other components
+    /// follow it; `hit`: the picked position.
     pub(crate) fn absorb(
         &self,
         text: &mut Text,
         dtype: DType,
         batch: &[Slot],
         width: usize,
-        positions: &[String],
-        along_reduced: bool,
+        (positions, along_reduced): (&[String], bool),
         hit: Option<&str>,
     ) {
         let field = &self.fields[0];
@@ -207,9 +207,9 @@ impl Accumulator {
         };
         match self.kind {
             Kind::Position { maximum } => {
-                for b in 0..batch.len() {
+                for (b, slot) in batch.iter().enumerate() {
                     for c in 0..width {
-                        let key = position_key(maximum, dtype, &batch[b].component(c));
+                        let key = position_key(maximum, dtype, &slot.component(c));
                         let candidate = format!("vec2<u32>({key}, {})", position(b, c));
                         let [key, at] = [&self.fields[0], &self.fields[1]];
                         text.open("");

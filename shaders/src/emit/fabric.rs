@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use cotangent_tensor::{DType, Error};
+use cotangent_tensor::Error;
 
 use super::memory::{self, Layout, Memory, is_aligned};
 use super::module::{COMPONENTS, Context, Module, value_type};

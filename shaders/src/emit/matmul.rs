@@ -225,10 +225,10 @@ fn weight(context: &Context<'_>, epilogue: &Loop) -> usize {
 
 impl<'a> Product<'a> {
     fn lower(&self) -> Result<Vec<Dispatch>, Error> {
-        if !self.context.target.cpu {
-            if let Some(dispatches) = tile::lower(self)? {
-                return Ok(dispatches);
-            }
+        if !self.context.target.cpu
+            && let Some(dispatches) = tile::lower(self)?
+        {
+            return Ok(dispatches);
         }
         direct::lower(self)
     }
@@ -267,13 +267,13 @@ impl<'a> Product<'a> {
         let (which, dtype) = self.context.binding(matrix.binding);
         let fits = |stride: usize, extent: usize| {
             stride == 1
-                && extent % 4 == 0
-                && matrix.offset % 4 == 0
+                && extent.is_multiple_of(4)
+                && matrix.offset.is_multiple_of(4)
                 && matrix.batch.iter().all(|b| b % 4 == 0)
         };
-        let fours = if fits(term, k) && (outer % 4 == 0 || extent == 1) {
+        let fours = if fits(term, k) && (outer.is_multiple_of(4) || extent == 1) {
             Fours::Terms
-        } else if fits(outer, extent) && (term % 4 == 0 || k == 1) {
+        } else if fits(outer, extent) && (term.is_multiple_of(4) || k == 1) {
             Fours::Outer
         } else {
             Fours::None

@@ -96,7 +96,7 @@ pub(crate) fn prepare<'a>(
     outputs.sort_unstable();
     outputs.dedup();
     let mut stage = fabric.plan(&outputs, true);
-    fabric.compute_kept(module, &stage.given().to_vec())?;
+    fabric.compute_kept(module, stage.given())?;
     let softmaxes: Vec<Value> = stage.contains_softmax(nest).collect();
     fabric.prepare_softmax(module, &softmaxes)?;
     fabric.define(module, "element", &mut stage)?;
@@ -209,8 +209,7 @@ impl Sweep {
                 dtype,
                 &values,
                 fabric.width(),
-                &positions,
-                along_reduced,
+                (&positions, along_reduced),
                 hit.as_deref(),
             );
         }
