@@ -2,7 +2,7 @@
 //!
 //! A family is a log-partition `A(η)`; its mean is `A′(η)`, its variance `A″(η)`, and the derivative of its negative
 //! log-likelihood `A(η) − y·η` in the natural parameter is `mean − target`. So training needs no loss: give
-//! [`Family::residual`] as the upstream cotangent of `η` to [`vjp`](crate::vjp). Switching the family changes one word.
+//! [`Family::residual`] as the upstream cotangent of `η` to [`vjp`]. Switching the family changes one word.
 //!
 //! ```
 //! use cotangent::prelude::*;

@@ -315,7 +315,12 @@ impl<'a> Fitter<'a> {
         let gamma_tensor = Array::new(Values::Float(model.by_column(&state.gamma)), model.gamma.shape())?;
         let bound = Reference::new().bind(&model.gamma, gamma_tensor)?;
         let scale = self.unit * self.unit;
-        let deviance = bound.evaluate(&[&model.deviance])?[0].scalar()? * scale;
+        let deviance = match self.family.link() {
+            Link::Softmax => 2.0 * sweep.objective,
+            Link::Identity | Link::Log | Link::Logit | Link::Canonical => {
+                bound.evaluate(&[&model.deviance])?[0].scalar()? * scale
+            }
+        };
         let width = self.design.width();
         let freedom = self.design.rows as f64 - order as f64;
         let gaussian = self.family.link() == Link::Identity;

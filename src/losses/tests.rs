@@ -1,3 +1,4 @@
+use cotangent_autograd::check::{finite_differences, transposition};
 use cotangent_autograd::{grad, vjp};
 use cotangent_tensor::{Array, Code, Evaluate, Reference, Tensor};
 
@@ -28,6 +29,34 @@ fn a_coefficient_in_mid_graph_reaches_the_gradient() {
             assert!((a - b).abs() <= 8.0 * f64::EPSILON * (a.abs() + b.abs()), "{}: {a} {b}", loss.name);
         }
     }
+}
+
+#[test]
+fn gradients_agree_with_finite_differences_and_forward_mode() {
+    let reference = Reference::new();
+    let mut compared = 0;
+    for loss in ALL {
+        let inputs = (loss.sample)();
+        let total = |operands: &[Tensor]| (loss.function)(operands).sum(..);
+        let slopes = finite_differences(&total, &inputs, &reference).unwrap();
+        let operands: Vec<Tensor> = inputs.iter().cloned().map(Tensor::new).collect();
+        let value = total(&operands);
+        for (operand, slopes) in operands.iter().zip(slopes) {
+            let Some(slopes) = slopes else { continue };
+            let gradient = grad(&value, operand).unwrap().or_zero();
+            for (slope, derivative) in slopes.iter().zip(&values(&[&gradient])[0]) {
+                // Soft targets at zero are an edge of the domain, not a point inside.
+                let edge = loss.name == "soft_cross_entropy" && operand.shape() == operands[1].shape();
+                assert!(edge || slope.agrees(*derivative), "{}: {slope:?} {derivative}", loss.name);
+                compared += 1;
+            }
+        }
+        let ones: Vec<Array> =
+            inputs.iter().map(|a| Array::new(vec![1.0; a.values().len()], a.shape()).unwrap()).collect();
+        let pairing = transposition(&total, &inputs, &ones, &1.0.into(), &reference).unwrap();
+        assert!(pairing.agrees(), "{}: {pairing:?}", loss.name);
+    }
+    assert!(compared > 10 * ALL.len() / 2);
 }
 
 #[test]

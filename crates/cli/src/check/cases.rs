@@ -13,6 +13,9 @@ pub(super) struct Case {
     pub(super) outputs: Vec<Tensor>,
 }
 
+/// A function of one tensor, by name.
+type Unary = (&'static str, fn(&Tensor) -> Tensor);
+
 /// Elements of a sample: more than a vector, not a multiple of one.
 const ELEMENTS: usize = 1031;
 
@@ -96,7 +99,7 @@ fn rows(cases: &mut Vec<Case>) {
 fn structural(cases: &mut Vec<Case>) {
     let x = tensor("structural", &[7, 33, 5]);
     let wide = tensor("wide", &[3, 2500]);
-    let reductions: [(&str, fn(&Tensor) -> Tensor); 7] = [
+    let reductions: [Unary; 7] = [
         ("sum", |x| x.sum(..)),
         ("sum.rows", |x| x.sum(-1)),
         ("sum.columns", |x| x.sum(0)),
@@ -111,7 +114,7 @@ fn structural(cases: &mut Vec<Case>) {
     }
     let small = tensor("small", &[6, 5]);
     with_gradients(cases, "prod", small.prod(-1), &[&small]);
-    let rows: [(&str, fn(&Tensor) -> Tensor); 3] = [
+    let rows: [Unary; 3] = [
         ("softmax", |x| x.softmax(-1)),
         ("log_softmax", |x| x.log_softmax(-1)),
         ("logsumexp", |x| x.logsumexp(-1)),

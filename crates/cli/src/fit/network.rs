@@ -102,7 +102,7 @@ fn prepare(family: &Family, problem: &Problem) -> Result<Data, Error> {
     }
     let weights = problem.weights.clone().unwrap_or_else(|| vec![1.0; rows]);
     let total: f64 = weights.iter().sum();
-    if !(total > 0.0) || weights.iter().any(|&w| w < 0.0) {
+    if total.is_nan() || total <= 0.0 || weights.iter().any(|&w| w < 0.0) {
         return Err(Error::new(Code::Hyperparameter, "fit", "weights must not be negative, nor all zero"));
     }
     let (mut means, mut scales) = (Vec::new(), Vec::new());
