@@ -97,3 +97,8 @@ pub mod prelude {
         cross_check, custom_function, custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp, where_,
     };
 }
+
+/// The blocks of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,6 +1,6 @@
 //! Custom losses as plain tensor expressions: value and gradient come out of one fused kernel.
 //!
-//! `cargo run --release --example custom_loss -- cpu`
+//! `cargo run --release --example custom_losses -- cpu`
 
 use cotangent::prelude::*;
 
