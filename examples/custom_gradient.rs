@@ -3,6 +3,7 @@
 //! `cargo run --release --example custom_gradient -- cpu`
 
 use cotangent::prelude::*;
+use cotangent::trace;
 
 /// `x²` with a hand-written rule that sees `upstream`.
 fn square(x: &Tensor) -> Tensor {
@@ -25,7 +26,11 @@ fn main() -> Result<(), Error> {
     println!("device: {} ({})\n", device.name(), device.why());
 
     let x = Tensor::new(2.0);
-    let y = square(&square(&square(&x)));
+    let inner = square(&x);
+    let middle = square(&inner);
+    let y = square(&middle);
+    // The chain rule as a table: what each application got, received, has as its own derivative, and passed on.
+    println!("{}\n", trace(&y, &[&y, &middle, &inner], &device)?);
     let first = grad(&y, &x)?.or_error()?;
     let second = grad(&first, &x)?.or_error()?;
     for (name, tensor) in [("f(f(f(x)))", &y), ("first derivative", &first), ("second", &second)] {

@@ -85,7 +85,7 @@ fn fit(device: &Device, family: &Family) -> Result<(), Error> {
 
     let prediction = after.read(1)?.to_f64();
     let drawn = draw(family.name(), &x, &y, &prediction, classes);
-    drawn.map_err(|cause| Error::new(cotangent::Code::File, "glm", cause.to_string()))
+    drawn.map_err(|cause| Error::new(Code::File, "glm", cause.to_string()))
 }
 
 /// Points, and for each class (or the mean) the predicted curve.
