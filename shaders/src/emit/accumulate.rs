@@ -51,6 +51,20 @@ pub(crate) struct Accumulator {
     nan: String,
 }
 
+/// Elements that enter an accumulator together.
+pub(crate) struct Batch<'a> {
+    pub(crate) values: &'a [Slot],
+    pub(crate) dtype: DType,
+    /// Components of each value.
+    pub(crate) width: usize,
+    /// Positions of component 0 of each.
+    pub(crate) positions: &'a [String],
+    /// Whether components follow each other in the reduced dimensions.
+    pub(crate) along_reduced: bool,
+    /// The picked position.
+    pub(crate) hit: Option<&'a str>,
+}
+
 /// The reductions that finish in a sweep; `direct` picks are loads, not reductions.
 pub(crate) fn accumulators(
     fabric: &Fabric<'_>,
@@ -167,17 +181,9 @@ impl Accumulator {
         }
     }
 
-    /// Lets a batch of elements (or of fours) enter. `positions`: of component 0 of each; `hit`: the picked position.
-    pub(crate) fn absorb(
-        &self,
-        text: &mut Text,
-        dtype: DType,
-        batch: &[Slot],
-        width: usize,
-        positions: &[String],
-        along_reduced: bool,
-        hit: Option<&str>,
-    ) {
+    /// Lets a batch of elements (or of fours) enter.
+    pub(crate) fn absorb(&self, text: &mut Text, entering: &Batch<'_>) {
+        let Batch { values: batch, dtype, width, positions, along_reduced, hit } = *entering;
         let field = &self.fields[0];
         let ty = self.variable_type(width);
         let position = |b: usize, c: usize| {
@@ -207,9 +213,9 @@ impl Accumulator {
         };
         match self.kind {
             Kind::Position { maximum } => {
-                for b in 0..batch.len() {
+                for (b, slot) in batch.iter().enumerate() {
                     for c in 0..width {
-                        let key = position_key(maximum, dtype, &batch[b].component(c));
+                        let key = position_key(maximum, dtype, &slot.component(c));
                         let candidate = format!("vec2<u32>({key}, {})", position(b, c));
                         let [key, at] = [&self.fields[0], &self.fields[1]];
                         text.open("");

@@ -24,21 +24,27 @@ impl Names {
     }
 }
 
-/// Letters, digits and underscores of a label. Numbers at the end are dropped, so that `w1` and `w2` share a pipeline.
+/// Letters, digits and underscores of a label. Numbers at the end are dropped, so that `w1` and `w2` share a pipeline, and
+/// no underscore stands beside a digit: names such as `x_0` and `kept0_rest` belong to generated text.
 fn identifier(hint: &str) -> String {
     let mut name = String::new();
+    let mut gap = false;
     for c in hint.chars() {
-        if c.is_ascii_alphanumeric() {
-            name.push(c.to_ascii_lowercase());
-        } else if !name.is_empty() && !name.ends_with('_') {
+        if !c.is_ascii_alphanumeric() {
+            gap = !name.is_empty();
+            continue;
+        }
+        if gap && !c.is_ascii_digit() && !name.ends_with(|c: char| c.is_ascii_digit()) {
             name.push('_');
         }
+        gap = false;
+        name.push(c.to_ascii_lowercase());
     }
     name.truncate(40);
     let kept = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_').len();
     name.truncate(kept);
     if name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.insert_str(0, "v_");
+        name.insert(0, 'v');
     }
     if name.is_empty() {
         name.push('v');
@@ -77,7 +83,8 @@ const RESERVED: &str = "
     degrees determinant distance dot exp exp2 extractbits faceforward floor fma fract frexp insertbits inversesqrt ldexp
     length log log2 max min mix modf normalize pack pow quantizetof16 radians reflect refract reversebits round saturate
     select sign sin sinh smoothstep sqrt step tan tanh transpose trunc unpack
-    block buffer status main merge partial slot item items index place position group groups lane lanes grid first row
-    col column chunk chunks chunk_index kept_index lane_index rest report t i j k n at item end total in_range span count
-    finish product column_ tile batch columns rows winner top peak center below equal subgroup width kernel a b element
+    block status main workgroup subgroup width lane t group k a b span item first end chunks chunk_index kept_index
+    lane_index in_range combined position place report kernel winner top peak center below equal row column tile batch
+    run sum before product finish s tx ty to p q l r turn next left right term four start at brings_lhs tile_row
+    tile_column block_of_four fetch_lhs fetch_rhs lhs_slot rhs_slot lhs_tile rhs_tile lhs_term rhs_term
 ";

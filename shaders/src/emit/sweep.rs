@@ -2,7 +2,7 @@
 
 use cotangent_tensor::Error;
 
-use super::accumulate::{Accumulator, accumulators, position_of};
+use super::accumulate::{Accumulator, Batch, accumulators, position_of};
 use super::fabric::{Fabric, Key, Site, Stage};
 use super::module::{Module, value_type};
 use super::nest::per_element;
@@ -96,7 +96,7 @@ pub(crate) fn prepare<'a>(
     outputs.sort_unstable();
     outputs.dedup();
     let mut stage = fabric.plan(&outputs, true);
-    fabric.compute_kept(module, &stage.given().to_vec())?;
+    fabric.compute_kept(module, stage.given())?;
     let softmaxes: Vec<Value> = stage.contains_softmax(nest).collect();
     fabric.prepare_softmax(module, &softmaxes)?;
     fabric.define(module, "element", &mut stage)?;
@@ -204,15 +204,11 @@ impl Sweep {
         for (accumulator, hit) in self.accumulators.iter().zip(&self.hits) {
             let values: Vec<_> = results.iter().map(|r| r[&accumulator.operand].clone()).collect();
             let dtype = nest.code[accumulator.operand].dtype;
-            accumulator.absorb(
-                text,
-                dtype,
-                &values,
-                fabric.width(),
-                &positions,
-                along_reduced,
-                hit.as_deref(),
-            );
+            let values = values.as_slice();
+            let width = fabric.width();
+            let entering =
+                Batch { values, dtype, width, positions: &positions, along_reduced, hit: hit.as_deref() };
+            accumulator.absorb(text, &entering);
         }
         Ok(())
     }
