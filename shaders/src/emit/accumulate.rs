@@ -51,6 +51,20 @@ pub(crate) struct Accumulator {
     nan: String,
 }
 
+/// Elements that enter an accumulator together.
+pub(crate) struct Batch<'a> {
+    pub(crate) values: &'a [Slot],
+    pub(crate) dtype: DType,
+    /// Components of each value.
+    pub(crate) width: usize,
+    /// Positions of component 0 of each.
+    pub(crate) positions: &'a [String],
+    /// Whether components follow each other in the reduced dimensions.
+    pub(crate) along_reduced: bool,
+    /// The picked position.
+    pub(crate) hit: Option<&'a str>,
+}
+
 /// The reductions that finish in a sweep; `direct` picks are loads, not reductions.
 pub(crate) fn accumulators(
     fabric: &Fabric<'_>,
@@ -167,17 +181,9 @@ impl Accumulator {
         }
     }
 
-    /// Lets a batch of elements (or of fours) enter. `positions`: of component 0 of each, and whether the other components
-    /// follow it; `hit`: the picked position.
-    pub(crate) fn absorb(
-        &self,
-        text: &mut Text,
-        dtype: DType,
-        batch: &[Slot],
-        width: usize,
-        (positions, along_reduced): (&[String], bool),
-        hit: Option<&str>,
-    ) {
+    /// Lets a batch of elements (or of fours) enter.
+    pub(crate) fn absorb(&self, text: &mut Text, entering: &Batch<'_>) {
+        let Batch { values: batch, dtype, width, positions, along_reduced, hit } = *entering;
         let field = &self.fields[0];
         let ty = self.variable_type(width);
         let position = |b: usize, c: usize| {

@@ -70,6 +70,7 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
         operand: left,
         base: left_base,
         start: "row",
+        start_four: "row / 4u",
         extent: rows.clone(),
         fours: tile.rows.div_ceil(4),
         ones: tile.rows,
@@ -78,6 +79,7 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
         operand: right,
         base: right_base,
         start: "4u * column",
+        start_four: "column",
         extent: columns.clone(),
         fours: tile.columns,
         ones: 4 * tile.columns,
@@ -162,6 +164,8 @@ struct Side {
     base: String,
     /// First row or column of the tile.
     start: &'static str,
+    /// The same in fours.
+    start_four: &'static str,
     extent: String,
     /// Fours along the outer axis.
     fours: usize,
@@ -185,7 +189,8 @@ impl Side {
         if self.operand.fours == Fours::Outer {
             for i in 0..self.fours {
                 body.line(format!(
-                    "let {hint}_{i} = {base} + min(({start}) / 4u + {i}u, {extent} / 4u - 1u);"
+                    "let {hint}_{i} = {base} + min({start_four} + {i}u, {extent} / 4u - 1u);",
+                    start_four = self.start_four
                 ));
             }
             return Ok(());

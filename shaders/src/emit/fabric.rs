@@ -8,12 +8,13 @@ use std::collections::HashMap;
 
 use cotangent_tensor::Error;
 
-use super::memory::{self, Layout, Memory, is_aligned};
+use super::access::{component_index, offset, simple};
+use super::labels::{default_name, hidden_constants, literal};
+use super::memory::{self, Layout, Memory};
 use super::module::{COMPONENTS, Context, Module, value_type};
-use super::names::{default_name, literal};
 use super::nest::{affine, word};
 use super::text::Text;
-use crate::{Affine, Code, Level, Loop, Store, Value};
+use crate::{Affine, Code, Level, Loop, Value};
 
 /// A value where the code of four (or one) elements meets.
 #[derive(Clone, Debug)]
@@ -174,7 +175,7 @@ impl<'a> Fabric<'a> {
     pub(crate) fn force_single(&mut self, binding: usize) {
         self.layouts[binding] = Layout::Single;
     }
-    fn stride_along_vector(&self, at: &Affine) -> i64 {
+    pub(crate) fn stride_along_vector(&self, at: &Affine) -> i64 {
         self.vector.map_or(0, |v| at.strides[v])
     }
 
@@ -253,97 +254,6 @@ impl<'a> Fabric<'a> {
             terms.push(format!("{coordinate} * {name}"));
         }
         terms
-    }
-
-    /// The four (or one) elements of a load, or random words, at a site.
-    pub(crate) fn hoist(
-        &mut self,
-        module: &mut Module<'a>,
-        text: &mut Text,
-        value: Value,
-        site: Option<&Site>,
-    ) -> Result<Slot, Error> {
-        let instruction = &self.nest.code[value];
-        let suffix = site.map_or("", |s| s.suffix.as_str());
-        let name = format!("{}{suffix}", self.names[value]);
-        let key = Key::Value(value);
-        let Some(at) = affine(&instruction.code) else {
-            return Err(self.context.internal("only loads and random words can be hoisted"));
-        };
-        let stride = self.stride_along_vector(at);
-        let four = self.vector.is_some_and(|v| is_aligned(at, v));
-        let address = self.address(module, key, at, four, site);
-        let source = match &instruction.code {
-            Code::Load { binding, .. } => Source::Memory(self.memory(*binding)),
-            Code::RandomBits { key: random, step, .. } => {
-                let parts = self.random_key(module, value, *random);
-                let step = self.scope_component(module, *step, 0)?;
-                Source::Random { step, key: format!("vec4<u32>({})", parts.join(", ")) }
-            }
-            _ => return Err(self.context.internal("only loads and random words can be hoisted")),
-        };
-        let (line, slot) = if four {
-            let index = simple(module, text, &address, &name);
-            (source.four(module, &index), Slot::Vector(name.clone()))
-        } else if self.vector.is_none() || (stride == 0 && matches!(source, Source::Memory(_))) {
-            let index = if is_name(&address) { address } else { format!("({address})") };
-            (source.one(module, &index), Slot::Uniform(name.clone()))
-        } else {
-            let index = simple(module, text, &address, &name);
-            let step = self.step(module, key, at);
-            let parts = (0..4).map(|c| source.one(module, &component_index(&index, c, step.as_deref())));
-            let parts = parts.collect::<Vec<_>>().join(", ");
-            (format!("vec4<{}>({parts})", value_type(instruction.dtype)), Slot::Vector(name.clone()))
-        };
-        text.line(format!("let {name} = {line};"));
-        Ok(slot)
-    }
-    /// The distance of two components, if there is one.
-    fn step(&self, module: &mut Module<'a>, key: Key, at: &Affine) -> Option<String> {
-        let stride = self.stride_along_vector(at);
-        let hint = match key {
-            Key::Value(v) => &self.names[v],
-            Key::Store(s) => &self.names[self.nest.stores[s].value],
-        };
-        (stride != 0)
-            .then(|| module.parameter(format!("{key:?} step"), &format!("{hint}_step"), word(stride)))
-    }
-    /// Writes the value of a store at a site; `component` for one of the four only.
-    pub(crate) fn store(
-        &mut self,
-        module: &mut Module<'a>,
-        text: &mut Text,
-        store: usize,
-        slot: &Slot,
-        site: Option<&Site>,
-        component: Option<usize>,
-    ) {
-        let nest = self.nest;
-        let Store { binding, at, value } = &nest.stores[store];
-        let memory = self.memory(*binding);
-        let key = Key::Store(store);
-        let suffix = site.map_or("", |s| s.suffix.as_str());
-        let name = format!("{}_out{suffix}", self.names[*value]);
-        let four = self.vector.is_some_and(|v| is_aligned(at, v));
-        let ty = value_type(nest.code[*value].dtype);
-        let address = self.address(module, key, at, four, site);
-        if self.vector.is_none() || (self.stride_along_vector(at) == 0 && component.is_none()) {
-            let index = if is_name(&address) { address } else { format!("({address})") };
-            memory.store(module, text, &index, &slot.component(0));
-        } else if let Some(c) = component {
-            let step = self.step(module, key, at);
-            let base = if four { format!("4u * ({address})") } else { address };
-            memory.store(module, text, &component_index(&base, c, step.as_deref()), &slot.component(c));
-        } else if four {
-            let index = simple(module, text, &address, &name);
-            memory.store_four(module, text, &index, &slot.vector(ty));
-        } else {
-            let index = simple(module, text, &address, &name);
-            let step = self.step(module, key, at);
-            for c in 0..4 {
-                memory.store(module, text, &component_index(&index, c, step.as_deref()), &slot.component(c));
-            }
-        }
     }
 
     // ------------------------------------------------------------------------------------------------------- scope
@@ -570,7 +480,7 @@ impl<'a> Fabric<'a> {
                         },
                     });
                 }
-                let call = format!("{function}{suffix}_{component}");
+                let call = module.names.fresh(&format!("{function}_{component}"));
                 text.line(format!("let {call} = {function}({});", values.join(", ")));
                 calls.push(call);
             }
@@ -603,66 +513,4 @@ impl<'a> Fabric<'a> {
         let start = text.find(&format!("fn {name}(")).unwrap_or(0);
         stage.order.len() + super::library::weight(&text[start..])
     }
-}
-
-/// Where the elements of a hoisted value come from.
-enum Source {
-    Memory(Memory),
-    Random { step: String, key: String },
-}
-
-impl Source {
-    fn one(&self, module: &mut Module<'_>, index: &str) -> String {
-        match self {
-            Source::Memory(memory) => memory.load(module, index),
-            Source::Random { step, key } => format!("random_word({index}, {step}, {key})"),
-        }
-    }
-    fn four(&self, module: &mut Module<'_>, index: &str) -> String {
-        match self {
-            Source::Memory(memory) => memory.load_four(module, index),
-            Source::Random { step, key } => format!("random_block({index}, {step}, {key})"),
-        }
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// An address as a name, with a `let` if it is an expression.
-fn simple(module: &mut Module<'_>, text: &mut Text, address: &str, hint: &str) -> String {
-    if is_name(address) {
-        return address.to_owned();
-    }
-    let name = module.names.fresh(&format!("{hint}_i"));
-    text.line(format!("let {name} = {address};"));
-    name
-}
-
-fn offset(start: &str, by: usize) -> String {
-    if by == 0 { start.to_owned() } else { format!("{start} + {by}u") }
-}
-
-/// The index of a component, ready to stand in an index expression.
-fn component_index(start: &str, component: usize, step: Option<&str>) -> String {
-    match (component, step) {
-        (0, _) | (_, None) if is_name(start) => start.to_owned(),
-        (0, _) | (_, None) => format!("({start})"),
-        (1, Some(step)) => format!("({start} + {step})"),
-        (c, Some(step)) => format!("({start} + {c}u * {step})"),
-    }
-}
-
-/// Whether each value is a constant whose user has no other operands.
-fn hidden_constants(nest: &Loop) -> Vec<bool> {
-    let constant = |v: Value| matches!(nest.code[v].code, Code::Constant(_));
-    let mut hidden = vec![false; nest.code.len()];
-    for instruction in &nest.code {
-        let operands = instruction.code.operands();
-        if operands.iter().all(|&o| constant(o)) {
-            operands.into_iter().for_each(|o| hidden[o] = true);
-        }
-    }
-    hidden
 }

@@ -113,8 +113,8 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
     }
     let partial = declare_partial(&mut module, &sweep.accumulators, 1);
     let fields: Vec<_> = sweep.accumulators.iter().flat_map(|a| a.collapse(width)).collect();
-    module.body.line(format!("var total = {}({});", partial.name, fields.join(", ")));
-    combine.write(&mut module, &partial, "total", false);
+    module.body.line(format!("var combined = {}({});", partial.name, fields.join(", ")));
+    combine.write(&mut module, &partial, "combined", false);
     let scratch = context.scratch(0, kept * chunks * partial.words)?;
     write_partial(&mut module, scratch, &partial, "group");
     let header =
@@ -134,13 +134,15 @@ fn workgroup(module: &Module<'_>, words: usize) -> u32 {
     invocations
 }
 
-/// The first invocation leaves `total` as partial result `index`.
+/// The first invocation leaves `combined` as partial result `index`.
 fn write_partial(module: &mut Module<'_>, scratch: Which, partial: &Partial, index: &str) {
     let buffer = module.buffer(scratch, "u32", true);
     module.body.open("if (t == 0u)");
     for (number, (field, _)) in partial.fields.iter().enumerate() {
         let words = partial.words;
-        module.body.line(format!("{buffer}[{index} * {words}u + {number}u] = bitcast<u32>(total.{field});"));
+        module
+            .body
+            .line(format!("{buffer}[{index} * {words}u + {number}u] = bitcast<u32>(combined.{field});"));
     }
     module.body.close();
 }
@@ -180,7 +182,7 @@ fn merge(
             text.line(format!("let end = min(first + {chunk}u, {size});"));
             ("kept_index", "first + t".to_owned(), "end".to_owned())
         };
-        text.line(format!("var total = {};", partial.neutral));
+        text.line(format!("var combined = {};", partial.neutral));
         text.open(format!("for (var item = {start}; item < {end}; item += {lanes}u)"));
         text.line(format!("let at = ({row} * {size} + item) * {words}u;"));
         let loads = partial
@@ -189,10 +191,10 @@ fn merge(
             .enumerate()
             .map(|(i, (_, ty))| format!("bitcast<{ty}>({buffer}[at + {i}u])"));
         let loads = loads.collect::<Vec<_>>().join(", ");
-        text.line(format!("total = {}(total, {}({loads}));", partial.merge, partial.name));
+        text.line(format!("combined = {}(combined, {}({loads}));", partial.merge, partial.name));
         text.close();
         module.body.append(&text);
-        combine.write(&mut module, &partial, "total", last);
+        combine.write(&mut module, &partial, "combined", last);
         let bytes = 4.0 * words as f64 * count as f64 * kept as f64;
         let part = Cost { bytes, flops: 0.0 };
         if last {
@@ -201,7 +203,7 @@ fn merge(
             let mut text = Text::inside(1);
             fabric.outer = coordinates(&mut module, &mut text, nest, 0..nest.kept.len(), None, "group", "")?;
             module.prologue.append(&text);
-            publish(&mut fabric, &mut module, &accumulators, "total", 1);
+            publish(&mut fabric, &mut module, &accumulators, "combined", 1);
             store_kept(&mut fabric, &mut module, Some("t == 0u"))?;
             let header = header(&fabric, "merges the partial results of a reduction");
             dispatches.extend(module.finish(&header, invocations, kept, part)?);

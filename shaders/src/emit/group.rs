@@ -61,7 +61,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         let calls = if library::has_loop(module.items.as_str()) { 16 * width } else { 0 };
         let unroll = if fabric.weight(&module, &sweep.stage) > 150 { 1 } else { unroll };
         turns += items / (lanes * unroll) + unroll + calls * items.div_ceil(lanes);
-        let counter = module.names.fresh("turn");
+        let counter = module.names.fresh("cursor");
         module.body.line(format!("var {counter} = t;"));
         let batches: &[usize] = if unroll == 1 { &[1] } else { &[4, 1] };
         for &batch in batches {
@@ -90,7 +90,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
             continue;
         }
         let partial = declare_partial(&mut module, &sweep.accumulators, 1);
-        let value = module.names.fresh("total");
+        let value = module.names.fresh("partial");
         let fields: Vec<_> = sweep.accumulators.iter().flat_map(|a| a.collapse(width)).collect();
         module.body.line(format!("var {value} = {}({});", partial.name, fields.join(", ")));
         combine.write(&mut module, &partial, &value, true);

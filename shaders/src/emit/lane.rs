@@ -87,7 +87,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         sweep.declare(&mut body, fabric.width());
         let heavy = fabric.weight(&module, &sweep.stage) > 150;
         let unroll = if cut.chunk >= 4 * cut.rows && !heavy { 4 } else { 1 };
-        let counter = module.names.fresh("row");
+        let counter = module.names.fresh("cursor");
         body.line(format!("var {counter} = {start};"));
         let batches: &[usize] = if unroll == 1 { &[1] } else { &[4, 1] };
         for &batch in batches {
@@ -115,7 +115,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         let partial = declare_partial(&mut module, &sweep.accumulators, side);
         let inner = if along_kept.is_some() { 1 } else { fabric.width() };
         let fields: Vec<_> = sweep.accumulators.iter().flat_map(|a| a.collapse(inner)).collect();
-        let value = module.names.fresh("total");
+        let value = module.names.fresh("partial");
         module.body.line(format!("var {value} = {}({});", partial.name, fields.join(", ")));
         if cut.rows > 1 {
             combine_rows(&mut module, &cut, &partial, &value);
@@ -250,15 +250,15 @@ fn merge(
     let buffer = module.buffer(scratch, if side == 4 { "vec4<u32>" } else { "u32" }, false);
     let words = partial.words;
     let body = &mut module.body;
-    body.line(format!("var total = {};", partial.neutral));
+    body.line(format!("var combined = {};", partial.neutral));
     body.open(format!("for (var item = 0u; item < {chunks}; item += 1u)"));
     let loads = partial.fields.iter().enumerate().map(|(number, (_, ty))| {
         format!("bitcast<{ty}>({buffer}[(item * {words}u + {number}u) * {count} + lane_index])")
     });
     let loads = loads.collect::<Vec<_>>().join(", ");
-    body.line(format!("total = {}(total, {}({loads}));", partial.merge, partial.name));
+    body.line(format!("combined = {}(combined, {}({loads}));", partial.merge, partial.name));
     body.close();
-    publish(&mut fabric, &mut module, &accumulators, "total", side);
+    publish(&mut fabric, &mut module, &accumulators, "combined", side);
     store_kept(&mut fabric, &mut module, None)?;
     let header = header(&fabric, "merges the chunks of every kept element");
     let bytes = 4.0 * words as f64 * (cut.lanes * side * cut.chunks) as f64;

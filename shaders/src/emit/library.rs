@@ -65,16 +65,13 @@ impl Library {
                     .chars()
                     .map(|c| i64::from("{(".contains(c)) - i64::from("})".contains(c)))
                     .sum::<i64>();
-                if *depth == 0
-                    && (code.trim_end().ends_with('}') || code.trim_end().ends_with(';'))
-                    && let Some((text, _)) = open.take()
-                {
-                    let name = words(&text).nth(1).unwrap_or_default().to_owned();
-                    by_name.entry(name).or_insert(items.len());
-                    let lines = text.lines().count();
-                    let loops = words(&text).any(|w| matches!(w, "for" | "while" | "loop"));
-                    items.push(Item { text, lines, loops, callees: Vec::new() });
-                }
+                let ends = code.trim_end().ends_with(['}', ';']);
+                let Some((text, _)) = open.take_if(|(_, depth)| *depth == 0 && ends) else { continue };
+                let name = words(&text).nth(1).unwrap_or_default().to_owned();
+                by_name.entry(name).or_insert(items.len());
+                let lines = text.lines().count();
+                let loops = words(&text).any(|w| matches!(w, "for" | "while" | "loop"));
+                items.push(Item { text, lines, loops, callees: Vec::new() });
             }
         }
         let mut library = Library { items, by_name };

@@ -117,10 +117,11 @@ pub(crate) fn header(fabric: &Fabric<'_>, what: &str) -> String {
     let name: String = fabric.context.kernel.name.chars().filter(|c| !c.is_ascii_digit()).collect();
     let stores: Vec<_> = nest.stores.iter().map(|s| fabric.names[s.value].as_str()).collect();
     let four = if fabric.vector.is_some() { ", four at a time" } else { "" };
-    format!(
-        "{name}: {what}; {} kept and {} reduced dimensions{four}\nstores {}",
-        nest.kept.len(),
-        nest.reduced.len(),
-        if stores.is_empty() { "partial results".to_owned() } else { stores.join(", ") }
-    )
+    let dimensions = match (nest.schedule, nest.kept.len(), nest.reduced.len()) {
+        (Schedule::Map, _, rank) => format!("rank {rank}"),
+        (Schedule::Total | Schedule::Row | Schedule::Column, kept, reduced) => {
+            format!("rank {kept} kept, {reduced} reduced")
+        }
+    };
+    format!("{name}: {what}; {dimensions}{four}\nstores {}", stores.join(", "))
 }

@@ -70,7 +70,7 @@ pub(crate) fn lower(context: Context<'_>, matmul: &Matmul) -> Result<Vec<Dispatc
         epilogue.schedule = Schedule::Map;
         epilogue
     };
-    if chunks == 1 && weight(&context, &epilogue) <= HEAVY {
+    if chunks == 1 && weight(&epilogue) <= HEAVY {
         let product = Product { context, matmul, epilogue: &epilogue, chunks: 1, chunk: k };
         return product.lower();
     }
@@ -211,7 +211,7 @@ fn renumber(code: &mut Code, shift: impl Fn(usize) -> usize) {
 }
 
 /// Lines of code that the epilogue of one element becomes.
-fn weight(context: &Context<'_>, epilogue: &Loop) -> usize {
+fn weight(epilogue: &Loop) -> usize {
     let mut text = String::new();
     for instruction in &epilogue.code {
         if let Code::Elementwise(row, operands) = &instruction.code {
@@ -219,18 +219,13 @@ fn weight(context: &Context<'_>, epilogue: &Loop) -> usize {
             text.push('\n');
         }
     }
-    let _ = context;
     epilogue.code.len() + super::library::weight(&text)
 }
 
 impl<'a> Product<'a> {
     fn lower(&self) -> Result<Vec<Dispatch>, Error> {
-        if !self.context.target.cpu
-            && let Some(dispatches) = tile::lower(self)?
-        {
-            return Ok(dispatches);
-        }
-        direct::lower(self)
+        let tiled = if self.context.target.cpu { None } else { tile::lower(self)? };
+        tiled.map_or_else(|| direct::lower(self), Ok)
     }
     /// Rank of the batch dimensions of the epilogue, the chunk among them.
     pub(crate) fn outer_rank(&self) -> usize {
@@ -269,7 +264,7 @@ impl<'a> Product<'a> {
             stride == 1
                 && extent.is_multiple_of(4)
                 && matrix.offset.is_multiple_of(4)
-                && matrix.batch.iter().all(|b| b % 4 == 0)
+                && matrix.batch.iter().all(|b| b.is_multiple_of(4))
         };
         let fours = if fits(term, k) && (outer.is_multiple_of(4) || extent == 1) {
             Fours::Terms
@@ -350,8 +345,6 @@ impl<'a> Product<'a> {
         let four = fabric.vector.is_some();
         for component in 0..if four { 1 } else { 4 } {
             let place = if four { "4u * column".to_owned() } else { format!("column_{component}") };
-            let rows = module.size("rows", "rows", self.matmul.m)?;
-            let _ = rows;
             let site = Site {
                 suffix: if four { String::new() } else { format!("_{component}") },
                 coordinates: vec![

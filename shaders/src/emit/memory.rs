@@ -88,7 +88,17 @@ pub(crate) struct Memory {
     pub(crate) layout: Layout,
 }
 
+/// An index without the parentheses that an index expression does not need.
+fn bare(index: &str) -> &str {
+    let inner = index.strip_prefix('(').and_then(|i| i.strip_suffix(')'));
+    inner.filter(|i| !i.contains(['(', ')'])).unwrap_or(index)
+}
+
 impl Memory {
+    /// Whether four elements are one access, so that their index is named once.
+    pub(crate) fn is_one_access(&self) -> bool {
+        self.layout == Layout::Four
+    }
     fn buffer(&self, module: &mut Module<'_>, writes: bool) -> String {
         // Atomics need write access even to be read.
         let writes = writes || self.layout == Layout::Atomic;
@@ -101,7 +111,7 @@ impl Memory {
             (DType::F16, Layout::Atomic) => format!("half_at(atomicLoad(&{b}[{index} >> 1u]), {index})"),
             (DType::F16, Layout::Single | Layout::Four) => format!("half_at({b}[{index} >> 1u], {index})"),
             (_, Layout::Four) => format!("{b}[{index} >> 2u][{index} & 3u]"),
-            (_, Layout::Single | Layout::Atomic) => format!("{b}[{index}]"),
+            (_, Layout::Single | Layout::Atomic) => format!("{b}[{}]", bare(index)),
         };
         if self.dtype == DType::Bool { format!("({value} != 0u)") } else { value }
     }
@@ -111,8 +121,8 @@ impl Memory {
         let ty = value_type(self.dtype);
         match (self.dtype, self.layout) {
             (DType::F16, Layout::Single) => format!("half_four({b}[2u * {index}], {b}[2u * {index} + 1u])"),
-            (DType::Bool, Layout::Four) => format!("({b}[{index}] != vec4<u32>())"),
-            (DType::F32 | DType::I32 | DType::U32, Layout::Four) => format!("{b}[{index}]"),
+            (DType::Bool, Layout::Four) => format!("({b}[{}] != vec4<u32>())", bare(index)),
+            (DType::F32 | DType::I32 | DType::U32, Layout::Four) => format!("{b}[{}]", bare(index)),
             _ => {
                 let parts = (0..4).map(|c| self.load(module, &format!("(4u * {index} + {c}u)")));
                 format!("vec4<{ty}>({})", parts.collect::<Vec<_>>().join(", "))
@@ -130,8 +140,8 @@ impl Memory {
                     "atomicOr(&{b}[{index} >> 1u], half_bits({value}) << (16u * ({index} & 1u)));"
                 ));
             }
-            DType::Bool => text.line(format!("{b}[{index}] = select(0u, 1u, {value});")),
-            DType::F32 | DType::I32 | DType::U32 => text.line(format!("{b}[{index}] = {value};")),
+            DType::Bool => text.line(format!("{b}[{}] = select(0u, 1u, {value});", bare(index))),
+            DType::F32 | DType::I32 | DType::U32 => text.line(format!("{b}[{}] = {value};", bare(index))),
         }
     }
     /// Writes the four elements from `4 · index` on; `value` is a vec4, named if it is used more than once.
@@ -145,10 +155,10 @@ impl Memory {
                 text.line(format!("{b}[2u * {index} + 1u] = half_pair({name}.z, {name}.w);"));
             }
             (DType::Bool, Layout::Four) => {
-                text.line(format!("{b}[{index}] = select(vec4<u32>(), vec4<u32>(1u), {value});"));
+                text.line(format!("{b}[{}] = select(vec4<u32>(), vec4<u32>(1u), {value});", bare(index)));
             }
             (DType::F32 | DType::I32 | DType::U32, Layout::Four) => {
-                text.line(format!("{b}[{index}] = {value};"));
+                text.line(format!("{b}[{}] = {value};", bare(index)));
             }
             _ => {
                 let name = module.names.fresh("four");

@@ -16,12 +16,14 @@
 //! All of them share [`fabric`] (addresses, loads, the code of one element) and [`accumulate`] (running reductions).
 //! Every order of combination is fixed by the structure, the extents and the target: results are the same from run to run.
 
+mod access;
 mod accumulate;
 mod cost;
 mod direct;
 mod fabric;
 mod flat;
 mod group;
+mod labels;
 mod lane;
 mod library;
 mod loops;

@@ -2,10 +2,7 @@
 
 use std::collections::HashSet;
 
-use cotangent_tensor::DType;
-
 use super::library;
-use crate::Code;
 
 /// Identifiers in use within one module.
 #[derive(Debug, Default)]
@@ -27,21 +24,27 @@ impl Names {
     }
 }
 
-/// Letters, digits and underscores of a label. Numbers at the end are dropped, so that `w1` and `w2` share a pipeline.
+/// Letters, digits and underscores of a label. Numbers at the end are dropped, so that `w1` and `w2` share a pipeline, and
+/// no underscore stands beside a digit: names such as `x_0` and `kept0_rest` belong to generated text.
 fn identifier(hint: &str) -> String {
     let mut name = String::new();
+    let mut gap = false;
     for c in hint.chars() {
-        if c.is_ascii_alphanumeric() {
-            name.push(c.to_ascii_lowercase());
-        } else if !name.is_empty() && !name.ends_with('_') {
+        if !c.is_ascii_alphanumeric() {
+            gap = !name.is_empty();
+            continue;
+        }
+        if gap && !c.is_ascii_digit() && !name.ends_with(|c: char| c.is_ascii_digit()) {
             name.push('_');
         }
+        gap = false;
+        name.push(c.to_ascii_lowercase());
     }
     name.truncate(40);
     let kept = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_').len();
     name.truncate(kept);
     if name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.insert_str(0, "v_");
+        name.insert(0, 'v');
     }
     if name.is_empty() {
         name.push('v');
@@ -80,48 +83,8 @@ const RESERVED: &str = "
     degrees determinant distance dot exp exp2 extractbits faceforward floor fma fract frexp insertbits inversesqrt ldexp
     length log log2 max min mix modf normalize pack pow quantizetof16 radians reflect refract reversebits round saturate
     select sign sin sinh smoothstep sqrt step tan tanh transpose trunc unpack
-    block buffer status main merge partial slot item items index place position group groups lane lanes grid first row
-    col column chunk chunks chunk_index kept_index lane_index rest report t i j k n at item end total in_range span count
-    finish product column_ tile batch columns rows winner top peak center below equal subgroup width kernel a b element
+    block status main workgroup subgroup width lane t group k a b span item first end chunks chunk_index kept_index
+    lane_index in_range combined position place report kernel winner top peak center below equal row column tile batch
+    run sum before product finish s tx ty to p q l r turn next left right term four start at brings_lhs tile_row
+    tile_column block_of_four fetch_lhs fetch_rhs lhs_slot rhs_slot lhs_tile rhs_tile lhs_term rhs_term
 ";
-
-/// A name for a value without a label.
-pub(crate) fn default_name(code: &Code) -> &str {
-    match code {
-        Code::Constant(_) => "constant",
-        Code::Accumulator => "product",
-        Code::Load { .. } | Code::LoadIndexed { .. } => "load",
-        Code::Coordinate(_) => "coordinate",
-        Code::InRange { .. } => "inside",
-        Code::RandomBits { .. } => "bits",
-        Code::Elementwise(row, _) => row.name(),
-        Code::Integer(row, ..) => row.name(),
-        Code::Cast(_) => "cast",
-        Code::Reduce(kind, _) => kind.name(),
-        Code::ArgReduce { maximum: true, .. } => "argmax",
-        Code::ArgReduce { maximum: false, .. } => "argmin",
-        Code::LogSumExpMax(_) => "peak",
-        Code::LogSumExpRest(_) => "others",
-        Code::Softmax { .. } => "softmax",
-        Code::SoftmaxResidual { .. } => "residual",
-        Code::Pick { .. } => "picked",
-    }
-}
-
-/// Common finite constants. Everything else travels in the parameter block: its value is no part of the structure.
-pub(crate) fn literal(dtype: DType, bits: u32) -> Option<&'static str> {
-    Some(match (dtype, bits) {
-        (DType::F32 | DType::F16, 0) => "0.0",
-        (DType::F32 | DType::F16, 0x3f80_0000) => "1.0",
-        (DType::F32 | DType::F16, 0xbf80_0000) => "(-1.0)",
-        (DType::F32 | DType::F16, 0x3f00_0000) => "0.5",
-        (DType::F32 | DType::F16, 0x4000_0000) => "2.0",
-        (DType::I32, 0) => "0i",
-        (DType::I32, 1) => "1i",
-        (DType::U32, 0) => "0u",
-        (DType::U32, 1) => "1u",
-        (DType::Bool, 0) => "false",
-        (DType::Bool, _) => "true",
-        (DType::F32 | DType::F16 | DType::I32 | DType::U32, _) => return None,
-    })
-}

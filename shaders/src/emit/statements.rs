@@ -131,13 +131,12 @@ impl<'a> Fabric<'a> {
                     capture(Argument::Name(used.clone()));
                 }
                 capture(Argument::Position);
-                text.line(format!(
-                    "let {name}_p = m_exp_nonpositive({x} - {}) * {};",
-                    names.center, names.scale
-                ));
+                let share = module.names.fresh(&format!("{name}_share"));
+                let (center, scale) = (&names.center, &names.scale);
+                text.line(format!("let {share} = m_exp_nonpositive({x} - {center}) * {scale};"));
                 // At the label the difference p - 1 cancels where x is the maximum: -rest / (1 + rest) does not.
                 format!(
-                    "select({name}_p, select({name}_p - 1.0, {}, {x} == {}), position == {})",
+                    "select({share}, select({share} - 1.0, {}, {x} == {}), position == {})",
                     names.peak, names.center, names.hit
                 )
             }

@@ -2,7 +2,7 @@
 
 use cotangent_tensor::Error;
 
-use super::accumulate::{Accumulator, accumulators, position_of};
+use super::accumulate::{Accumulator, Batch, accumulators, position_of};
 use super::fabric::{Fabric, Key, Site, Stage};
 use super::module::{Module, value_type};
 use super::nest::per_element;
@@ -204,14 +204,11 @@ impl Sweep {
         for (accumulator, hit) in self.accumulators.iter().zip(&self.hits) {
             let values: Vec<_> = results.iter().map(|r| r[&accumulator.operand].clone()).collect();
             let dtype = nest.code[accumulator.operand].dtype;
-            accumulator.absorb(
-                text,
-                dtype,
-                &values,
-                fabric.width(),
-                (&positions, along_reduced),
-                hit.as_deref(),
-            );
+            let values = values.as_slice();
+            let width = fabric.width();
+            let entering =
+                Batch { values, dtype, width, positions: &positions, along_reduced, hit: hit.as_deref() };
+            accumulator.absorb(text, &entering);
         }
         Ok(())
     }
