@@ -18,7 +18,7 @@ pub(super) enum Role {
     View,
     /// A buffer that exists before the plan runs.
     Source,
-    /// So cheap that every kernel that needs it computes it again: truth values.
+    /// So cheap that every kernel that needs it computes it again: truth values, and products that are summed at once.
     Inline,
     /// Computed by exactly one kernel.
     Compute,
@@ -138,6 +138,8 @@ struct Merger {
     copied: HashSet<usize>,
     alone: HashSet<usize>,
     part_count: usize,
+    /// Products that the sums over them compute where they need them.
+    inlined: HashSet<usize>,
 }
 
 impl Merger {
@@ -155,8 +157,12 @@ impl Merger {
         self.nodes.len() - 1
     }
     fn like(&mut self, node: &Node, op: Op, operands: Vec<usize>) -> usize {
+        self.made(node, op, node.shape, operands)
+    }
+    /// A node of another shape on behalf of `node`.
+    fn made(&mut self, node: &Node, op: Op, shape: Shape, operands: Vec<usize>) -> usize {
         let nodes = operands.iter().map(|&o| self.nodes[o].clone()).collect();
-        let Node { shape, dtype, location, .. } = *node;
+        let Node { dtype, location, .. } = *node;
         let new = Arc::new(Node { op, operands: nodes, shape, dtype, location, label: node.label.clone() });
         self.insert(&new, operands)
     }
@@ -212,6 +218,9 @@ impl Merger {
             (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(b) => a,
             (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(a) => b,
             (Op::Concat(axis), _) => self.concat(node, *axis, operands, widest_concat),
+            (Op::Matmul, &[a, b]) => {
+                self.unit_product(node, a, b).unwrap_or_else(|| self.insert(node, operands))
+            }
             (Op::Elementwise(row), _)
                 if row.class() == Class::Real && operands.iter().all(|&o| self.number(o).is_some()) =>
             {
@@ -220,6 +229,41 @@ impl Merger {
             }
             _ => self.insert(node, operands),
         })
+    }
+    /// A matrix product with an extent of 1 as elementwise products and their sums, which fuse with what is around them:
+    /// outer products, products with vectors, gradients of a layer with one input or output.
+    fn unit_product(&mut self, node: &Node, a: usize, b: usize) -> Option<usize> {
+        let (rank, [.., m, n]) = (node.shape.rank(), &node.shape[..]) else { return None };
+        let (m, n, k) = (*m, *n, *self.nodes[a].shape.last()?);
+        let (batch, mul) = (&node.shape[..rank - 2], Op::Elementwise(Elementwise::Mul));
+        let shape = |rows: usize, columns: usize| Shape::new(&[batch, &[rows, columns]].concat()).ok();
+        if k == 1 {
+            let operands = [a, b].map(|o| self.made(node, Op::Broadcast, node.shape, vec![o]));
+            return Some(self.made(node, mul, node.shape, operands.to_vec()));
+        }
+        // The matrix, and the vector that lies along its inner extent.
+        let (matrix, vector, other, row) = match (m, n) {
+            (_, 1) => (a, b, m, true),
+            (1, _) => (b, a, n, false),
+            _ => return None,
+        };
+        // The loop runs over the matrix as it lies in memory, not across it.
+        let is_turned =
+            matches!(&self.nodes[matrix].op, Op::Permute(axes) if axes.last() != Some(&(rank - 1)));
+        let along = row != is_turned;
+        let turn = || Op::Permute((0..rank - 2).chain([rank - 1, rank - 2]).collect());
+        let (full, thin) =
+            if along { (shape(other, k)?, shape(1, k)?) } else { (shape(k, other)?, shape(k, 1)?) };
+        let matrix = if is_turned { self.made(node, turn(), full, vec![matrix]) } else { matrix };
+        let vector = if along == row { self.made(node, turn(), thin, vec![vector]) } else { vector };
+        let vector = self.made(node, Op::Broadcast, full, vec![vector]);
+        let product = self.made(node, mul, full, vec![matrix, vector]);
+        self.inlined.insert(product);
+        let axis = if along { rank - 1 } else { rank - 2 };
+        let sums = Shape::new(&[batch, &[other]].concat()).ok()?;
+        let sum = Op::Reduce { kind: Reduce::Sum, axes: vec![axis] };
+        let sum = self.made(node, sum, sums, vec![product]);
+        Some(self.made(node, Op::Reshape, node.shape, vec![sum]))
     }
     /// A concatenation; one with many parts that lie inside an axis becomes a tree, so that kernels stay within binding limits.
     fn concat(&mut self, node: &Arc<Node>, axis: usize, mut parts: Vec<usize>, widest: usize) -> usize {
@@ -328,7 +372,7 @@ impl Graph {
         let ids: Vec<usize> = roots.iter().map(|r| id[&r.key()]).collect();
         let (outputs, rest) = ids.split_at(outputs.len());
         let mut graph = Graph {
-            roles: roles(&merger.nodes, &merger.operands),
+            roles: roles(&merger),
             users: vec![Vec::new(); merger.nodes.len()],
             nodes: merger.nodes,
             operands: merger.operands,
@@ -376,17 +420,18 @@ impl Graph {
     }
 }
 
-/// Truth values deeper than this are stored after all.
+/// Chains of cheap values deeper than this are stored after all.
 const INLINE_DEPTH: usize = 4;
 
-fn roles(nodes: &[Arc<Node>], operands: &[Vec<usize>]) -> Vec<Role> {
+fn roles(merger: &Merger) -> Vec<Role> {
+    let Merger { nodes, operands, inlined, .. } = merger;
     let mut depth = vec![0; nodes.len()];
     let mut roles: Vec<Role> = nodes.iter().map(|n| role(n)).collect();
     for id in 0..nodes.len() {
         depth[id] = operands[id].iter().map(|&o| depth[o]).max().unwrap_or(0);
-        let test =
-            matches!(nodes[id].op, Op::Elementwise(row) if matches!(row.class(), Class::Test | Class::Logic));
-        if test && depth[id] < INLINE_DEPTH && roles[id] == Role::Compute {
+        let cheap = inlined.contains(&id)
+            || matches!(nodes[id].op, Op::Elementwise(row) if matches!(row.class(), Class::Test | Class::Logic));
+        if cheap && depth[id] < INLINE_DEPTH && roles[id] == Role::Compute {
             roles[id] = Role::Inline;
             depth[id] += 1;
         } else if roles[id] != Role::View {

@@ -2,7 +2,7 @@
 
 use cotangent::{Device, Error, Key, Reduction, Step, Tensor, grad, losses};
 
-use super::{Entry, Task, near};
+use super::{Entry, Task, near, run_and_wait};
 
 pub(super) const TASKS: &[Entry] = &[
     ("sigmoid_l1_2p22", |device| sigmoid_l1(device, 22)),
@@ -44,9 +44,7 @@ fn loss_task(
     checked &= near(found, total / count, 0.0, count.log2());
     // Operands are read once, the gradient is written once.
     let bytes = 4.0 * count * (operands.len() + 1) as f64;
-    let (dispatches, submits) = (step.dispatches(), step.submits());
-    let run = move || step.run(&[])?.wait();
-    Ok(Task { run: Box::new(run), checked, bytes, flops: 10.0 * count, dispatches, submits })
+    Ok(Task { step, run: run_and_wait(), steps: 1, checked, bytes, flops: 10.0 * count })
 }
 
 fn sigmoid_l1(device: &Device, log_size: u32) -> Result<Task, Error> {
@@ -100,7 +98,5 @@ fn sum(device: &Device) -> Result<Task, Error> {
     let (exact, size) = values.iter().fold((0.0, 0.0), |(sum, size), v| (sum + v, size + v.abs()));
     let checked = near(found, exact, size, 0.0);
     let count = values.len() as f64;
-    let (dispatches, submits) = (step.dispatches(), step.submits());
-    let run = move || step.run(&[])?.wait();
-    Ok(Task { run: Box::new(run), checked, bytes: 4.0 * count, flops: count, dispatches, submits })
+    Ok(Task { step, run: run_and_wait(), steps: 1, checked, bytes: 4.0 * count, flops: count })
 }

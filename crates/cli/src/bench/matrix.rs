@@ -3,7 +3,7 @@
 use cotangent::{DType, Device, Error, Key, Reduction, Step, Tensor, grad, losses};
 
 use super::elementwise::numbers;
-use super::{Entry, Task, near};
+use super::{Entry, Task, near, run_and_wait};
 
 pub(super) const TASKS: &[Entry] = &[
     ("matmul_256_nn", |device| matmul(device, 256, false, false)),
@@ -41,9 +41,8 @@ fn matmul(device: &Device, n: usize, transpose_a: bool, transpose_b: bool) -> Re
         near(found[row * n + column], exact, size, n as f64)
     });
     let n = n as f64;
-    let (dispatches, submits) = (step.dispatches(), step.submits());
-    let run = move || step.run(&[])?.wait();
-    Ok(Task { run: Box::new(run), checked, bytes: 12.0 * n * n, flops: 2.0 * n * n * n, dispatches, submits })
+    let (bytes, flops) = (12.0 * n * n, 2.0 * n * n * n);
+    Ok(Task { step, run: run_and_wait(), steps: 1, checked, bytes, flops })
 }
 
 fn softmax_cross_entropy(device: &Device, rows: usize, classes: usize) -> Result<Task, Error> {
@@ -74,14 +73,6 @@ fn softmax_cross_entropy(device: &Device, rows: usize, classes: usize) -> Result
     }
     checked &= near(found, total / rows as f64, 0.0, (rows * classes) as f64);
     let elements = (rows * classes) as f64;
-    let (dispatches, submits) = (step.dispatches(), step.submits());
-    let run = move || step.run(&[])?.wait();
-    Ok(Task {
-        run: Box::new(run),
-        checked,
-        bytes: 8.0 * elements,
-        flops: 10.0 * elements,
-        dispatches,
-        submits,
-    })
+    let (bytes, flops) = (8.0 * elements, 10.0 * elements);
+    Ok(Task { step, run: run_and_wait(), steps: 1, checked, bytes, flops })
 }

@@ -9,7 +9,7 @@ mod training;
 
 use std::time::{Duration, Instant};
 
-use cotangent::{Device, Error};
+use cotangent::{Device, Error, Step};
 use serde_json::json;
 
 use crate::{DeviceArgument, Failure, report};
@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// Only tasks whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Time every kernel of a task for itself; goes to standard error
+    #[arg(long)]
+    profile: bool,
     /// One JSON document per line on standard output
     #[arg(long)]
     json: bool,
@@ -28,15 +31,33 @@ pub(crate) struct Arguments {
 
 /// A task, ready to run.
 pub(crate) struct Task {
-    /// Runs once and waits.
-    run: Box<dyn FnMut() -> Result<(), Error>>,
+    step: Step,
+    /// How the step is run.
+    run: Run,
+    /// Steps per run.
+    steps: usize,
     /// Whether the outputs agree with f64.
     checked: bool,
     /// Of one run.
     bytes: f64,
     flops: f64,
-    dispatches: usize,
-    submits: usize,
+}
+
+/// Runs a task once and waits.
+type Run = Box<dyn Fn(&Step) -> Result<(), Error>>;
+
+/// Runs a step without inputs.
+fn run_and_wait() -> Run {
+    Box::new(|step| step.run(&[]).map(|_| ()))
+}
+
+impl Task {
+    fn dispatches(&self) -> usize {
+        self.steps * self.step.dispatches()
+    }
+    fn submits(&self) -> usize {
+        self.steps * self.step.submits()
+    }
 }
 
 /// A name and what makes the task.
@@ -60,10 +81,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     eprintln!("roof: {:.1} GB/s, {:.1} GFLOP/s", 1e-9 * roof.bytes_per_second, 1e-9 * roof.flops_per_second);
     let mut all_right = true;
     for (name, make) in entries {
-        match make(&device).and_then(|mut task| Ok((measure(&mut task)?, task))) {
+        match make(&device).and_then(|task| Ok((measure(&task)?, task))) {
             Ok((seconds, task)) => {
                 all_right &= task.checked;
                 say(arguments, &device, name, &task, seconds)?;
+                if arguments.profile {
+                    eprintln!("{}\n{}\n", task.step.explain(), task.step.profile(&[])?);
+                }
             }
             Err(error) => {
                 all_right = false;
@@ -75,13 +99,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Median and minimum.
-fn measure(task: &mut Task) -> Result<(f64, f64), Error> {
-    (task.run)()?;
+fn measure(task: &Task) -> Result<(f64, f64), Error> {
+    (task.run)(&task.step)?;
     let start = Instant::now();
     let mut seconds = Vec::new();
     while seconds.len() < *ROUNDS.start() || (start.elapsed() < BUDGET && seconds.len() < *ROUNDS.end()) {
         let round = Instant::now();
-        (task.run)()?;
+        (task.run)(&task.step)?;
         seconds.push(round.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
@@ -109,8 +133,8 @@ fn say(
             "gigaflops": report::number(rate),
             "percent_of_roof": report::number(percent),
             "checked": task.checked,
-            "dispatches": task.dispatches,
-            "submits": task.submits,
+            "dispatches": task.dispatches(),
+            "submits": task.submits(),
             "adapter": device.info().adapter,
             "driver": device.info().driver,
             "threads": device.info().threads,
@@ -122,7 +146,7 @@ fn say(
          {:3} dispatches  {}",
         1e3 * median,
         1e3 * minimum,
-        task.dispatches,
+        task.dispatches(),
         if task.checked { "checked" } else { "WRONG" },
     ))
 }

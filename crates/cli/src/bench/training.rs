@@ -92,9 +92,8 @@ fn digits(device: &Device) -> Result<Training, Error> {
 }
 
 fn task(training: &Training, checked: bool, step: Step) -> Task {
-    let (dispatches, submits) = (step.dispatches(), step.submits());
-    let run = move || step.run(&[])?.scalar(0).map(|_| ());
-    Task { run: Box::new(run), checked, bytes: training.bytes, flops: training.flops, dispatches, submits }
+    let run = |step: &Step| step.run(&[])?.scalar(0).map(|_| ());
+    Task { step, run: Box::new(run), steps: 1, checked, bytes: training.bytes, flops: training.flops }
 }
 
 fn seed_sgd(device: &Device) -> Result<Task, Error> {
@@ -118,7 +117,7 @@ fn first_gradient(device: &Device) -> Result<Task, Error> {
     let step = training.step(device, &Adam::default())?;
     let mut task = task(&training, checked, step);
     let device = device.clone();
-    task.run = Box::new(move || {
+    task.run = Box::new(move |_| {
         let fresh = device.with_options(DeviceOptions::default())?;
         let training = digits(&fresh)?;
         training.step(&fresh, &Adam::default())?.run(&[])?.wait()
@@ -132,11 +131,10 @@ fn loss_readback(device: &Device) -> Result<Task, Error> {
     let training = seed(device)?;
     let checked = training.check(device)?;
     let step = training.step(device, &Sgd::new(1e-3))?;
-    let mut task = task(&training, checked, step.clone());
+    let mut task = task(&training, checked, step);
     let steps = STEPS as f64;
-    (task.bytes, task.flops) = (task.bytes * steps, task.flops * steps);
-    (task.dispatches, task.submits) = (task.dispatches * STEPS, task.submits * STEPS);
-    task.run = Box::new(move || {
+    (task.bytes, task.flops, task.steps) = (task.bytes * steps, task.flops * steps, STEPS);
+    task.run = Box::new(|step| {
         let mut pending = step.launch(&[])?;
         for _ in 1..STEPS {
             let next = step.launch(&[])?;

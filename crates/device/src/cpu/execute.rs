@@ -263,7 +263,7 @@ impl Machine {
             }
             Action::Coordinate { access } => match at(*access) {
                 (base, Pattern::Step(step)) => lanes::coordinate(arch, out, low_word(base), low_word(*step)),
-                (base, Pattern::Table(table)) => {
+                (base, Pattern::Table(table, _)) => {
                     for (out, offset) in out.iter_mut().zip(table) {
                         *out = f32::from_bits(low_word(base + offset).cast_unsigned());
                     }

@@ -67,8 +67,13 @@ impl Tiling {
         };
         let table: Vec<i64> = (0..self.lanes).map(|lane| offset(lane, &mut coordinate)).collect();
         let step = table.get(1).copied().unwrap_or(1);
-        let regular = table.iter().zip(0..).all(|(&offset, lane)| offset == lane * step);
-        if regular { Pattern::Step(step) } else { Pattern::Table(table) }
+        let Some(inner) = table.iter().zip(0..).position(|(&offset, lane)| offset != lane * step) else {
+            return Pattern::Step(step);
+        };
+        let group = Group { inner, outer: table[inner], step };
+        let nested =
+            inner >= SHORTEST_GROUP && (0..table.len()).all(|lane| table[lane] == group.offset(lane));
+        Pattern::Table(table, nested.then_some(group))
     }
     /// Whether all blocks start at the same element under these strides.
     pub(super) fn is_still(&self, strides: &[i64]) -> bool {
@@ -81,8 +86,28 @@ impl Tiling {
 pub(super) enum Pattern {
     /// Equidistant.
     Step(i64),
-    /// One by one.
-    Table(Vec<i64>),
+    /// One by one, and how they are grouped if they are.
+    Table(Vec<i64>, Option<Group>),
+}
+
+/// Groups of equidistant lanes whose first lanes are equidistant: rows of a matrix, or each element several times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    /// Lanes of a group.
+    pub(super) inner: usize,
+    /// From group to group.
+    pub(super) outer: i64,
+    /// From lane to lane.
+    pub(super) step: i64,
+}
+
+/// Lanes below which a group costs more than its lanes one by one.
+const SHORTEST_GROUP: usize = 8;
+
+impl Group {
+    fn offset(self, lane: usize) -> i64 {
+        self.outer * signed(lane / self.inner) + self.step * signed(lane % self.inner)
+    }
 }
 
 impl Pattern {
@@ -91,7 +116,7 @@ impl Pattern {
     pub(super) fn offset(&self, lane: usize) -> i64 {
         match self {
             Pattern::Step(step) => step * signed(lane),
-            Pattern::Table(table) => table[lane],
+            Pattern::Table(table, _) => table[lane],
         }
     }
 }
@@ -159,7 +184,7 @@ pub(super) fn is_nested(strides: &[i64], extents: &[usize], mut span: i64) -> bo
 }
 
 /// Every affine function of a loop.
-fn affines(body: &mut Loop) -> impl Iterator<Item = &mut Affine> {
+pub(super) fn affines(body: &mut Loop) -> impl Iterator<Item = &mut Affine> {
     let of_code = body.code.iter_mut().filter_map(|instruction| match &mut instruction.code {
         Code::Load { at, .. }
         | Code::LoadIndexed { at, .. }

@@ -3,6 +3,7 @@
 //! Tasks depend on the kernel alone, never on the number of threads, and their results combine in task order: the same
 //! bits on every machine and with any number of threads.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use cotangent_shaders::{Affine, Binding, Loop, Schedule};
@@ -14,6 +15,7 @@ use super::geometry::{is_nested, merge, signed, unravel};
 use super::memory::Target;
 use super::program::{Action, Cell, From, Program};
 use super::reduction::State;
+use super::wide::{fold, widen};
 
 /// Elements of a task, at most.
 const TASK: usize = 1 << 16;
@@ -41,6 +43,8 @@ pub(super) struct Loops {
     per_task: usize,
     serial: bool,
     machines: Mutex<Vec<Machine>>,
+    /// Finds the results of the reductions with several rows side by side.
+    wide: Option<Box<Loops>>,
 }
 
 impl Loops {
@@ -68,6 +72,12 @@ impl Loops {
         };
         let long = kept.saturating_mul(reduced) >= 2 * TASK && reduced >= 2;
         let build = |form| Loops::of_form(&body, bindings, form);
+        if let (Some(form), Some((side_by_side, _))) = (split, widen(&body)) {
+            let wide = Loops::of_form(&side_by_side, bindings, form)?;
+            if wide.program.sweeps.len() == 1 {
+                return Ok(Loops { wide: Some(Box::new(wide)), ..build(form)? });
+            }
+        }
         match split {
             Some(split) if few && long => {
                 let split = build(split)?;
@@ -125,6 +135,7 @@ impl Loops {
             split: form.split,
             serial: work < SERIAL_WORK,
             machines: Mutex::new(Vec::new()),
+            wide: None,
             program,
         };
         if !loops.can_be_cut() {
@@ -252,50 +263,16 @@ impl Loops {
         let size = if program.vertical { units } else { 1 };
         let mut fault = None;
         for group in (0..units).step_by(size.max(1)).map(|unit| unit..unit + size) {
-            let first = program.unit_first(group.start);
-            let kept = program.unit_first(group.end).min(program.kept_elements()) - first;
-            let identities = program.reductions.iter().map(|(kind, _)| vec![kind.identity(); kept]);
-            let mut totals: Vec<Vec<State>> = identities.collect();
-            for (sweep, segment) in program.sweeps.iter().enumerate() {
-                let here: Vec<usize> =
-                    (0..program.reductions.len()).filter(|&k| program.reductions[k].1 == sweep).collect();
-                let width = here.len() * kept;
-                let mut partials = vec![[0.0; 2]; width * self.tasks];
-                let tasks = Tasks {
-                    loops: self,
-                    unit: group.start,
-                    next: 0,
-                    targets: targets.iter_mut().map(Target::borrow).collect(),
-                    partials: &mut partials,
-                    width,
-                };
-                let known = &totals;
-                let found = self.spread(arch, inputs, tasks, &|machine: &mut Machine, mut task: Task<'_>| {
-                    for unit in group.clone() {
-                        self.prepare(arch, machine, unit, first, sweep, known, inputs, &mut task.targets);
-                        machine.start(program, sweep);
-                        let from = task.index * self.per_task;
-                        for step in from..(from + self.per_task).min(program.steps()) {
-                            machine.enter_step(program, step);
-                            machine.run(arch, program, segment, inputs, &mut task.targets);
-                        }
-                        machine.finish(arch, program, sweep);
-                        let at = program.unit_first(unit) - first;
-                        for (&k, partial) in here.iter().zip(task.partial.chunks_mut(kept)) {
-                            let state = &machine.states[k];
-                            partial[at..at + state.len()].copy_from_slice(state);
-                        }
-                    }
-                });
-                fault = Fault::first(fault, found);
-                for partial in partials.chunks(width.max(1)) {
-                    for (&k, partial) in here.iter().zip(partial.chunks(kept)) {
-                        for (total, &part) in totals[k].iter_mut().zip(partial) {
-                            *total = program.reductions[k].0.combine(*total, part);
-                        }
-                    }
+            let (totals, found) = match &self.wide {
+                Some(wide) => {
+                    let (totals, found) = wide.totals(arch, inputs, targets, 0..wide.program.units());
+                    let kinds = program.reductions.iter().map(|(kind, _)| *kind);
+                    (fold(kinds, &totals, program.kept_elements()), found)
                 }
-            }
+                None => self.totals(arch, inputs, targets, group.clone()),
+            };
+            fault = Fault::first(fault, found);
+            let first = program.unit_first(group.start);
             let mut machine = self.machine(arch, inputs);
             for unit in group {
                 let last = program.sweeps.len();
@@ -304,6 +281,62 @@ impl Loops {
             fault = Fault::first(fault, self.give_back(machine));
         }
         fault
+    }
+    /// Executes the sweeps of a group of units: the results of their reductions.
+    fn totals(
+        &self,
+        arch: Arch,
+        inputs: &[&[u32]],
+        targets: &mut [Target<'_>],
+        group: Range<usize>,
+    ) -> (Vec<Vec<State>>, Option<Fault>) {
+        let program = &self.program;
+        let first = program.unit_first(group.start);
+        let kept = program.unit_first(group.end).min(program.kept_elements()) - first;
+        let identities = program.reductions.iter().map(|(kind, _)| vec![kind.identity(); kept]);
+        let mut totals: Vec<Vec<State>> = identities.collect();
+        let mut fault = None;
+        for (sweep, segment) in program.sweeps.iter().enumerate() {
+            let here: Vec<usize> =
+                (0..program.reductions.len()).filter(|&k| program.reductions[k].1 == sweep).collect();
+            let width = here.len() * kept;
+            let mut partials = vec![[0.0; 2]; width * self.tasks];
+            let tasks = Tasks {
+                loops: self,
+                unit: group.start,
+                next: 0,
+                targets: targets.iter_mut().map(Target::borrow).collect(),
+                partials: &mut partials,
+                width,
+            };
+            let known = &totals;
+            let found = self.spread(arch, inputs, tasks, &|machine: &mut Machine, mut task: Task<'_>| {
+                for unit in group.clone() {
+                    self.prepare(arch, machine, unit, first, sweep, known, inputs, &mut task.targets);
+                    machine.start(program, sweep);
+                    let from = task.index * self.per_task;
+                    for step in from..(from + self.per_task).min(program.steps()) {
+                        machine.enter_step(program, step);
+                        machine.run(arch, program, segment, inputs, &mut task.targets);
+                    }
+                    machine.finish(arch, program, sweep);
+                    let at = program.unit_first(unit) - first;
+                    for (&k, partial) in here.iter().zip(task.partial.chunks_mut(kept)) {
+                        let state = &machine.states[k];
+                        partial[at..at + state.len()].copy_from_slice(state);
+                    }
+                }
+            });
+            fault = Fault::first(fault, found);
+            for partial in partials.chunks(width.max(1)) {
+                for (&k, partial) in here.iter().zip(partial.chunks(kept)) {
+                    for (total, &part) in totals[k].iter_mut().zip(partial) {
+                        *total = program.reductions[k].0.combine(*total, part);
+                    }
+                }
+            }
+        }
+        (totals, fault)
     }
     /// Goes to a unit and executes its kept-level code before a sweep, given the results of earlier sweeps.
     #[expect(clippy::too_many_arguments, reason = "the place of execution")]

@@ -82,13 +82,62 @@ impl<'a> Target<'a> {
             }
             return;
         }
-        for (lane, &x) in x.iter().enumerate() {
-            let at = index(base + pattern.offset(lane));
-            match cell {
-                Cell::Word => self.words[at] = x.to_bits(),
-                Cell::Truth => self.words[at] = u32::from(x != 0.0),
-                Cell::Half => self.halves[at] = f16::from_f32(x).to_bits(),
+        match pattern {
+            Pattern::Step(step) if cell == Cell::Word => scatter(self.words, base, *step, x),
+            Pattern::Table(_, Some(group)) if cell == Cell::Word => {
+                for (x, place) in x.chunks(group.inner).zip(0..) {
+                    scatter(self.words, base + group.outer * place, group.step, x);
+                }
             }
+            Pattern::Step(_) | Pattern::Table(..) => {
+                for (lane, &x) in x.iter().enumerate() {
+                    let at = index(base + pattern.offset(lane));
+                    match cell {
+                        Cell::Word => self.words[at] = x.to_bits(),
+                        Cell::Truth => self.words[at] = u32::from(x != 0.0),
+                        Cell::Half => self.halves[at] = f16::from_f32(x).to_bits(),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Equidistant elements from `first` on.
+#[inline]
+fn gather(out: &mut [f32], words: &[u32], first: i64, step: i64) {
+    match step {
+        0 => out.fill(f32::from_bits(words[index(first)])),
+        1 => out.copy_from_slice(bytemuck::cast_slice(&words[index(first)..][..out.len()])),
+        2.. => {
+            let words = words[index(first)..].iter().step_by(index(step));
+            assert!(words.len() >= out.len(), "a load stays inside its buffer");
+            for (out, &word) in out.iter_mut().zip(words) {
+                *out = f32::from_bits(word);
+            }
+        }
+        ..0 => {
+            for (out, lane) in out.iter_mut().zip(0..) {
+                *out = f32::from_bits(words[index(first + step * lane)]);
+            }
+        }
+    }
+}
+
+/// Writes equidistant elements from `first` on.
+#[inline]
+fn scatter(words: &mut [u32], first: i64, step: i64, x: &[f32]) {
+    if step == 1 {
+        words[index(first)..][..x.len()].copy_from_slice(bytemuck::cast_slice(x));
+    } else if step > 1 {
+        let words = words[index(first)..].iter_mut().step_by(index(step));
+        assert!(words.len() >= x.len(), "a store stays inside its buffer");
+        for (word, x) in words.zip(x) {
+            *word = x.to_bits();
+        }
+    } else {
+        for (x, lane) in x.iter().zip(0..) {
+            words[index(first + step * lane)] = x.to_bits();
         }
     }
 }
@@ -135,22 +184,22 @@ pub(super) fn load(
                 }
             }
         }
-        Pattern::Step(step) if *step > 0 && source.cell == Cell::Word => {
-            let words = source.words[first..].iter().step_by(index(*step));
-            let mut read = 0;
-            for (out, &word) in out.iter_mut().zip(words) {
-                *out = f32::from_bits(word);
-                read += 1;
-            }
-            assert_eq!(read, out.len(), "a load stays inside its buffer");
+        Pattern::Step(step) if source.cell == Cell::Word => {
+            gather(out, source.words, base - source.start, *step);
         }
-        Pattern::Table(table) if source.cell == Cell::Word => {
+        Pattern::Table(_, Some(group)) if source.cell == Cell::Word => {
+            let base = base - source.start;
+            for (out, place) in out.chunks_mut(group.inner).zip(0..) {
+                gather(out, source.words, base + group.outer * place, group.step);
+            }
+        }
+        Pattern::Table(table, None) if source.cell == Cell::Word => {
             let base = base - source.start;
             for (out, &offset) in out.iter_mut().zip(table) {
                 *out = f32::from_bits(source.words[index(base + offset)]);
             }
         }
-        Pattern::Step(_) | Pattern::Table(_) => {
+        Pattern::Step(_) | Pattern::Table(..) => {
             for (lane, out) in out.iter_mut().enumerate() {
                 *out = source.element(base + pattern.offset(lane));
             }

@@ -41,6 +41,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod values;
+mod wide;
 
 use std::ops::Range;
 use std::panic::Location;
