@@ -60,6 +60,9 @@ pub struct Dispatch {
     pub workgroups: [u32; 3],
     /// Bytes moved and operations done, for the profile.
     pub cost: Cost,
+    /// Roundings that a term of a sum passes through in this dispatch, at most; 0 where the dispatch goes on with the grid
+    /// of the one before. Their sum over the dispatches of a kernel bounds the error of its sums.
+    pub chain: usize,
 }
 
 /// A storage buffer of a dispatch.

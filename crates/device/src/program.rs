@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cotangent_shaders::{BufferId, Code as Instruction, Dispatch, Kernel, Place, Plan, Source, lower};
-use cotangent_tensor::{Array, Code, DType, Detail, Error, Token, index_error};
+use cotangent_shaders::{
+    Body as Kind, BufferId, Code as Instruction, Dispatch, Kernel, Place, Plan, Source, lower,
+};
+use cotangent_tensor::{Array, Chain, Code, DType, Detail, Error, Token, index_error};
 
+use crate::cpu;
 use crate::device::{Body as DeviceBody, Device};
 use crate::gpu::program::{GpuProgram, Order, STATUS_WORDS};
 use crate::gpu::{Gpu, ring};
@@ -338,6 +341,16 @@ impl Program {
             }
         }
     }
+    /// The order of the sums of a kernel, as far as it bounds their error.
+    pub(crate) fn chain(&self, number: usize) -> Chain {
+        let depth = match (&self.body, &self.plan.kernels[number].body) {
+            (Body::Gpu(program, _), _) => program.chain(number),
+            (Body::Host(_), Kind::Loop(_) | Kind::Scan(_)) => cpu::CHAIN,
+            // The library behind it promises no order.
+            (Body::Host(_), Kind::Matmul(_)) => return Chain::Serial,
+        };
+        Chain::Passes { terms: usize::MAX, depth }
+    }
     /// Names of the dispatches of each kernel; none on the CPU device.
     pub(crate) fn dispatches(&self, number: usize) -> Vec<&str> {
         match &self.body {
@@ -427,11 +440,10 @@ fn checked(plan: &Plan) -> Vec<Checked> {
 
 /// The sizes of the axes that a kernel indexes.
 fn sizes(kernel: &Kernel) -> Vec<usize> {
-    use cotangent_shaders::Body;
     let body = match &kernel.body {
-        Body::Loop(body) => body,
-        Body::Matmul(matmul) => &matmul.epilogue,
-        Body::Scan(_) => return Vec::new(),
+        Kind::Loop(body) => body,
+        Kind::Matmul(matmul) => &matmul.epilogue,
+        Kind::Scan(_) => return Vec::new(),
     };
     let row = body.reduced_elements();
     let size = |instruction: &cotangent_shaders::Instruction| match &instruction.code {

@@ -134,6 +134,16 @@ pub(crate) fn componentwise(nest: &Loop) -> bool {
     })
 }
 
+/// Roundings of a term of a sum that takes part in `additions` on its way through an invocation and through the tree of
+/// its workgroup. Sums of exponentials are rescaled at each addition, by an exponential of its own error.
+pub(crate) fn roundings(nest: &Loop, additions: usize) -> usize {
+    let rescaled = nest.code.iter().any(|i| matches!(i.code, Code::LogSumExpMax(_)));
+    if rescaled { 8 * additions } else { additions }
+}
+
+/// Additions of a batch of elements, or of fours, before they enter a variable, and of the components of that at the end.
+pub(crate) const BATCH: usize = 6;
+
 impl Accumulator {
     fn is_componentwise(&self) -> bool {
         match self.kind {

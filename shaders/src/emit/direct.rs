@@ -90,6 +90,7 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
         let sums: Vec<_> = (0..tile.columns).map(|j| format!("var s{row}_{j} = vec4<f32>();")).collect();
         body.line(sums.join(" "));
     }
+    module.note_chain(product.chunk + 4);
     body.open(format!("for (var k = {first}; k < {end}; k += 1u)"));
     left.load_terms(&mut module, &mut body)?;
     right.load_terms(&mut module, &mut body)?;
@@ -100,10 +101,11 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
     let rest = matmul.k % 4;
     if rest != 0 {
         let terms = module.size("all terms", "all_terms", matmul.k)?;
-        // The last chunk takes the terms that are no whole four.
+        // The last chunk takes the terms that are no whole four, by its number: it may have no whole four of its own, and
+        // then the one before ends at the same term.
         if product.chunks > 1 {
-            let whole = module.size("terms", "terms", matmul.k / 4)?;
-            body.open(format!("if ({end} == {whole})"));
+            let chunks = module.size("chunks", "chunk_count", product.chunks)?;
+            body.open(format!("if ({chunk} + 1u == {chunks})"));
         }
         body.open(format!("for (var k = {terms} & 0xfffffffcu; k < {terms}; k += 1u)"));
         left.load_term(&mut module, &mut body)?;

@@ -5,13 +5,13 @@
 
 use cotangent_tensor::Error;
 
-use super::accumulate::{Partial, declare_partial};
+use super::accumulate::{BATCH, Partial, declare_partial, roundings};
 use super::cost;
 use super::fabric::Fabric;
 use super::group::site;
 use super::loops::{coordinates, header, last_reduced, vector_dimension};
 use super::module::{Context, Module};
-use super::sweep::{Combine, Phases, prepare, publish, store_kept};
+use super::sweep::{Combine, Phases, log2, prepare, publish, store_kept};
 use super::text::Text;
 use crate::{Cost, Dispatch, Loop, Which};
 
@@ -111,6 +111,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         let header = header(&fabric, "every element");
         return module.finish(&header, invocations, kept * chunks, total);
     }
+    module.note_chain(roundings(nest, per + BATCH + log2(lanes)));
     let partial = declare_partial(&mut module, &sweep.accumulators, 1);
     let fields: Vec<_> = sweep.accumulators.iter().flat_map(|a| a.collapse(width)).collect();
     module.body.line(format!("var combined = {}({});", partial.name, fields.join(", ")));
@@ -168,6 +169,7 @@ fn merge(
         let combine = Combine::choose(&module, invocations);
         let last = count <= lanes * MERGES;
         let chunk = lanes * MERGES;
+        module.note_chain(roundings(nest, count.min(chunk).div_ceil(lanes) + log2(lanes)));
         let chunks = if last { 1 } else { count.div_ceil(chunk) };
         let size = module.size("count", "count", count)?;
         let words = partial.words;

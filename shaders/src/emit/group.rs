@@ -4,11 +4,11 @@
 
 use cotangent_tensor::Error;
 
-use super::accumulate::declare_partial;
+use super::accumulate::{BATCH, declare_partial, roundings};
 use super::fabric::{Fabric, Site};
 use super::loops::{coordinates, header, last_reduced, reports_elements, vector_dimension};
 use super::module::{Context, Module};
-use super::sweep::{Combine, Phases, prepare, publish, store_kept};
+use super::sweep::{Combine, Phases, log2, prepare, publish, store_kept};
 use super::text::Text;
 use super::{cost, library};
 use crate::{Dispatch, Loop};
@@ -61,6 +61,8 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         let calls = if library::has_loop(module.items.as_str()) { 16 * width } else { 0 };
         let unroll = if fabric.weight(&module, &sweep.stage) > 150 { 1 } else { unroll };
         turns += items / (lanes * unroll) + unroll + calls * items.div_ceil(lanes);
+        let additions = items.div_ceil(lanes * unroll) + unroll + BATCH + log2(lanes);
+        module.note_chain(roundings(nest, additions));
         let counter = module.names.fresh("cursor");
         module.body.line(format!("var {counter} = t;"));
         let batches: &[usize] = if unroll == 1 { &[1] } else { &[4, 1] };

@@ -5,12 +5,12 @@
 
 use cotangent_tensor::Error;
 
-use super::accumulate::{Partial, accumulators, componentwise, declare_partial};
+use super::accumulate::{BATCH, Partial, accumulators, componentwise, declare_partial, roundings};
 use super::fabric::Fabric;
 use super::group::site;
 use super::loops::{coordinates, header, last_kept, last_reduced, reports_elements, vector_dimension};
 use super::module::{Context, Module};
-use super::sweep::{Phases, prepare, publish, store_kept};
+use super::sweep::{Phases, log2, prepare, publish, store_kept};
 use super::text::Text;
 use super::{cost, library};
 use crate::{Cost, Dispatch, Loop, Which};
@@ -87,6 +87,8 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         sweep.declare(&mut body, fabric.width());
         let heavy = fabric.weight(&module, &sweep.stage) > 150;
         let unroll = if cut.chunk >= 4 * cut.rows && !heavy { 4 } else { 1 };
+        let additions = cut.chunk.div_ceil(cut.rows * unroll) + unroll + BATCH + log2(cut.rows);
+        module.note_chain(roundings(nest, additions));
         let counter = module.names.fresh("cursor");
         body.line(format!("var {counter} = {start};"));
         let batches: &[usize] = if unroll == 1 { &[1] } else { &[4, 1] };
@@ -249,6 +251,7 @@ fn merge(
     let chunks = module.fixed_parameter("chunks", cut.chunks)?;
     let buffer = module.buffer(scratch, if side == 4 { "vec4<u32>" } else { "u32" }, false);
     let words = partial.words;
+    module.note_chain(roundings(nest, cut.chunks));
     let body = &mut module.body;
     body.line(format!("var combined = {};", partial.neutral));
     body.open(format!("for (var item = 0u; item < {chunks}; item += 1u)"));

@@ -95,6 +95,7 @@ pub(crate) struct Module<'a> {
     types: HashMap<String, &'static str>,
     buffers: Vec<Declared>,
     butterfly: bool,
+    chain: usize,
 }
 
 /// Positions of the words that differ between the dispatches of one folded grid.
@@ -116,6 +117,7 @@ impl<'a> Module<'a> {
             types: HashMap::new(),
             buffers: Vec::new(),
             butterfly: false,
+            chain: 0,
         }
     }
     /// The name of a word of the parameter block, read at the top of the entry point. One word per key.
@@ -205,6 +207,10 @@ impl<'a> Module<'a> {
     /// The numbering of invocations follows subgroups, so that a shuffle meets neighbors.
     pub(crate) fn use_butterfly(&mut self) {
         self.butterfly = true;
+    }
+    /// Notes a chain of additions; the longest one counts. See [`Dispatch::chain`].
+    pub(crate) fn note_chain(&mut self, additions: usize) {
+        self.chain = self.chain.max(additions);
     }
 
     /// The dispatches for `groups` workgroups of `invocations`: several where they do not fit one grid.
@@ -303,7 +309,7 @@ impl<'a> Module<'a> {
         let buffers: Vec<_> =
             self.buffers.iter().map(|b| DispatchBuffer { which: b.which, writable: b.writable }).collect();
         let share = 1.0 / grid.len().max(1) as f64;
-        let dispatches = grid.into_iter().map(|part| {
+        let dispatches = grid.into_iter().enumerate().map(|(number, part)| {
             let mut parameters = self.words.clone();
             parameters[FIRST_GROUP] = part.first;
             parameters[GRID_X] = part.x;
@@ -315,6 +321,7 @@ impl<'a> Module<'a> {
                 buffers: buffers.clone(),
                 workgroups: [part.x, part.y, 1],
                 cost: Cost { bytes: cost.bytes * share, flops: cost.flops * share },
+                chain: if number == 0 { self.chain } else { 0 },
             }
         });
         Ok(dispatches.collect())

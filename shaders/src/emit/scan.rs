@@ -79,6 +79,7 @@ fn dispatch(
         body.line(format!("{buffer}[at + item * {inner}] = before;"));
         body.line("before += sum;");
         body.close();
+        module.note_chain(blocks);
         let bytes = 8.0 * (runs * blocks) as f64;
         let flops = (runs * blocks) as f64;
         return module.finish(
@@ -88,6 +89,7 @@ fn dispatch(
             Cost { bytes, flops },
         );
     }
+    module.note_chain(size + 1);
     let length = module.size("length", "length", scan.length)?;
     let block = module.size("block size", "block_size", size)?;
     let blocks_name = if blocks > 1 { Some(module.size("blocks", "blocks", blocks)?) } else { None };

@@ -309,6 +309,11 @@ impl Combine {
     }
 }
 
+/// Levels of the tree over so many partial results.
+pub(crate) fn log2(count: usize) -> usize {
+    usize::try_from(count.max(1).next_power_of_two().trailing_zeros()).unwrap_or(0)
+}
+
 /// Puts the results of complete reductions into scope.
 pub(crate) fn publish<'a>(
     fabric: &mut Fabric<'a>,

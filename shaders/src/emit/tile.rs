@@ -65,6 +65,7 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Option<Vec<Dispatch>>, Erro
     }
     module.prologue.append(&text);
     let turns = matmul.k.div_ceil(16);
+    module.note_chain(product.chunk.next_multiple_of(16));
     let count = module.size("turns", "turns", turns)?;
     if product.chunks > 1 {
         let chunk = fabric.outer.iter().find(|(dim, _)| *dim == 0).map_or("0u", |(_, name)| name.as_str());

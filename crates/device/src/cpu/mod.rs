@@ -55,6 +55,10 @@ use execute::Fault;
 use loops::Loops;
 use matmul::Product;
 
+/// Roundings that a term of a sum passes through, at most: 64 additions in f32, a tree over the lanes of a row, and what
+/// the f64 that follows may add up to.
+pub(crate) const CHAIN: usize = 96;
+
 /// A plan, compiled for this machine.
 #[derive(Debug)]
 pub struct Executable {

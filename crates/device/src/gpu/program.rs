@@ -20,6 +20,8 @@ pub(crate) const STATUS_WORDS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct GpuProgram {
     pub(crate) batch: Batch,
+    /// Roundings of a term of a sum, by kernel.
+    chains: Vec<usize>,
     /// The status words, then two words per checked output.
     status: Arc<Storage>,
     report: Option<Arc<Storage>>,
@@ -61,6 +63,7 @@ impl GpuProgram {
             count => Some(Arc::new(gpu.storage("report", 2 * count, usage)?)),
         };
         let scratch = scratch(gpu, &dispatches, usage)?;
+        let chains = dispatches.iter().map(|list| list.iter().map(|dispatch| dispatch.chain).sum()).collect();
         let bound = |id: usize, writable| Bound {
             storage: buffers[id].clone(),
             words: plan.buffers[id].bytes() / 4,
@@ -125,7 +128,11 @@ impl GpuProgram {
         }
         let batch = Batch::new(gpu, specs)?;
         let scratch = scratch.into_values().collect();
-        Ok(GpuProgram { batch, status, report, scratch, copies, ring: Ring::new(depth, at) })
+        Ok(GpuProgram { batch, chains, status, report, scratch, copies, ring: Ring::new(depth, at) })
+    }
+    /// Roundings that a term of a sum of this kernel passes through, at most.
+    pub(crate) fn chain(&self, kernel: usize) -> usize {
+        self.chains[kernel]
     }
     /// Bytes of scratch storage.
     pub(crate) fn scratch_bytes(&self) -> u64 {

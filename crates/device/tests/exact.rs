@@ -1,0 +1,147 @@
+//! Sums of small whole numbers, which are exact in every order: no term may be missing or added twice, whatever the
+//! lengths are and wherever a strategy cuts them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use common::software;
+use cotangent_device::Device;
+use cotangent_shaders::Target;
+use cotangent_tensor::{Array, Tensor, Values};
+
+/// The CPU device, and the software adapter with the kernels of CPU adapters, of GPUs with subgroups and of GPUs without.
+fn all() -> Vec<(&'static str, Device)> {
+    let software = software();
+    let own = software.info().target.clone();
+    let subgroups = Target { cpu: false, ..own };
+    vec![
+        ("cpu", Device::cpu()),
+        ("subgroups", software.with_limits(&subgroups).unwrap()),
+        ("web limits", software.with_limits(&Target::web()).unwrap()),
+        ("software", software),
+    ]
+}
+
+/// Whole numbers from 1 to 3: none can be left out without being missed.
+fn term(index: usize) -> i64 {
+    i64::try_from(1 + (index * index + index / 7) % 3).unwrap()
+}
+fn terms(shape: &[usize]) -> Tensor {
+    let values = (0..shape.iter().product()).map(|i| term(i) as f32).collect();
+    Tensor::new(Array::new(Values::Single(values), shape).unwrap())
+}
+fn wholes(device: &Device, tensor: &Tensor) -> Vec<i64> {
+    device.read(tensor).unwrap().to_f64().into_iter().map(|value| value as i64).collect()
+}
+
+/// The first result that differs, as text.
+fn difference(got: &[i64], expected: impl Fn(usize) -> i64) -> Option<String> {
+    let wrong = got.iter().enumerate().find(|(i, value)| **value != expected(*i))?;
+    Some(format!("element {} is {}, not {}", wrong.0, wrong.1, expected(wrong.0)))
+}
+
+/// Lengths around every power of two, and around multiples of the blocks in use.
+fn lengths() -> Vec<usize> {
+    let bases = [4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 262_144];
+    let odd = [3 * 1024, 5 * 4096, 3 * 16_384];
+    let around = |&base: &usize| (base - 3..=base + 5).collect::<Vec<_>>();
+    bases.iter().chain(&odd).flat_map(around).collect()
+}
+
+#[test]
+fn products_count_every_term_once() {
+    // Where a long sum is cut into chunks: few terms beyond a multiple of a chunk, and beyond a whole four.
+    let mut inner: Vec<usize> = (16_864..=17_440).step_by(16).flat_map(|k| k..=k + 3).collect();
+    inner.extend((1..=24).flat_map(|chunks| 512 * chunks - 1..=512 * chunks + 5));
+    inner.extend((1..=24).flat_map(|chunks| 528 * chunks..=528 * chunks + 3));
+    inner.extend([40_000, 65_535, 65_536, 65_537, 65_538, 65_539]);
+    let mut wrong = Vec::new();
+    for (name, device) in all() {
+        for (number, &k) in inner.iter().enumerate() {
+            let [m, n] = [[4, 3], [2, 16], [8, 5], [3, 4], [12, 20]][number % 5];
+            let (a, b) = (terms(&[m, k]), terms(&[k, n]));
+            let expected = |i: usize| (0..k).map(|t| term(i / n * k + t) * term(t * n + i % n)).sum();
+            if let Some(text) = difference(&wholes(&device, &a.matmul(&b)), expected) {
+                wrong.push(format!("[{m}, {k}] × [{k}, {n}] on {name}: {text}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
+#[test]
+fn products_of_batches_and_transposed_operands_count_every_term_once() {
+    let mut wrong = Vec::new();
+    for (name, device) in all() {
+        for k in [1023, 1024, 1025, 1056, 1057, 1058, 1059, 2113, 2114, 4225, 16_897, 16_898] {
+            let (m, n) = (5, 4);
+            let (a, b) = (terms(&[2, k, m]), terms(&[2, n, k]));
+            let product = a.permute([0, 2, 1]).matmul(&b.permute([0, 2, 1]));
+            let expected = |i: usize| {
+                let (batch, row, column) = (i / (m * n), i / n % m, i % n);
+                (0..k).map(|t| term((batch * k + t) * m + row) * term((batch * n + column) * k + t)).sum()
+            };
+            if let Some(text) = difference(&wholes(&device, &product), expected) {
+                wrong.push(format!("k = {k} on {name}: {text}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn sums_of_every_strategy_count_every_term_once() {
+    let mut wrong = Vec::new();
+    for (name, device) in all() {
+        for length in lengths() {
+            let mut check = |what: &str, sums: &Tensor, expected: &dyn Fn(usize) -> i64| {
+                if let Some(text) = difference(&wholes(&device, sums), expected) {
+                    wrong.push(format!("{what} of {length} on {name}: {text}"));
+                }
+            };
+            let line = terms(&[length]);
+            check("total", &line.sum(..), &|_| (0..length).map(term).sum());
+            let rows = terms(&[3, length]);
+            let row = |r: usize| (r * length..(r + 1) * length).map(term).sum();
+            check("rows", &rows.sum(1), &row);
+            let columns = terms(&[length, 4]);
+            let column = |c: usize| (0..length).map(|r| term(4 * r + c)).sum();
+            check("columns", &columns.sum(0), &column);
+            if length < 20_000 {
+                let rows = terms(&[17, length]);
+                check("many rows", &rows.sum(1), &row);
+                let columns = terms(&[length, 37]);
+                let column = |c: usize| (0..length).map(|r| term(37 * r + c)).sum();
+                check("many columns", &columns.sum(0), &column);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
+#[test]
+fn running_sums_count_every_term_once() {
+    let mut wrong = Vec::new();
+    for (name, device) in all() {
+        for length in lengths().into_iter().filter(|length| *length < 70_000) {
+            for (inner, reverse) in [(1, false), (3, true)] {
+                let x = terms(&[length, inner]);
+                let got = wholes(&device, &x.cumulative_sum(0, reverse));
+                for column in 0..inner {
+                    let mut sum = 0;
+                    let order: Box<dyn Iterator<Item = usize>> =
+                        if reverse { Box::new((0..length).rev()) } else { Box::new(0..length) };
+                    for row in order {
+                        let at = row * inner + column;
+                        sum += term(at);
+                        if got[at] != sum {
+                            wrong.push(format!("{length} × {inner} on {name}: {at} is {}, not {sum}", got[at]));
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
