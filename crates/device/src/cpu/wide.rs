@@ -49,9 +49,7 @@ pub(super) fn fold(kinds: impl Iterator<Item = Kind>, wide: &[Vec<State>], kept:
     let one = |(kind, states): (Kind, &Vec<State>)| {
         let mut total = vec![kind.identity(); kept];
         for row in states.chunks(kept.max(1)) {
-            for (total, &state) in total.iter_mut().zip(row) {
-                *total = kind.combine(*total, state);
-            }
+            kind.combine_all(&mut total, row);
         }
         total
     };

@@ -205,6 +205,8 @@ impl Compiler<'_> {
             What::Elementwise(row) => Action::Elementwise(row),
             What::Integer(row, operand) => Action::Integer(row, operand),
             What::Cast => Action::Cast(dtype_of(0), dtype),
+            What::Decay => Action::Decay,
+            What::Logistic(logistic) => Action::Logistic(logistic),
             What::Exponential => Action::Exponential,
             What::Factor => Action::Factor,
             What::Softmax => Action::Softmax,
