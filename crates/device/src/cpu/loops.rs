@@ -74,24 +74,22 @@ impl Loops {
         };
         let long = kept.saturating_mul(reduced) >= 2 * TASK && reduced >= 2;
         let build = |form| Loops::of_form(&body, bindings, form);
-        if let (Some(form), Some((side_by_side, _))) = (split, widen(&body)) {
+        if let (Some(form), Some(side_by_side)) = (split, widen(&body)) {
             let wide = Loops::of_form(&side_by_side, bindings, form)?;
             if wide.program.sweeps.len() == 1 {
                 return Ok(Loops { wide: Some(Box::new(wide)), ..build(form)? });
             }
         }
-        match split {
-            Some(split) if few && long => {
-                let split = build(split)?;
-                if split.tasks > 1 { Ok(split) } else { build(whole) }
-            }
-            Some(split) if long && body.schedule == Schedule::Column => {
-                // element-level results are usually stored row by row, where tasks by columns would meet
-                let whole = build(whole)?;
-                if whole.tasks > 1 { Ok(whole) } else { build(split) }
-            }
-            _ => build(whole),
+        let whole = || build(whole);
+        let Some(cut) = split.filter(|_| long) else { return whole() };
+        let cut = || build(cut);
+        // Few results are found in parts first. Many are not, unless what is stored per element would meet between tasks.
+        let first = if few { cut()? } else { whole()? };
+        if first.tasks > 1 {
+            return Ok(first);
         }
+        let second = if few { whole()? } else { cut()? };
+        Ok(if few || second.tasks > 1 { second } else { first })
     }
     /// In how many tasks it runs.
     #[cfg(test)]
