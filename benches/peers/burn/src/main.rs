@@ -5,17 +5,12 @@
 
 use std::time::Instant;
 
-use burn::backend::wgpu::WgpuDevice;
-use burn::backend::{Autodiff, Wgpu};
-use burn::tensor::{Distribution, Int, Tensor, activation};
-
-type Plain = Wgpu;
-type Graph = Autodiff<Plain>;
+use burn::tensor::{Device, DeviceKind, Distribution, Int, Tensor, activation};
 
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
-    let device = WgpuDevice::Cpu;
-    let tasks: [(&str, fn(&WgpuDevice) -> Box<dyn FnMut()>, f64); 5] = [
+    let device = Device::wgpu(DeviceKind::Cpu);
+    let tasks: [(&str, fn(&Device) -> Box<dyn FnMut()>, f64); 5] = [
         ("sigmoid_l1_2p22", sigmoid_l1, 0.0),
         ("matmul_1024_nn", matmul, 2.0 * 1024f64.powi(3)),
         ("softmax_ce_4096x8192", softmax_cross_entropy, 0.0),
@@ -44,17 +39,17 @@ fn main() {
     }
 }
 
-fn uniform<const D: usize>(shape: [usize; D], device: &WgpuDevice) -> Tensor<Graph, D> {
-    Tensor::random(shape, Distribution::Uniform(-2.0, 2.0), device)
+fn uniform<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Uniform(-2.0, 2.0), &device.clone().autodiff())
 }
 
 /// Waits until a tensor has been computed.
-fn read<const D: usize>(tensor: Tensor<Plain, D>) {
+fn read<const D: usize>(tensor: Tensor<D>) {
     let elements = tensor.shape().num_elements();
     drop(tensor.reshape([elements]).slice([0..1]).into_data());
 }
 
-fn sigmoid_l1(device: &WgpuDevice) -> Box<dyn FnMut()> {
+fn sigmoid_l1(device: &Device) -> Box<dyn FnMut()> {
     let (prediction, target) = (uniform([1 << 22], device), uniform([1 << 22], device));
     Box::new(move || {
         let prediction = prediction.clone().require_grad();
@@ -66,20 +61,20 @@ fn sigmoid_l1(device: &WgpuDevice) -> Box<dyn FnMut()> {
     })
 }
 
-fn matmul(device: &WgpuDevice) -> Box<dyn FnMut()> {
+fn matmul(device: &Device) -> Box<dyn FnMut()> {
     let (a, b) = (uniform([1024, 1024], device).inner(), uniform([1024, 1024], device).inner());
     Box::new(move || read(a.clone().matmul(b.clone())))
 }
 
-fn cross_entropy(logits: Tensor<Graph, 2>, labels: Tensor<Graph, 2, Int>) -> Tensor<Graph, 1> {
+fn cross_entropy(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
     activation::log_softmax(logits, 1).gather(1, labels).mean().neg()
 }
 
-fn labels(rows: usize, classes: usize, device: &WgpuDevice) -> Tensor<Graph, 2, Int> {
-    Tensor::<Graph, 2>::random([rows, 1], Distribution::Uniform(0.0, classes as f64), device).int()
+fn labels(rows: usize, classes: usize, device: &Device) -> Tensor<2, Int> {
+    Tensor::<2>::random([rows, 1], Distribution::Uniform(0.0, classes as f64), &device.clone().autodiff()).int()
 }
 
-fn softmax_cross_entropy(device: &WgpuDevice) -> Box<dyn FnMut()> {
+fn softmax_cross_entropy(device: &Device) -> Box<dyn FnMut()> {
     let (logits, labels) = (uniform([4096, 8192], device), labels(4096, 8192, device));
     Box::new(move || {
         let logits = logits.clone().require_grad();
@@ -91,10 +86,10 @@ fn softmax_cross_entropy(device: &WgpuDevice) -> Box<dyn FnMut()> {
 }
 
 /// A parameter with its moments.
-type Parameter = [Tensor<Plain, 2>; 3];
+type Parameter = [Tensor<2>; 3];
 
 /// SGD for one output with a squared error, Adam with cross entropy for several.
-fn train(device: &WgpuDevice, widths: &[usize], batch: usize, outputs: usize) -> Box<dyn FnMut()> {
+fn train(device: &Device, widths: &[usize], batch: usize, outputs: usize) -> Box<dyn FnMut()> {
     let x = uniform([batch, widths[0]], device);
     let target = uniform([batch, 1], device);
     let labels = labels(batch, outputs, device);
@@ -110,7 +105,7 @@ fn train(device: &WgpuDevice, widths: &[usize], batch: usize, outputs: usize) ->
     let mut step = 0;
     Box::new(move || {
         step += 1;
-        let tracked: Vec<Tensor<Graph, 2>> =
+        let tracked: Vec<Tensor<2>> =
             parameters.iter().map(|[p, ..]| Tensor::from_inner(p.clone()).require_grad()).collect();
         let mut hidden = x.clone();
         for (layer, pair) in tracked.chunks(2).enumerate() {
