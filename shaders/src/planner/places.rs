@@ -166,7 +166,7 @@ fn result_base(graph: &Graph, mut id: usize) -> usize {
 fn update_in_place(graph: &Graph, groups: &mut Groups<'_>, variable: usize, value: usize) -> bool {
     let Some(writer) = groups.of[value] else { return false };
     let group = groups.group(writer);
-    if graph.roles[value] != Role::Compute || group.kind != Kind::Loop {
+    if graph.roles[value] != Role::Compute || !matches!(group.kind, Kind::Loop | Kind::Matmul(_)) {
         return false;
     }
     let member = &group.members[&value];

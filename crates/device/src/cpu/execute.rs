@@ -283,6 +283,8 @@ impl Machine {
             Action::Random { access, key } => {
                 random(arch, bytemuck::cast_slice_mut(out), *key, row(0), at(*access));
             }
+            Action::Decay => lanes::decay(arch, out, row(0)),
+            Action::Logistic(logistic) => lanes::logistic(arch, *logistic, out, row(0), row(1)),
             Action::Exponential => lanes::exponential(arch, out, row(0), row(1)),
             Action::Factor => {
                 for (out, s) in out.iter_mut().zip(row(0)) {

@@ -7,6 +7,8 @@
 use cotangent_tensor::{DType, Elementwise, Integer, Key, math32};
 use pulp::{Arch, Simd, WithSimd};
 
+use super::values::Logistic;
+
 /// Running values of one reduction over a row.
 const RUNNING: usize = 16;
 
@@ -169,6 +171,23 @@ simd! {
             let (now, later) = rest.split_at_mut(ready.len().min(rest.len()));
             now.copy_from_slice(&ready[..now.len()]);
             (rest, block, skip) = (later, block + BLOCKS as u64, 0);
+        }
+    }
+    /// `e^−|x|`.
+    fn decay(out: &'a mut [f32], x: &'a [f32]) -> () {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = math32::decay(x);
+        }
+    }
+    /// A logistic function of `x`, given `e^−|x|`.
+    fn logistic(logistic: Logistic, out: &'a mut [f32], x: &'a [f32], decay: &'a [f32]) -> () {
+        let lanes = out.iter_mut().zip(x).zip(decay);
+        match logistic {
+            Logistic::Sigmoid => lanes.for_each(#[inline(always)] |((o, &x), &e)| *o = math32::sigmoid_of(x, e)),
+            Logistic::Softplus => lanes.for_each(#[inline(always)] |((o, &x), &e)| *o = math32::softplus_of(x, e)),
+            Logistic::LogSigmoid => {
+                lanes.for_each(#[inline(always)] |((o, &x), &e)| *o = math32::log_sigmoid_of(x, e));
+            }
         }
     }
     /// `exp(x − max)`, zero where the maximum is −inf. One maximum, or one per lane.

@@ -27,6 +27,8 @@ const SERIAL_WORK: usize = 1 << 16;
 const RETAINED: usize = 16_384;
 /// Longest rows of which many are handled side by side, one per lane.
 const SHORT_ROW: usize = 32;
+/// Lanes of a block. Many registers leave the first cache then, which costs less than more operations to interpret.
+const LANES: usize = 1024;
 /// Columns below which tasks cut the rows.
 const FEW_COLUMNS: usize = 8192;
 /// Most tasks that hold partial results for every column.
@@ -56,7 +58,7 @@ impl Loops {
         let (kept, reduced) = (body.kept_elements(), body.reduced_elements());
         let form = |vertical, split| {
             let short = vertical && reduced > 1 && reduced <= SHORT_ROW;
-            let lanes = if short { (RETAINED / reduced).clamp(16, 512) } else { 1024 };
+            let lanes = if short { (RETAINED / reduced).clamp(16, 512) } else { LANES };
             let held = if vertical { reduced.saturating_mul(lanes) } else { reduced };
             Form { vertical, split, retain: !split && held <= RETAINED, lanes }
         };
@@ -72,24 +74,22 @@ impl Loops {
         };
         let long = kept.saturating_mul(reduced) >= 2 * TASK && reduced >= 2;
         let build = |form| Loops::of_form(&body, bindings, form);
-        if let (Some(form), Some((side_by_side, _))) = (split, widen(&body)) {
+        if let (Some(form), Some(side_by_side)) = (split, widen(&body)) {
             let wide = Loops::of_form(&side_by_side, bindings, form)?;
             if wide.program.sweeps.len() == 1 {
                 return Ok(Loops { wide: Some(Box::new(wide)), ..build(form)? });
             }
         }
-        match split {
-            Some(split) if few && long => {
-                let split = build(split)?;
-                if split.tasks > 1 { Ok(split) } else { build(whole) }
-            }
-            Some(split) if long && body.schedule == Schedule::Column => {
-                // element-level results are usually stored row by row, where tasks by columns would meet
-                let whole = build(whole)?;
-                if whole.tasks > 1 { Ok(whole) } else { build(split) }
-            }
-            _ => build(whole),
+        let whole = || build(whole);
+        let Some(cut) = split.filter(|_| long) else { return whole() };
+        let cut = || build(cut);
+        // Few results are found in parts first. Many are not, unless what is stored per element would meet between tasks.
+        let first = if few { cut()? } else { whole()? };
+        if first.tasks > 1 {
+            return Ok(first);
         }
+        let second = if few { whole()? } else { cut()? };
+        Ok(if few || second.tasks > 1 { second } else { first })
     }
     /// In how many tasks it runs.
     #[cfg(test)]
@@ -97,20 +97,7 @@ impl Loops {
         self.tasks
     }
     fn of_form(body: &Loop, bindings: &[Binding], form: Form) -> Result<Loops, String> {
-        let mut program = compile(body, bindings, form)?;
-        // keep registers and the elements that stream past in the first cache
-        let wide = program.registers.iter().filter(|&&lanes| lanes > 1).count();
-        let rows = wide + program.destinations.len() + 2;
-        let lanes = if rows <= 6 {
-            1024
-        } else if rows <= 12 {
-            512
-        } else {
-            256
-        };
-        if lanes < form.lanes {
-            program = compile(body, bindings, Form { lanes, ..form })?;
-        }
+        let program = compile(body, bindings, form)?;
         let sweeps = program.sweeps.iter();
         let kept_ops: usize = program.between.iter().map(|segment| segment.ops.len()).sum();
         let element_ops: usize = sweeps.map(|segment| segment.ops.len()).sum();
@@ -330,9 +317,7 @@ impl Loops {
             fault = Fault::first(fault, found);
             for partial in partials.chunks(width.max(1)) {
                 for (&k, partial) in here.iter().zip(partial.chunks(kept)) {
-                    for (total, &part) in totals[k].iter_mut().zip(partial) {
-                        *total = program.reductions[k].0.combine(*total, part);
-                    }
+                    program.reductions[k].0.combine_all(&mut totals[k], partial);
                 }
             }
         }

@@ -5,6 +5,7 @@ use cotangent_tensor::{DType, Elementwise, Integer};
 
 use super::geometry::{Access, Tiling};
 use super::reduction::Kind;
+use super::values::Logistic;
 
 /// Most operands of an operation.
 pub(super) const OPERANDS: usize = 6;
@@ -100,6 +101,10 @@ pub(super) enum Action {
         access: usize,
         key: [u32; 4],
     },
+    /// From: x or −x.
+    Decay,
+    /// From: x, decay.
+    Logistic(Logistic),
     /// From: x, maximum.
     Exponential,
     /// From: s.

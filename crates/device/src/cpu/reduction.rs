@@ -68,6 +68,14 @@ impl Kind {
             }
         }
     }
+    /// [`Kind::combine`], for many results.
+    pub(super) fn combine_all(self, totals: &mut [State], parts: &[State]) {
+        let pairs = totals.iter_mut().zip(parts);
+        match self {
+            Kind::Sum => pairs.for_each(|(total, part)| total[0] += part[0]),
+            _ => pairs.for_each(|(total, part)| *total = self.combine(*total, *part)),
+        }
+    }
     /// The result as a lane; `max` is the maximum for [`Kind::Rest`].
     #[expect(
         clippy::cast_possible_truncation,

@@ -37,6 +37,10 @@ pub(super) enum What {
     Cast,
     /// Operands as [`Kind`] says.
     Reduction(Kind),
+    /// `e^−|x|`; operand: x or −x.
+    Decay,
+    /// A logistic function; operands: x, decay.
+    Logistic(Logistic),
     /// `exp(x − max)`; operands: x, maximum.
     Exponential,
     /// `1 / (1 + s)`; operand: s.
@@ -45,6 +49,25 @@ pub(super) enum What {
     Softmax,
     /// Operands: exponential, factor, x, maximum, label, s.
     SoftmaxResidual,
+}
+
+/// The functions that share one exponential where they have the same operand, up to its sign.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Logistic {
+    Sigmoid,
+    Softplus,
+    LogSigmoid,
+}
+
+impl Logistic {
+    fn of(row: Elementwise) -> Option<Logistic> {
+        match row {
+            Elementwise::Sigmoid => Some(Logistic::Sigmoid),
+            Elementwise::Softplus => Some(Logistic::Softplus),
+            Elementwise::LogSigmoid => Some(Logistic::LogSigmoid),
+            _ => None,
+        }
+    }
 }
 
 /// One value.
@@ -73,7 +96,27 @@ impl Values {
         let mut values = Values::default();
         let mut exponentials: Vec<(Value, usize)> = Vec::new();
         let mut factors: Vec<(Value, usize)> = Vec::new();
+        let shared = shared_decays(body);
+        let mut decays: Vec<(Value, usize)> = Vec::new();
         for instruction in &body.code {
+            if let Code::Elementwise(row, operands) = &instruction.code
+                && let (Some(logistic), &[operand]) = (Logistic::of(*row), &operands[..])
+                && let base = without_sign(body, operand)
+                && shared.contains(&base)
+            {
+                let (x, element) = (values.image[operand], instruction.level == Level::Element);
+                let known = decays.iter().find(|(of, _)| *of == base).map(|(_, decay)| *decay);
+                let decay = known.unwrap_or_else(|| {
+                    let element = values.nodes[x].element;
+                    let decay = values.push(What::Decay, vec![x], DType::F32, element, bindings);
+                    decays.push((base, decay));
+                    decay
+                });
+                let what = What::Logistic(logistic);
+                let image = values.push(what, vec![x, decay], DType::F32, element, bindings);
+                values.image.push(image);
+                continue;
+            }
             let image = values.translate(instruction, bindings, &mut exponentials, &mut factors);
             values.image.push(image);
         }
@@ -106,6 +149,7 @@ impl Values {
             }
             What::Reduction(_) => false,
             What::Constant(_) | What::Elementwise(_) | What::Integer(..) | What::Cast => true,
+            What::Decay | What::Logistic(_) => true,
             What::Exponential | What::Factor | What::Softmax | What::SoftmaxResidual => false,
         };
         let uniform = still && operands.iter().all(|&o| self.nodes[o].uniform);
@@ -191,6 +235,27 @@ impl Values {
         known.push((rest, factor));
         factor
     }
+}
+
+/// What a value is the negative of, or the value itself.
+fn without_sign(body: &Loop, value: Value) -> Value {
+    match &body.code[value].code {
+        Code::Elementwise(Elementwise::Neg, operands) => operands[0],
+        _ => value,
+    }
+}
+
+/// The values, up to sign, that several logistic functions are taken of.
+fn shared_decays(body: &Loop) -> Vec<Value> {
+    let bases = body.code.iter().filter_map(|instruction| match &instruction.code {
+        Code::Elementwise(row, operands) if Logistic::of(*row).is_some() => {
+            Some(without_sign(body, operands[0]))
+        }
+        _ => None,
+    });
+    let bases: Vec<Value> = bases.collect();
+    let several = |base: &&Value| bases.iter().filter(|other| other == base).count() > 1;
+    bases.iter().filter(several).copied().collect()
 }
 
 /// Truth values are 0 and 1 in buffers, 0.0 and 1.0 in lanes.

@@ -12,9 +12,9 @@ use super::reduction::{Kind, State};
 /// Lanes that are worth an operation.
 const LANES: usize = 512;
 
-/// The loop with several rows side by side, and how many; none where rows are wide enough, or where positions along the
+/// The loop with several rows side by side; none where rows are wide enough, or where positions along the
 /// reduced dimensions matter.
-pub(super) fn widen(body: &Loop) -> Option<(Loop, usize)> {
+pub(super) fn widen(body: &Loop) -> Option<Loop> {
     let (kept, rows) = (body.kept_elements(), *body.reduced.last()?);
     let positions_matter = |code: &Code| {
         matches!(
@@ -41,7 +41,7 @@ pub(super) fn widen(body: &Loop) -> Option<(Loop, usize)> {
     }
     wide.kept.insert(0, beside);
     *wide.reduced.last_mut()? = rows / beside;
-    Some((wide, beside))
+    Some(wide)
 }
 
 /// Combines the results of rows that lay side by side.
@@ -49,9 +49,7 @@ pub(super) fn fold(kinds: impl Iterator<Item = Kind>, wide: &[Vec<State>], kept:
     let one = |(kind, states): (Kind, &Vec<State>)| {
         let mut total = vec![kind.identity(); kept];
         for row in states.chunks(kept.max(1)) {
-            for (total, &state) in total.iter_mut().zip(row) {
-                *total = kind.combine(*total, state);
-            }
+            kind.combine_all(&mut total, row);
         }
         total
     };

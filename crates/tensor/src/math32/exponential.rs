@@ -92,21 +92,44 @@ pub fn expm1(x: f32) -> f32 {
 /// Logistic function `1 / (1 + e^−x)`. Error: [`SIGMOID`](super::promise::SIGMOID) ULP, relative in the left tail as well.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
-    let e = exp_nonpositive(-x.abs());
-    let numerator = if x < 0.0 { e } else { 1.0 };
-    numerator / (1.0 + e)
+    sigmoid_of(x, decay(x))
 }
 
 /// `ln(1 + e^x)`, formed as `max(x, 0) + ln(1 + e^−|x|)`. Error: [`SOFTPLUS`](super::promise::SOFTPLUS) ULP.
 #[inline(always)]
 pub fn softplus(x: f32) -> f32 {
-    let positive_part = if x > 0.0 { x } else { 0.0 };
-    positive_part + log1p_unit(exp_nonpositive(-x.abs()))
+    softplus_of(x, decay(x))
 }
 
 /// `ln σ(x) = −softplus(−x)`. Error: [`LOG_SIGMOID`](super::promise::LOG_SIGMOID) ULP.
 #[inline(always)]
 pub fn log_sigmoid(x: f32) -> f32 {
+    log_sigmoid_of(x, decay(x))
+}
+
+/// `e^−|x|`, the exponential that the logistic functions of `x` and of `−x` share.
+#[inline(always)]
+pub fn decay(x: f32) -> f32 {
+    exp_nonpositive(-x.abs())
+}
+
+/// [`sigmoid`], given [`decay`] of `x`: the same bits.
+#[inline(always)]
+pub fn sigmoid_of(x: f32, decay: f32) -> f32 {
+    let numerator = if x < 0.0 { decay } else { 1.0 };
+    numerator / (1.0 + decay)
+}
+
+/// [`softplus`], given [`decay`] of `x`: the same bits.
+#[inline(always)]
+pub fn softplus_of(x: f32, decay: f32) -> f32 {
+    let positive_part = if x > 0.0 { x } else { 0.0 };
+    positive_part + log1p_unit(decay)
+}
+
+/// [`log_sigmoid`], given [`decay`] of `x`: the same bits.
+#[inline(always)]
+pub fn log_sigmoid_of(x: f32, decay: f32) -> f32 {
     let negative_part = if x < 0.0 { x } else { 0.0 };
-    negative_part - log1p_unit(exp_nonpositive(-x.abs()))
+    negative_part - log1p_unit(decay)
 }

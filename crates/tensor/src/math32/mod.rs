@@ -26,7 +26,10 @@ mod rounding;
 mod tests;
 mod trigonometric;
 
-pub use exponential::{exp, exp_nonpositive, exp2, expm1, log_sigmoid, sigmoid, softplus};
+pub use exponential::{
+    decay, exp, exp_nonpositive, exp2, expm1, log_sigmoid, log_sigmoid_of, sigmoid, sigmoid_of, softplus,
+    softplus_of,
+};
 pub use gamma::{digamma, lgamma, trigamma};
 pub use hyperbolic::{acosh, asinh, atanh, cosh, sinh, tanh};
 pub use logarithm::{log, log1p, log2, xlogy};

@@ -54,25 +54,18 @@ impl Compiler<'_> {
 
     pub(super) fn emit(&mut self, segment: usize) -> Result<(), String> {
         let mut ops = Vec::new();
+        // A reduction takes its row as soon as it is there, so that the register is free again.
+        let mut waiting: Vec<usize> = (0..self.values.nodes.len())
+            .filter(|&v| self.reduction[v].is_some_and(|r| 2 + 2 * self.program.reductions[r].1 == segment))
+            .collect();
+        self.reduce(&mut waiting, segment, 0, &mut ops);
         for v in 0..self.values.nodes.len() {
             if self.uses[v].any && self.is_computed_in(v, segment) {
                 self.emit_value(v, segment, &mut ops)?;
+                self.reduce(&mut waiting, segment, v + 1, &mut ops);
             }
         }
         self.emit_checks(segment, &mut ops);
-        for v in 0..self.values.nodes.len() {
-            if let Some(reduction) = self.reduction[v]
-                && 2 + 2 * self.program.reductions[reduction].1 == segment
-            {
-                let from = self.rows(v, true);
-                ops.push(Op {
-                    action: Action::Reduce(reduction),
-                    lanes: Lanes::Block,
-                    into: Row::None,
-                    from,
-                });
-            }
-        }
         for store in 0..self.body.stores.len() {
             if self.store_segment(store) == segment {
                 let v = self.values.image[self.body.stores[store].value];
@@ -96,6 +89,19 @@ impl Compiler<'_> {
             s => self.program.between[s / 2] = done,
         }
         Ok(())
+    }
+    /// Emits the reductions whose operands are there when all values before `next` are.
+    fn reduce(&self, waiting: &mut Vec<usize>, segment: usize, next: usize, ops: &mut Vec<Op>) {
+        waiting.retain(|&v| {
+            let is_there = |&o: &usize| o < next || !self.is_computed_in(o, segment);
+            let Some(reduction) = self.reduction[v] else { return false };
+            let ready = self.node(v).operands.iter().all(is_there);
+            if ready {
+                let action = Action::Reduce(reduction);
+                ops.push(Op { action, lanes: Lanes::Block, into: Row::None, from: self.rows(v, true) });
+            }
+            !ready
+        });
     }
     fn is_computed_in(&self, v: usize, segment: usize) -> bool {
         let node = self.node(v);
@@ -205,6 +211,8 @@ impl Compiler<'_> {
             What::Elementwise(row) => Action::Elementwise(row),
             What::Integer(row, operand) => Action::Integer(row, operand),
             What::Cast => Action::Cast(dtype_of(0), dtype),
+            What::Decay => Action::Decay,
+            What::Logistic(logistic) => Action::Logistic(logistic),
             What::Exponential => Action::Exponential,
             What::Factor => Action::Factor,
             What::Softmax => Action::Softmax,

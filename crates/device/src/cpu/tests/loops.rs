@@ -350,6 +350,39 @@ fn halves_and_truths_in_buffers() {
     }
 }
 
+/// Rows of these lie side by side where their number has a suitable divisor.
+#[test]
+fn narrow_columns() {
+    for (rows, columns) in [(400, 20), (397, 20), (1024, 1), (12, 3), (96, 255), (64, 257), (30_000, 7)] {
+        let (r, c) = (rows as i64, columns as i64);
+        let mut k = Sketch::new(Schedule::Column, &[columns], &[rows]);
+        let (x, weight) = (k.input(DType::F32, 0, &[1, c]), k.input(DType::F32, 1, &[0, 1]));
+        let scale = k.input(DType::F32, 0, &[1, 0]);
+        let weighted = k.apply(E::Mul, &[x, weight]);
+        let scaled = k.apply(E::Add, &[weighted, scale]);
+        k.output(scaled, 0, &[1, c]);
+        for (reduce, value) in
+            [(Reduce::Sum, scaled), (Reduce::Max, x), (Reduce::Min, scaled), (Reduce::Sum, x)]
+        {
+            let total = k.reduce(reduce, value);
+            let twice = k.apply(E::Add, &[total, scale]);
+            k.output(twice, 2, &[1, 0]);
+        }
+        // a transposed operand
+        let turned = k.input(DType::F32, 0, &[r, 1]);
+        let total = k.reduce(Reduce::Sum, turned);
+        k.output(total, 0, &[1, 0]);
+        check(k, &[], Bound::Ulps(8192.0));
+    }
+    let mut k = Sketch::new(Schedule::Column, &[5], &[60]);
+    let x = k.input(DType::I32, 0, &[1, 5]);
+    for reduce in [Reduce::Sum, Reduce::Prod, Reduce::Max, Reduce::Min] {
+        let total = k.reduce(reduce, x);
+        k.output(total, 0, &[1, 0]);
+    }
+    check(k, &[], Bound::Exact);
+}
+
 /// Independence of threads is worth testing only where there are tasks to share.
 #[test]
 fn large_kernels_are_cut_into_tasks() {
@@ -378,5 +411,7 @@ fn large_kernels_are_cut_into_tasks() {
         assert!(tasks(Schedule::Row, &[1], &[400_000], &[400_000, 1], element) > 2);
         assert!(tasks(Schedule::Column, &[512], &[3000], &[1, 512], element) > 2);
         assert!(tasks(Schedule::Column, &[20_000], &[40], &[1, 20_000], element) > 2);
+        // per channel, over images and pixels
+        assert!(tasks(Schedule::Row, &[64], &[32, 5000], &[5000, 320_000, 1], element) > 2);
     }
 }
