@@ -123,7 +123,8 @@ fn the_same_structure_at_another_size_is_the_same_text() {
         (sigmoid_l1(100_001, ["p", "y"]), sigmoid_l1(100_003, ["p", "y"])),
         (cross_entropy(10, 1000), cross_entropy(77, 2000)),
         (column_sum(256, 512), column_sum(300, 1024)),
-        (linear([64, 64, 64], [false, true]), linear([512, 256, 128], [false, true])),
+        (linear([64, 128, 64], [false, true]), linear([512, 256, 64], [false, true])),
+        (linear([512, 256, 128], [false, true]), linear([1024, 512, 512], [false, true])),
         (map(Elementwise::Exp, 4096), map(Elementwise::Exp, 1 << 20)),
         (scan(1000, 3), scan(2000, 5)),
     ];

@@ -1,5 +1,9 @@
 //! Matrix product without workgroup memory and barriers: every invocation owns up to 8 rows × 16 columns.
 //!
+//! Where a subgroup is as wide as its lanes (CPU adapters), its invocations lie side by side over the same rows, up to 32 of
+//! them: each loads its part of the left operand and the others take theirs from it. A load costs such an adapter as much as
+//! dozens of multiplications.
+//!
 //! This is what CPU adapters run fastest, and the fallback everywhere. Loads are vec4 along the contiguous axis of each
 //! operand, four terms per turn; a transposed operand is a 4 × 4 block that is transposed in registers. Rows and columns
 //! past the edge repeat the last ones and are not stored.
@@ -13,6 +17,12 @@ use super::matmul::{Fours, Operand, Product};
 use super::module::{COMPONENTS, Module};
 use super::text::Text;
 use crate::Dispatch;
+
+/// Columns from which invocations share the loads of the left operand: fewer would leave most of them idle.
+const LEAST_SHARED: usize = 16;
+
+/// Multiplications from which more rows per tile save more than their longer shader costs to compile.
+const LARGE: usize = 1 << 24;
 
 /// The tile of an invocation.
 #[derive(Clone, Copy)]
@@ -31,13 +41,29 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
     let mut fabric = Fabric::new(&mut module, nest, vector_dimension(nest, Some(last)));
     let [left, right] = product.operands(&mut fabric);
     let least = if left.fours == Fours::Outer { 4 } else { 1 };
-    let tile = Tile {
-        rows: matmul.m.next_power_of_two().clamp(least, 8),
-        columns: matmul.n.div_ceil(4).clamp(1, 4),
-    };
     let invocations = context.invocations(32);
     let lanes = usize::try_from(invocations).unwrap_or(1);
+    let beside = match context.target.subgroups {
+        Some((least, most)) if context.target.cpu && least == most && least <= invocations => {
+            usize::try_from(least).unwrap_or(1)
+        }
+        _ => 1,
+    };
+    let beside = if matmul.n >= LEAST_SHARED && matmul.m > 1 { beside } else { 1 };
+    let most = match (beside, matmul.m * matmul.n * matmul.k) {
+        (1, _) => 8,
+        (_, ..LARGE) => 16,
+        (_, LARGE..) => 32,
+    };
+    let tile = Tile {
+        rows: matmul.m.next_power_of_two().clamp(least, most),
+        columns: matmul.n.div_ceil(4 * beside).clamp(1, 4),
+    };
     let [across, down] = [matmul.n.div_ceil(4 * tile.columns), matmul.m.div_ceil(tile.rows)];
+    let across = across.next_multiple_of(beside);
+    if beside > 1 {
+        module.use_butterfly();
+    }
     let batches: usize = matmul.batch.iter().product();
     let tiles = across * down * batches * product.chunks;
 
@@ -74,6 +100,7 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
         extent: rows.clone(),
         fours: tile.rows.div_ceil(4),
         ones: tile.rows,
+        beside,
     };
     let right = Side {
         operand: right,
@@ -83,6 +110,7 @@ pub(crate) fn lower(product: &Product<'_>) -> Result<Vec<Dispatch>, Error> {
         extent: columns.clone(),
         fours: tile.columns,
         ones: 4 * tile.columns,
+        beside: 1,
     };
     left.edges(&mut module, &mut body)?;
     right.edges(&mut module, &mut body)?;
@@ -173,6 +201,8 @@ struct Side {
     fours: usize,
     /// Elements along the outer axis.
     ones: usize,
+    /// Invocations that share the loads, each taking every so-manyth one; 1 if each loads all.
+    beside: usize,
 }
 
 impl Side {
@@ -184,22 +214,46 @@ impl Side {
         let hint = self.hint();
         module.size(format!("{hint} {what} stride"), &format!("{hint}_{what}_stride"), stride / unit)
     }
+    /// Loads of an invocation, of `all` that the tile needs.
+    fn loads(&self, all: usize) -> std::ops::Range<usize> {
+        0..all.div_ceil(self.beside)
+    }
+    /// Which of the loads of the tile an invocation takes as its own number `load`.
+    fn taken(&self, load: usize) -> String {
+        if self.beside == 1 { format!("{load}u") } else { format!("(lane + {}u)", load * self.beside) }
+    }
+    /// A component of a load of the tile, whoever has made it.
+    fn part(&self, load: usize, suffix: &str, component: &str) -> String {
+        let hint = self.hint();
+        if self.beside == 1 {
+            return format!("{hint}{load}{suffix}{component}");
+        }
+        let (own, lane) = (load / self.beside, load % self.beside);
+        format!("subgroupBroadcast({hint}{own}{suffix}{component}, {lane}u)")
+    }
     /// Addresses that do not change in the loop; rows or columns past the edge repeat the last.
     fn edges(&self, module: &mut Module<'_>, body: &mut Text) -> Result<(), Error> {
-        let Side { base, start, extent, .. } = self;
+        let Side { base, start, extent, start_four, .. } = self;
         let hint = self.hint();
         if self.operand.fours == Fours::Outer {
-            for i in 0..self.fours {
+            // Shared loads are numbered term by term, four by four.
+            let all = if self.beside == 1 { self.fours } else { 4 * self.fours };
+            for i in self.loads(all) {
+                let mut four = self.taken(i);
+                if self.beside > 1 {
+                    body.line(format!("let {hint}_turn{i} = min({four} / {}u, 3u);", self.fours));
+                    four = format!("{four} % {}u", self.fours);
+                }
                 body.line(format!(
-                    "let {hint}_{i} = {base} + min({start_four} + {i}u, {extent} / 4u - 1u);",
-                    start_four = self.start_four
+                    "let {hint}_{i} = {base} + min({start_four} + {four}, {extent} / 4u - 1u);"
                 ));
             }
             return Ok(());
         }
         let stride = self.stride(module, "outer", self.operand.outer)?;
-        for i in 0..self.ones {
-            body.line(format!("let {hint}_{i} = {base} + min({start} + {i}u, {extent} - 1u) * {stride};"));
+        for i in self.loads(self.ones) {
+            let taken = self.taken(i);
+            body.line(format!("let {hint}_{i} = {base} + min({start} + {taken}, {extent} - 1u) * {stride};"));
         }
         Ok(())
     }
@@ -209,8 +263,17 @@ impl Side {
         let memory = self.operand.memory;
         match self.operand.fours {
             Fours::Terms => {
-                for i in 0..self.ones {
+                for i in self.loads(self.ones) {
                     let value = memory.load_four(module, &format!("({hint}_{i} + k)"));
+                    body.line(format!("let {hint}{i}_v = {value};"));
+                }
+            }
+            Fours::Outer if self.beside > 1 => {
+                let stride = self.stride(module, "term", self.operand.term)?;
+                for i in self.loads(4 * self.fours) {
+                    let at = format!("({hint}_{i} + (4u * k + {hint}_turn{i}) * {stride})");
+                    body.line(format!("let {hint}_at{i} = {at};"));
+                    let value = memory.load_four(module, &format!("{hint}_at{i}"));
                     body.line(format!("let {hint}{i}_v = {value};"));
                 }
             }
@@ -227,7 +290,7 @@ impl Side {
             Fours::None => {
                 let stride = self.stride(module, "term", self.operand.term)?;
                 (0..4).for_each(|t| body.line(format!("let {hint}_term{t} = (4u * k + {t}u) * {stride};")));
-                for i in 0..self.ones {
+                for i in self.loads(self.ones) {
                     let values =
                         (0..4).map(|t| memory.load(module, &format!("({hint}_{i} + {hint}_term{t})")));
                     let values = values.collect::<Vec<_>>().join(", ");
@@ -239,10 +302,11 @@ impl Side {
     }
     /// Element `i` at one of four terms.
     fn value(&self, i: usize, term: usize) -> String {
-        let hint = self.hint();
+        let component = |c: usize| format!(".{}", COMPONENTS[c]);
         match self.operand.fours {
-            Fours::Outer => format!("{hint}{}_v{term}.{}", i / 4, COMPONENTS[i % 4]),
-            Fours::Terms | Fours::None => format!("{hint}{i}_v.{}", COMPONENTS[term]),
+            Fours::Outer if self.beside > 1 => self.part(term * self.fours + i / 4, "_v", &component(i % 4)),
+            Fours::Outer => self.part(i / 4, &format!("_v{term}"), &component(i % 4)),
+            Fours::Terms | Fours::None => self.part(i, "_v", &component(term)),
         }
     }
     /// Elements `4j … 4j + 3` at one of four terms.
@@ -261,23 +325,18 @@ impl Side {
         let memory = self.operand.memory;
         let stride = self.stride(module, "term", self.operand.term)?;
         body.line(format!("let {hint}_term = k * {stride};"));
-        if self.operand.fours == Fours::Outer {
-            for i in 0..self.fours {
-                let value = memory.load_four(module, &format!("({hint}_{i} + {hint}_term)"));
-                body.line(format!("let {hint}{i}_v = {value};"));
-            }
-        } else {
-            for i in 0..self.ones {
-                let value = memory.load(module, &format!("({hint}_{i} + {hint}_term)"));
-                body.line(format!("let {hint}{i}_v = {value};"));
-            }
+        let outer = self.operand.fours == Fours::Outer;
+        for i in self.loads(if outer { self.fours } else { self.ones }) {
+            let at = format!("({hint}_{i} + {hint}_term)");
+            let value = if outer { memory.load_four(module, &at) } else { memory.load(module, &at) };
+            body.line(format!("let {hint}{i}_v = {value};"));
         }
         Ok(())
     }
     fn single(&self, i: usize) -> String {
         match self.operand.fours {
-            Fours::Outer => format!("{}{}_v.{}", self.hint(), i / 4, COMPONENTS[i % 4]),
-            Fours::Terms | Fours::None => format!("{}{i}_v", self.hint()),
+            Fours::Outer => self.part(i / 4, "_v", &format!(".{}", COMPONENTS[i % 4])),
+            Fours::Terms | Fours::None => self.part(i, "_v", ""),
         }
     }
     fn single_four(&self, j: usize) -> String {
