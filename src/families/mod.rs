@@ -28,7 +28,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_autograd::vjp;
-use cotangent_tensor::{Code, Error, Tensor};
+use cotangent_tensor::{Code, Error, Tensor, where_};
 
 use crate::losses::{self, Reduction};
 
@@ -265,7 +265,8 @@ impl Family {
     /// Unit deviance `d(y, μ)`, per observation: twice the difference in log-likelihood to a perfect fit, 0 for `μ = y`.
     ///
     /// Gaussian `(y − μ)²`; Bernoulli `2(y·log(y/μ) + (1−y)·log((1−y)/(1−μ)))`; Poisson `2(y·log(y/μ) − (y − μ))`;
-    /// categorical `−2·log μ[label]` with `mean` of shape `[…, classes]` and labels. Terms with `y = 0` are exact.
+    /// categorical `−2·log μ[label]` with `mean` of shape `[…, classes]` and labels. Terms whose `y` (or `1 − y`) is 0 are 0,
+    /// whatever the mean. [`Family::deviance_at`] starts from `η`, so it needs no digits that a mean near 1 has lost.
     ///
     /// ```
     /// use cotangent::{Evaluate, Family, Reference, Tensor};
@@ -284,13 +285,38 @@ impl Family {
             }
             Form::Bernoulli => losses::build(at, "deviance", &operands, Reduction::None, || {
                 let missing = 1.0 - target;
-                2.0 * (target.xlogy(target / mean) + missing.xlogy(&missing / (1.0 - mean)))
+                2.0 * (target.xlogy(&quotient(target, mean))
+                    + missing.xlogy(&quotient(&missing, &(1.0 - mean))))
             }),
             Form::Poisson => losses::build(at, "deviance", &operands, Reduction::None, || {
-                2.0 * (target.xlogy(target / mean) - (target - mean))
+                2.0 * (target.xlogy(&quotient(target, mean)) - (target - mean))
             }),
             Form::Categorical => 2.0 * mean.log().cross_entropy(target),
             Form::Own { .. } => self.lacks("deviance", at),
+        }
+    }
+    /// Unit deviance at the natural parameter: [`Family::deviance`] of `target` and the mean of `eta`.
+    ///
+    /// Bernoulli and categorical in the stable forms of [`Family::nll`]: finite where the mean rounds to 0 or 1.
+    ///
+    /// ```
+    /// use cotangent::{Evaluate, Family, Reference, Tensor};
+    /// let (y, eta) = (Tensor::new([1.0, 0.0]), Tensor::new([60.0, 60.0]));
+    /// let deviance = Family::bernoulli().deviance_at(&y, &eta);
+    /// assert_eq!(Reference::new().evaluate(&[&deviance])?[0].to_f64()[1], 120.0);
+    /// # Ok::<(), cotangent::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn deviance_at(&self, target: &Tensor, eta: &Tensor) -> Tensor {
+        match &self.form {
+            Form::Bernoulli => {
+                let missing = 1.0 - target;
+                // Of the perfect fit; 0 where the target is 0 or 1.
+                let saturated = target.xlogy(target) + missing.xlogy(&missing);
+                2.0 * (losses::bce_with_logits(eta, target, Reduction::None) + saturated)
+            }
+            Form::Categorical => 2.0 * losses::cross_entropy(eta, target, Reduction::None),
+            Form::Gaussian | Form::Poisson | Form::Own { .. } => self.deviance(target, &self.mean(eta)),
         }
     }
     fn lacks(&self, what: &str, at: &'static Location<'static>) -> Tensor {
@@ -306,6 +332,12 @@ impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Family({})", self.name)
     }
+}
+
+/// `part/whole` where the part is not 0, else 1: what `xlogy` turns into 0 must not be 0/0.
+#[track_caller]
+fn quotient(part: &Tensor, whole: &Tensor) -> Tensor {
+    where_(&part.ne(0.0), part / whole, 1.0)
 }
 
 /// `dy/dx` of an elementwise function.

@@ -63,6 +63,36 @@ fn deviances_are_those_of_statsmodels() {
 }
 
 #[test]
+fn the_deviance_of_a_perfect_prediction_is_zero() {
+    let (y, mean) = (Tensor::new([0.0, 0.0, 1.0]), Tensor::new([0.0, 0.5, 1.0]));
+    let (bernoulli, poisson) = (Family::bernoulli(), Family::poisson());
+    let found = values(&[&bernoulli.deviance(&y, &mean), &poisson.deviance(&y, &mean)]);
+    close(&found[0], &[0.0, 2.0 * 2f64.ln(), 0.0]);
+    close(&found[1], &[0.0, 1.0, 0.0]);
+    // What cannot happen under the mean is infinitely unlikely.
+    let impossible = poisson.deviance(&Tensor::new([2.0]), &Tensor::new([0.0]));
+    assert_eq!(values(&[&impossible])[0], [f64::INFINITY]);
+}
+
+#[test]
+fn the_deviance_at_eta_is_that_at_the_mean_and_finite_where_the_mean_rounds() {
+    let (y, eta) = (Tensor::new([0.0, 1.0, 0.25, 0.0, 1.0]), Tensor::new([0.3, -1.5, 2.0, -0.75, 3.0]));
+    for family in Family::all().into_iter().filter(|f| !f.is_categorical()) {
+        let found = values(&[&family.deviance_at(&y, &eta), &family.deviance(&y, &family.mean(&eta))]);
+        close(&found[0], &found[1]);
+    }
+    let (labels, eta) = (Tensor::new([2, 0]), Tensor::new([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]));
+    let family = Family::categorical();
+    let found = values(&[&family.deviance_at(&labels, &eta), &family.deviance(&labels, &family.mean(&eta))]);
+    close(&found[0], &found[1]);
+    let far =
+        Family::bernoulli().deviance_at(&Tensor::new([0.0, 1.0, 1.0]), &Tensor::new([60.0, -60.0, 60.0]));
+    let found = values(&[&far]);
+    assert_eq!(found[0][..2], [120.0, 120.0]);
+    assert!(found[0][2] > 0.0 && found[0][2] < f64::EPSILON);
+}
+
+#[test]
 fn a_family_of_ones_own_needs_one_function() {
     let own = Family::from_log_partition("own", Tensor::exp);
     let (eta, y) = (Tensor::new([-1.0, 0.5]), Tensor::new([0.0, 2.0]));
