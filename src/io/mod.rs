@@ -9,7 +9,7 @@ mod safetensors;
 mod table;
 
 pub use safetensors::{from_bytes, load, load_into, save, to_bytes};
-pub use table::Table;
+pub use table::{Stray, Table};
 
 use cotangent_tensor::{Code, Detail, Error};
 use std::fs;
