@@ -235,7 +235,11 @@ pub const ROWS: &[Row] = &[
                 Code::NoDerivative,
                 &["trigamma"],
             ),
-            Pending("E_FIRST_ORDER_ONLY", "no rule can declare that it has first order only"),
+            Pending(
+                "E_FIRST_ORDER_ONLY",
+                "no rule can declare that it has first order only",
+                "Code::FirstOrderOnly",
+            ),
         ],
     },
     Row {
