@@ -1,8 +1,7 @@
 //! A. Shapes, element types, indexing.
 
 use crate::common::{
-    Adam, Array, Code, DType, Error, Evaluate, Evaluator, Key, Optimizer, Reduction, Tensor, bounds, grad,
-    losses,
+    Adam, Array, Code, DType, Error, Evaluator, Key, Optimizer, Reduction, Tensor, bounds, grad, losses,
 };
 use crate::table::Try::{Copies, Fails, Gives, Holds, Pending, Says};
 use crate::table::{Row, read};

@@ -32,6 +32,28 @@ fn temporary(name: &str) -> PathBuf {
 
 const LONGLEY: [&str; 8] = ["fit", "--family", "gaussian", "--target", "TOTEMP", "--device", "cpu", "--json"];
 
+/// The software adapter is there wherever `./tools/test` has run.
+#[test]
+fn fits_reach_the_references_on_every_kind_of_device() {
+    let path = data("longley.csv");
+    let mut names = Vec::new();
+    for device in ["cpu", "software"] {
+        let arguments = ["fit", "--family", "gaussian", "--target", "TOTEMP", "--json", "--data", &path];
+        let fit = document(&[&arguments[..], &["--device", device]].concat());
+        names.push(fit["device"].as_str().unwrap().to_string());
+        assert_eq!(fit["converged"], true);
+        // statsmodels; the tolerances are those of the contract.
+        let near = |value: &Value, expected: f64, relative: f64| {
+            let found = value.as_f64().unwrap();
+            assert!((found - expected).abs() <= relative * expected.abs(), "{device}: {found} {expected}");
+        };
+        near(&fit["deviance"], 836_424.055_507_025_7, 1e-5);
+        near(&fit["coefficients"]["YEAR"], 1_829.151_464_614_646, 1e-3);
+    }
+    assert_eq!(names[0], "cpu");
+    assert_ne!(names[1], "cpu");
+}
+
 #[test]
 fn fit_prints_every_key_of_the_contract() {
     let path = data("longley.csv");
