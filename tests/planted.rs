@@ -7,7 +7,7 @@ use common::{
     Array, Code, Error, Evaluate, Evaluator, Fault, FaultPlan, Options, Reference, Tensor, bounds,
     cross_check, custom_gradient, evaluators, grad, vjp,
 };
-use cotangent_autograd::check::finite_differences;
+use cotangent::check::finite_differences;
 
 /// A loss with a product of matrices, a row kernel and reductions: several kernels.
 fn graph() -> Result<Vec<Tensor>, Error> {
@@ -46,11 +46,7 @@ fn a_flipped_bit_in_any_kernel_is_found_by_the_cross_check() -> Result<(), Error
             let error = error.unwrap_or_else(|| unreachable!("{}: kernel {kernel} passes", evaluator.slug));
             assert_eq!(error.code(), Code::CrossCheck, "{error}");
             let element = error.details().iter().find(|(name, _)| *name == "element");
-            assert_eq!(
-                element.map(|(_, d)| d.clone()),
-                Some(cotangent_tensor::Detail::Integer(0)),
-                "{error}"
-            );
+            assert_eq!(element.map(|(_, d)| d.clone()), Some(common::Detail::Integer(0)), "{error}");
         }
     }
     Ok(())

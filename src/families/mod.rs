@@ -285,11 +285,13 @@ impl Family {
             }
             Form::Bernoulli => losses::build(at, "deviance", &operands, Reduction::None, || {
                 let missing = 1.0 - target;
-                2.0 * (target.xlogy(&quotient(target, mean))
-                    + missing.xlogy(&quotient(&missing, &(1.0 - mean))))
+                let (hit, miss) = (target / mean, &missing / (1.0 - mean));
+                let [hit, miss] = where_not_certain(target, [hit, miss]);
+                2.0 * (target.xlogy(hit) + missing.xlogy(miss))
             }),
             Form::Poisson => losses::build(at, "deviance", &operands, Reduction::None, || {
-                2.0 * (target.xlogy(&quotient(target, mean)) - (target - mean))
+                let ratio = where_(&target.ne(0.0), target / mean, 1.0);
+                2.0 * (target.xlogy(ratio) - (target - mean))
             }),
             Form::Categorical => 2.0 * mean.log().cross_entropy(target),
             Form::Own { .. } => self.lacks("deviance", at),
@@ -312,7 +314,8 @@ impl Family {
             Form::Bernoulli => {
                 let missing = 1.0 - target;
                 // Of the perfect fit; 0 where the target is 0 or 1.
-                let saturated = target.xlogy(target) + missing.xlogy(&missing);
+                let [hit, miss] = where_not_certain(target, [target.clone(), missing.clone()]);
+                let saturated = target.xlogy(hit) + missing.xlogy(miss);
                 2.0 * (losses::bce_with_logits(eta, target, Reduction::None) + saturated)
             }
             Form::Categorical => 2.0 * losses::cross_entropy(eta, target, Reduction::None),
@@ -334,10 +337,11 @@ impl fmt::Debug for Family {
     }
 }
 
-/// `part/whole` where the part is not 0, else 1: what `xlogy` turns into 0 must not be 0/0.
+/// What stands in the logarithm beside `y` and beside `1 − y`, and 1 where that factor is 0: 0·log(0/0) must not be NaN.
+/// The conditions look at the target alone, which is exact; `1 − y` is not.
 #[track_caller]
-fn quotient(part: &Tensor, whole: &Tensor) -> Tensor {
-    where_(&part.ne(0.0), part / whole, 1.0)
+fn where_not_certain(target: &Tensor, [hit, miss]: [Tensor; 2]) -> [Tensor; 2] {
+    [where_(&target.ne(0.0), hit, 1.0), where_(&target.ne(1.0), miss, 1.0)]
 }
 
 /// `dy/dx` of an elementwise function.

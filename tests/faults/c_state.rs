@@ -284,7 +284,7 @@ fn long_chain(e: &Evaluator) -> Result<(), String> {
         y = y * 1.0;
     }
     let node = y.node().map_err(|error| error.to_string())?;
-    let sorted = cotangent_tensor::topological([node]).len();
+    let sorted = cotangent::topological([node]).len();
     if sorted < length {
         return Err(format!("{sorted} nodes sorted"));
     }
