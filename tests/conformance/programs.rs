@@ -67,16 +67,30 @@ fn t01_trace(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
         f.gradient(&format!("current of the {name}"), &grad(&square(&at), &at)?, slope)?;
     }
     f.gradient("second derivative", &grad(&dx.or_error()?, &x)?, "3584")?;
-    let table = trace(&y, &[&a, &b, &y], evaluator)?;
+    traced(evaluator, f, "with a rule", [&a, &b, &y])?;
+    // The automatic trace needs no rule that prints.
+    let x = Tensor::new(2.0);
+    let a = &x * &x;
+    let b = &a * &a;
+    traced(evaluator, f, "of products", [&a, &b, &(&b * &b)])
+}
+
+/// The table of y = f(f(f(x))) at 2: upstream, current and downstream of each application, from the last to the first.
+fn traced(evaluator: &Evaluator, f: &mut Findings, which: &str, nodes: [&Tensor; 3]) -> Result<(), Error> {
+    let table = trace(nodes[2], &nodes, evaluator)?;
     let columns = |of: fn(&Row) -> &Array| table.rows.iter().map(of).cloned().collect::<Vec<_>>();
-    f.known("traced values", &columns(|row| &row.value), numbers("16 4 2"));
-    f.known("traced results", &columns(|row| &row.result), numbers("256 16 4"));
-    f.known("traced upstream", &columns(|row| &row.upstream), numbers("1 32 256"));
-    f.known("traced current", &columns(|row| &row.current), numbers("32 8 4"));
-    f.known("traced downstream", &columns(|row| &row.downstream), numbers("32 256 1024"));
+    let mut column = |name: &str, of: fn(&Row) -> &Array, literal: &str| {
+        f.known(&format!("{name} {which}"), &columns(of), numbers(literal));
+    };
+    column("values", |row| &row.value, "16 4 2");
+    column("results", |row| &row.result, "256 16 4");
+    column("upstream", |row| &row.upstream, "1 32 256");
+    column("current", |row| &row.current, "32 8 4");
+    column("downstream", |row| &row.downstream, "32 256 1024");
     let mut names: Vec<&str> = table.rows.iter().map(|row| row.name.as_str()).collect();
+    names.sort_unstable();
     names.dedup();
-    f.text("distinct names", names.len(), 3);
+    f.text(&format!("distinct names {which}"), names.len(), 3);
     Ok(())
 }
 
