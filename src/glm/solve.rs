@@ -17,7 +17,7 @@ const PERFECT: f64 = 1e-6;
 /// Sweeps in f64 at the end. Enough for a maximum at infinity to show: each step goes one unit towards it.
 const POLISH: usize = 25;
 /// The decrement, per row, at which f64 has nothing left to correct: a gradient of √(1e-28) is near its own rounding.
-const POLISHED: f64 = 1e-28;
+pub(super) const POLISHED: f64 = 1e-28;
 /// A search that ends within a tenth of a standard error, in every direction, has found the maximum; f64 does the rest.
 const NEAR: f64 = 0.1;
 /// The step of Newton's method at the end, in standard errors.
