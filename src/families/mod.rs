@@ -203,7 +203,8 @@ impl Family {
             Form::Own { .. } => self.lacks("mean", Location::caller()),
         }
     }
-    /// `V = A″(η)`; for the categorical family the diagonal `p(1 − p)` of `diag(p) − p·pᵀ`, without cancellation near 1.
+    /// `V = A″(η)`; for the categorical family the diagonal `p_j·Σ p_k (k ≠ j)` of `diag(p) − p·pᵀ`: the sum of the others does
+    /// not cancel where `1 − p_j` would.
     #[track_caller]
     pub fn variance(&self, eta: &Tensor) -> Tensor {
         match &self.form {
@@ -211,7 +212,7 @@ impl Family {
             Form::Bernoulli => eta.sigmoid() * (-eta).sigmoid(),
             Form::Categorical => {
                 let p = eta.softmax(-1);
-                &p * (1.0 - &p)
+                &p * others(&p)
             }
             Form::Poisson => eta.exp(),
             Form::Own { .. } => derivative(&self.mean(eta), eta),
@@ -342,6 +343,16 @@ impl fmt::Debug for Family {
 #[track_caller]
 fn where_not_certain(target: &Tensor, [hit, miss]: [Tensor; 2]) -> [Tensor; 2] {
     [where_(&target.ne(0.0), hit, 1.0), where_(&target.ne(1.0), miss, 1.0)]
+}
+
+/// The sum of all other elements of the last axis: of those before and of those after, so that nothing is subtracted.
+#[track_caller]
+fn others(p: &Tensor) -> Tensor {
+    let Ok(node) = p.node() else { return p.clone() };
+    let Some(&length) = node.shape.last().filter(|&&length| length > 0) else { return p * 0.0 };
+    let before = p.slice(-1, 0, length - 1, 1).cumulative_sum(-1, false).pad(-1, 1, 0);
+    let after = p.slice(-1, 1, length, 1).cumulative_sum(-1, true).pad(-1, 0, 1);
+    before + after
 }
 
 /// `dy/dx` of an elementwise function.

@@ -51,6 +51,34 @@ fn categorical_residual_and_loss_are_those_of_the_conformance_suite() {
 }
 
 #[test]
+fn the_categorical_variance_keeps_its_digits_where_a_class_is_certain() {
+    let family = Family::categorical();
+    // e⁻²⁰/(1 + e⁻²⁰)², which 1 − p loses in f32 and half of in f64.
+    let small = (-20f64).exp() / (1.0 + (-20f64).exp()).powi(2);
+    let eta = Tensor::new([[20.0, 0.0], [0.0, 20.0]]);
+    close(&values(&[&(family.variance(&eta) / small)])[0], &[1.0; 4]);
+    let mut devices = 0;
+    for device in cotangent_device::Device::all() {
+        for value in device.read(&family.variance(&eta)).unwrap().to_f64() {
+            // Two exponentials, a quotient and a product in f32.
+            assert!(
+                (value / small - 1.0).abs() <= 16.0 * f64::from(f32::EPSILON),
+                "{}: {value}",
+                device.slug()
+            );
+        }
+        devices += 1;
+    }
+    assert!(devices >= 1);
+    let three = Tensor::new([[0.5, -1.0, 2.0]]);
+    let p = &values(&[&three.softmax(-1)])[0];
+    let expected: Vec<f64> = p.iter().map(|p| p * (1.0 - p)).collect();
+    close(&values(&[&family.variance(&three)])[0], &expected);
+    // One class alone is certain.
+    assert_eq!(values(&[&family.variance(&Tensor::new([[3.0]]))])[0], [0.0]);
+}
+
+#[test]
 fn deviances_are_those_of_statsmodels() {
     let (y, mean) = (Tensor::new([0.0, 1.0, 3.0, 7.0]), Tensor::new([0.5, 1.5, 2.0, 9.0]));
     let poisson = [1.0, 0.189069783784, 0.432790648649, 0.481598004067];
