@@ -103,3 +103,12 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/conventions.md")]
+struct Conventions;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/errors.md")]
+struct Errors;

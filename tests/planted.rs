@@ -4,8 +4,8 @@
 mod common;
 
 use common::{
-    Array, Code, Error, Evaluate, Evaluator, Fault, FaultPlan, Options, Reference, Tensor, bounds,
-    cross_check, custom_gradient, evaluators, grad, vjp,
+    Array, Code, Error, Evaluate, Evaluator, Fault, FaultPlan, Options, Reference, Tensor, adapter_present,
+    bounds, cross_check, custom_gradient, evaluators, grad, vjp,
 };
 use cotangent::check::finite_differences;
 
@@ -17,8 +17,11 @@ fn graph() -> Result<Vec<Tensor>, Error> {
     Ok(vec![loss.clone(), grad(&loss, &w)?.or_error()?])
 }
 
+/// Devices, an adapter among them: a suite that plants nothing in emitted kernels proves nothing about them.
 fn devices() -> Vec<Evaluator> {
-    evaluators().into_iter().filter(|e| !e.is_reference()).collect()
+    let evaluators = evaluators();
+    assert_eq!(adapter_present(&evaluators), Ok(()));
+    evaluators.into_iter().filter(|e| !e.is_reference()).collect()
 }
 
 fn planted(evaluator: &Evaluator, fault: Fault) -> Result<common::Device, Error> {

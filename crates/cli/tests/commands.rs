@@ -332,6 +332,20 @@ fn bench_prints_one_document_per_line() {
 }
 
 #[test]
+fn the_first_gradient_is_that_of_a_new_process() {
+    let alone = cotangent(&["bench", "--first-gradient", "--device", "cpu"]);
+    assert!(alone.status.success());
+    let text = String::from_utf8(alone.stdout).unwrap();
+    assert!(text.starts_with("loss ") && text.ends_with(" slopes\n"), "{text}");
+    let output = cotangent(&["bench", "--device", "cpu", "--filter", "first_gradient", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["task"], &line["checked"]), (&"first_gradient".into(), &true.into()));
+    assert!(line["min_seconds"].as_f64().unwrap() > 0.0);
+    assert!(!cotangent(&["bench", "--first-gradient", "--device", "abacus"]).status.success());
+}
+
+#[test]
 fn info_says_what_best_would_take() {
     let info = document(&["info", "--json"]);
     assert!(info["best"].is_string() && info["why"].is_string());
