@@ -215,6 +215,12 @@ impl<'a> Fitter<'a> {
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<State, Error> {
         let sweep = rows(&start)?;
+        if !sweep.objective.is_finite() {
+            let message = format!("the loss at the start is {}", sweep.objective);
+            let error = Error::new(Code::Nonfinite, "glm", message);
+            return Err(error
+                .hint("targets, weights or offsets overflow f32, in which rows are computed; scale them"));
+        }
         let history = vec![sweep.objective / self.total];
         let mut state = State { history, gamma: start, sweep, iterations: 0, ended: max_iterations > 0 };
         while state.iterations < max_iterations {
@@ -325,6 +331,9 @@ impl<'a> Fitter<'a> {
     fn distance(&self, sweep: &Sweep, gamma: &[f64]) -> Option<f64> {
         let step = Cholesky::new(&sweep.fisher, gamma.len(), 0.0).ok()?.solve(&sweep.gradient);
         let decrement: f64 = step.iter().zip(&sweep.gradient).map(|(s, g)| s * g).sum();
+        if decrement == 0.0 {
+            return Some(0.0);
+        }
         let is_gaussian = self.family.link() == Link::Identity;
         let dispersion = if is_gaussian { 2.0 * sweep.objective / self.total } else { 1.0 };
         let errors = (decrement.max(0.0) / dispersion).sqrt();

@@ -210,6 +210,12 @@ fn sizes_near_the_ends_of_f64_do_not_matter() {
         close(fit.predictors[0].coefficients[0] * size, plain.predictors[0].coefficients[0]);
         close(fit.deviance, plain.deviance);
     }
+    let constant = on_reference(&Family::gaussian(), &small(&[3.0; 5]), &Options::default()).unwrap();
+    assert!(constant.converged && constant.predictors[0].intercept == 3.0, "{constant:?}");
+    // Beyond the range of the rows on a device.
+    let counts = small(&[1e200, 3e200, 2e200]);
+    let error = fit(&Device::cpu(), &Family::poisson(), &counts, &Options::default(), &mut |_, _| {});
+    assert!(error.unwrap_err().message().starts_with("the loss at the start is"));
     // The deviance is a square.
     let large: Vec<f64> = target.iter().map(|y| y * 1e150).collect();
     let fit = on_reference(&Family::gaussian(), &small(&large), &Options::default()).unwrap();
