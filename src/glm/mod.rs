@@ -225,7 +225,8 @@ pub struct Fit {
     pub null_deviance: f64,
     /// With all constants. Gaussian: at the variance of maximum likelihood.
     pub log_likelihood: f64,
-    /// Variance of the Gaussian residuals (deviance over degrees of freedom), 1 for the other families.
+    /// Variance of the Gaussian residuals: deviance over degrees of freedom, which are the sum of the weights less the number of
+    /// parameters (NaN, as the standard errors then are, where none is left). 1 for the other families.
     pub dispersion: f64,
     /// Evaluations of the gradient that moved the parameters.
     pub iterations: usize,
