@@ -142,9 +142,28 @@ impl Linear {
         let biases = Array::new(vec![0f32; outputs], [outputs])?;
         Ok(vec![(weight, weights), (bias, biases)])
     }
-    /// `x·W + b`. Invalid with `E_MATMUL_DIM` or `E_BROADCAST` if shapes do not fit.
+    /// `x·W + b`. Invalid with `E_MATMUL_DIM` if weight, bias or operand are not of the layer's shapes: a bias of another
+    /// length would broadcast.
     #[track_caller]
     pub fn forward(&self, weight: &Tensor, bias: &Tensor, x: &Tensor) -> Tensor {
+        let at = Location::caller();
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        for (name, tensor, expected) in
+            [("weight", weight, &[inputs, outputs][..]), ("bias", bias, &[outputs])]
+        {
+            // An invalid operand speaks for itself.
+            let Ok(node) = tensor.node() else { return tensor.clone() };
+            if node.shape[..] != *expected {
+                let message = format!("{name} has shape {}, the layer has {expected:?}", node.shape);
+                return Tensor::invalid(Error::new(Code::MatmulDim, "linear", message).at(at));
+            }
+        }
+        let Ok(node) = x.node() else { return x.clone() };
+        if node.shape.last() != Some(&inputs) {
+            let message = format!("the operand has shape {}, the layer has {inputs} inputs", node.shape);
+            let error = Error::new(Code::MatmulDim, "linear", message).at(at);
+            return Tensor::invalid(error.hint("the last axis of the operand holds the inputs"));
+        }
         x.matmul(weight) + bias
     }
 }
@@ -248,6 +267,34 @@ mod tests {
         assert_eq!(evaluate(&network.forward(&[w0, b0, w1, b1], &x)), [7.0]);
         assert_eq!(network.forward(&[], &x).error().unwrap().code(), Code::DataLength);
         assert!(Mlp::new(&[2], Activation::Relu).parameters(Key::new(1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_layer_takes_its_own_shapes_only() {
+        let layer = Linear::new(2, 1);
+        let (weight, bias, x) = (Tensor::ones([2, 1]), Tensor::ones([1]), Tensor::ones([3, 2]));
+        assert_eq!(layer.forward(&weight, &bias, &x).shape()[..], [3, 1]);
+        let wrong = [
+            (layer.forward(&weight, &Tensor::ones([5]), &x), "bias has shape [5], the layer has [1]"),
+            (
+                layer.forward(&Tensor::ones([2, 4]), &bias, &x),
+                "weight has shape [2, 4], the layer has [2, 1]",
+            ),
+            (layer.forward(&weight, &bias, &Tensor::ones([3, 4])), "the layer has 2 inputs"),
+            (layer.forward(&weight, &bias, &Tensor::ones([])), "the operand has shape []"),
+        ];
+        for (tensor, text) in wrong {
+            let error = tensor.error().unwrap();
+            assert_eq!(error.code(), Code::MatmulDim);
+            assert!(error.message().contains(text), "{error}");
+            assert!(error.to_string().contains("src/layers.rs"), "{error}");
+        }
+        // The first mistake travels on.
+        let invalid = Tensor::ones([2]) + Tensor::ones([3]);
+        assert_eq!(layer.forward(&weight, &bias, &invalid).error().unwrap().code(), Code::Broadcast);
+        let network = Mlp::new(&[2, 3, 1], Activation::Relu);
+        let shapes = [&[2, 3][..], &[1], &[3, 1], &[1]].map(|shape: &[usize]| Tensor::ones(shape));
+        assert_eq!(network.forward(&shapes, &x).error().unwrap().code(), Code::MatmulDim);
     }
 
     #[test]

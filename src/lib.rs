@@ -73,13 +73,14 @@ pub use cotangent_autograd::{
     custom_gradient, grad, hvp, jvp, map_cotangent, straight_through, surrogate_gradient, trace, vjp,
 };
 pub use cotangent_device::{
-    Check, Choice, Device, Feed, Info, Initial, Kind, Memory, Options as DeviceOptions,
-    Outputs as StepOutputs, Profile, Report, Roof, Step, StepOptions, Variable, Variables, cross_check,
+    Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, KernelTime, Kind, Memory,
+    Options as DeviceOptions, Outputs as StepOutputs, Probe, Profile, Report, Roof, Step, StepMemory,
+    StepOptions, Variable, Variables, cross_check,
 };
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
-    IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reference, Scalar, Shape, Tensor, Token, Values,
-    Violation, bounded, elementwise, random, where_,
+    Integer, IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reduce, Reference, Rule, RuleKind, Scalar,
+    Shape, Tensor, Token, Values, Violation, bounded, elementwise, index_error, random, topological, where_,
 };
 pub use families::{Family, Link};
 pub use layers::{Activation, Initializer, Linear, Mlp};
@@ -102,3 +103,12 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/conventions.md")]
+struct Conventions;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/errors.md")]
+struct Errors;

@@ -4,10 +4,10 @@
 mod common;
 
 use common::{
-    Array, Code, Error, Evaluate, Evaluator, Fault, FaultPlan, Options, Reference, Tensor, bounds,
-    cross_check, custom_gradient, evaluators, grad, vjp,
+    Array, Code, Error, Evaluate, Evaluator, Fault, FaultPlan, Options, Reference, Tensor, adapter_present,
+    bounds, cross_check, custom_gradient, evaluators, grad, vjp,
 };
-use cotangent_autograd::check::finite_differences;
+use cotangent::check::finite_differences;
 
 /// A loss with a product of matrices, a row kernel and reductions: several kernels.
 fn graph() -> Result<Vec<Tensor>, Error> {
@@ -17,8 +17,11 @@ fn graph() -> Result<Vec<Tensor>, Error> {
     Ok(vec![loss.clone(), grad(&loss, &w)?.or_error()?])
 }
 
+/// Devices, an adapter among them: a suite that plants nothing in emitted kernels proves nothing about them.
 fn devices() -> Vec<Evaluator> {
-    evaluators().into_iter().filter(|e| !e.is_reference()).collect()
+    let evaluators = evaluators();
+    assert_eq!(adapter_present(&evaluators), Ok(()));
+    evaluators.into_iter().filter(|e| !e.is_reference()).collect()
 }
 
 fn planted(evaluator: &Evaluator, fault: Fault) -> Result<common::Device, Error> {
@@ -46,11 +49,7 @@ fn a_flipped_bit_in_any_kernel_is_found_by_the_cross_check() -> Result<(), Error
             let error = error.unwrap_or_else(|| unreachable!("{}: kernel {kernel} passes", evaluator.slug));
             assert_eq!(error.code(), Code::CrossCheck, "{error}");
             let element = error.details().iter().find(|(name, _)| *name == "element");
-            assert_eq!(
-                element.map(|(_, d)| d.clone()),
-                Some(cotangent_tensor::Detail::Integer(0)),
-                "{error}"
-            );
+            assert_eq!(element.map(|(_, d)| d.clone()), Some(common::Detail::Integer(0)), "{error}");
         }
     }
     Ok(())

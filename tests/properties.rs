@@ -221,7 +221,7 @@ fn random_graphs_reach_most_operations() {
         let outputs = outputs(&program).map_err(|error| TestCaseError::fail(error.to_string()))?;
         let nodes = outputs.iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>();
         let nodes = nodes.map_err(|error| TestCaseError::fail(error.to_string()))?;
-        for node in cotangent_tensor::topological(&nodes) {
+        for node in cotangent::topological(&nodes) {
             names.borrow_mut().insert(format!("{} {:?}", node.name(), node.dtype == DType::F32));
         }
         Ok(())

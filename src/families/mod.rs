@@ -28,7 +28,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_autograd::vjp;
-use cotangent_tensor::{Code, Error, Tensor};
+use cotangent_tensor::{Code, Error, Tensor, where_};
 
 use crate::losses::{self, Reduction};
 
@@ -203,7 +203,8 @@ impl Family {
             Form::Own { .. } => self.lacks("mean", Location::caller()),
         }
     }
-    /// `V = A″(η)`; for the categorical family the diagonal `p(1 − p)` of `diag(p) − p·pᵀ`, without cancellation near 1.
+    /// `V = A″(η)`; for the categorical family the diagonal `p_j·Σ p_k (k ≠ j)` of `diag(p) − p·pᵀ`: the sum of the others does
+    /// not cancel where `1 − p_j` would.
     #[track_caller]
     pub fn variance(&self, eta: &Tensor) -> Tensor {
         match &self.form {
@@ -211,7 +212,7 @@ impl Family {
             Form::Bernoulli => eta.sigmoid() * (-eta).sigmoid(),
             Form::Categorical => {
                 let p = eta.softmax(-1);
-                &p * (1.0 - &p)
+                &p * others(&p)
             }
             Form::Poisson => eta.exp(),
             Form::Own { .. } => derivative(&self.mean(eta), eta),
@@ -265,7 +266,8 @@ impl Family {
     /// Unit deviance `d(y, μ)`, per observation: twice the difference in log-likelihood to a perfect fit, 0 for `μ = y`.
     ///
     /// Gaussian `(y − μ)²`; Bernoulli `2(y·log(y/μ) + (1−y)·log((1−y)/(1−μ)))`; Poisson `2(y·log(y/μ) − (y − μ))`;
-    /// categorical `−2·log μ[label]` with `mean` of shape `[…, classes]` and labels. Terms with `y = 0` are exact.
+    /// categorical `−2·log μ[label]` with `mean` of shape `[…, classes]` and labels. Terms whose `y` (or `1 − y`) is 0 are 0,
+    /// whatever the mean. [`Family::deviance_at`] starts from `η`, so it needs no digits that a mean near 1 has lost.
     ///
     /// ```
     /// use cotangent::{Evaluate, Family, Reference, Tensor};
@@ -284,13 +286,41 @@ impl Family {
             }
             Form::Bernoulli => losses::build(at, "deviance", &operands, Reduction::None, || {
                 let missing = 1.0 - target;
-                2.0 * (target.xlogy(target / mean) + missing.xlogy(&missing / (1.0 - mean)))
+                let (hit, miss) = (target / mean, &missing / (1.0 - mean));
+                let [hit, miss] = where_not_certain(target, [hit, miss]);
+                2.0 * (target.xlogy(hit) + missing.xlogy(miss))
             }),
             Form::Poisson => losses::build(at, "deviance", &operands, Reduction::None, || {
-                2.0 * (target.xlogy(target / mean) - (target - mean))
+                let ratio = where_(&target.ne(0.0), target / mean, 1.0);
+                2.0 * (target.xlogy(ratio) - (target - mean))
             }),
             Form::Categorical => 2.0 * mean.log().cross_entropy(target),
             Form::Own { .. } => self.lacks("deviance", at),
+        }
+    }
+    /// Unit deviance at the natural parameter: [`Family::deviance`] of `target` and the mean of `eta`.
+    ///
+    /// Bernoulli and categorical in the stable forms of [`Family::nll`]: finite where the mean rounds to 0 or 1.
+    ///
+    /// ```
+    /// use cotangent::{Evaluate, Family, Reference, Tensor};
+    /// let (y, eta) = (Tensor::new([1.0, 0.0]), Tensor::new([60.0, 60.0]));
+    /// let deviance = Family::bernoulli().deviance_at(&y, &eta);
+    /// assert_eq!(Reference::new().evaluate(&[&deviance])?[0].to_f64()[1], 120.0);
+    /// # Ok::<(), cotangent::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn deviance_at(&self, target: &Tensor, eta: &Tensor) -> Tensor {
+        match &self.form {
+            Form::Bernoulli => {
+                let missing = 1.0 - target;
+                // Of the perfect fit; 0 where the target is 0 or 1.
+                let [hit, miss] = where_not_certain(target, [target.clone(), missing.clone()]);
+                let saturated = target.xlogy(hit) + missing.xlogy(miss);
+                2.0 * (losses::bce_with_logits(eta, target, Reduction::None) + saturated)
+            }
+            Form::Categorical => 2.0 * losses::cross_entropy(eta, target, Reduction::None),
+            Form::Gaussian | Form::Poisson | Form::Own { .. } => self.deviance(target, &self.mean(eta)),
         }
     }
     fn lacks(&self, what: &str, at: &'static Location<'static>) -> Tensor {
@@ -306,6 +336,23 @@ impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Family({})", self.name)
     }
+}
+
+/// What stands in the logarithm beside `y` and beside `1 − y`, and 1 where that factor is 0: 0·log(0/0) must not be NaN.
+/// The conditions look at the target alone, which is exact; `1 − y` is not.
+#[track_caller]
+fn where_not_certain(target: &Tensor, [hit, miss]: [Tensor; 2]) -> [Tensor; 2] {
+    [where_(&target.ne(0.0), hit, 1.0), where_(&target.ne(1.0), miss, 1.0)]
+}
+
+/// The sum of all other elements of the last axis: of those before and of those after, so that nothing is subtracted.
+#[track_caller]
+fn others(p: &Tensor) -> Tensor {
+    let Ok(node) = p.node() else { return p.clone() };
+    let Some(&length) = node.shape.last().filter(|&&length| length > 0) else { return p * 0.0 };
+    let before = p.slice(-1, 0, length - 1, 1).cumulative_sum(-1, false).pad(-1, 1, 0);
+    let after = p.slice(-1, 1, length, 1).cumulative_sum(-1, true).pad(-1, 0, 1);
+    before + after
 }
 
 /// `dy/dx` of an elementwise function.

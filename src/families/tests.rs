@@ -6,6 +6,7 @@ use super::*;
 fn values(tensors: &[&Tensor]) -> Vec<Vec<f64>> {
     Reference::new().evaluate(tensors).unwrap().iter().map(Array::to_f64).collect()
 }
+/// Literals show twelve digits; values that are computed in two ways in f64 differ by less.
 fn close(found: &[f64], expected: &[f64]) {
     assert_eq!(found.len(), expected.len());
     for (a, b) in found.iter().zip(expected) {
@@ -50,6 +51,34 @@ fn categorical_residual_and_loss_are_those_of_the_conformance_suite() {
 }
 
 #[test]
+fn the_categorical_variance_keeps_its_digits_where_a_class_is_certain() {
+    let family = Family::categorical();
+    // e⁻²⁰/(1 + e⁻²⁰)², which 1 − p loses in f32 and half of in f64.
+    let small = (-20f64).exp() / (1.0 + (-20f64).exp()).powi(2);
+    let eta = Tensor::new([[20.0, 0.0], [0.0, 20.0]]);
+    close(&values(&[&(family.variance(&eta) / small)])[0], &[1.0; 4]);
+    let mut devices = 0;
+    for device in cotangent_device::Device::all() {
+        for value in device.read(&family.variance(&eta)).unwrap().to_f64() {
+            // Two exponentials, a quotient and a product in f32.
+            assert!(
+                (value / small - 1.0).abs() <= 16.0 * f64::from(f32::EPSILON),
+                "{}: {value}",
+                device.slug()
+            );
+        }
+        devices += 1;
+    }
+    assert!(devices >= 1);
+    let three = Tensor::new([[0.5, -1.0, 2.0]]);
+    let p = &values(&[&three.softmax(-1)])[0];
+    let expected: Vec<f64> = p.iter().map(|p| p * (1.0 - p)).collect();
+    close(&values(&[&family.variance(&three)])[0], &expected);
+    // One class alone is certain.
+    assert_eq!(values(&[&family.variance(&Tensor::new([[3.0]]))])[0], [0.0]);
+}
+
+#[test]
 fn deviances_are_those_of_statsmodels() {
     let (y, mean) = (Tensor::new([0.0, 1.0, 3.0, 7.0]), Tensor::new([0.5, 1.5, 2.0, 9.0]));
     let poisson = [1.0, 0.189069783784, 0.432790648649, 0.481598004067];
@@ -60,6 +89,36 @@ fn deviances_are_those_of_statsmodels() {
     let mean = Tensor::new([[0.25, 0.75]]);
     let found = values(&[&Family::categorical().deviance(&Tensor::new([1]), &mean)]);
     close(&found[0], &[-2.0 * 0.75f64.ln()]);
+}
+
+#[test]
+fn the_deviance_of_a_perfect_prediction_is_zero() {
+    let (y, mean) = (Tensor::new([0.0, 0.0, 1.0]), Tensor::new([0.0, 0.5, 1.0]));
+    let (bernoulli, poisson) = (Family::bernoulli(), Family::poisson());
+    let found = values(&[&bernoulli.deviance(&y, &mean), &poisson.deviance(&y, &mean)]);
+    close(&found[0], &[0.0, 2.0 * 2f64.ln(), 0.0]);
+    close(&found[1], &[0.0, 1.0, 0.0]);
+    // What cannot happen under the mean is infinitely unlikely.
+    let impossible = poisson.deviance(&Tensor::new([2.0]), &Tensor::new([0.0]));
+    assert_eq!(values(&[&impossible])[0], [f64::INFINITY]);
+}
+
+#[test]
+fn the_deviance_at_eta_is_that_at_the_mean_and_finite_where_the_mean_rounds() {
+    let (y, eta) = (Tensor::new([0.0, 1.0, 0.25, 0.0, 1.0]), Tensor::new([0.3, -1.5, 2.0, -0.75, 3.0]));
+    for family in Family::all().into_iter().filter(|f| !f.is_categorical()) {
+        let found = values(&[&family.deviance_at(&y, &eta), &family.deviance(&y, &family.mean(&eta))]);
+        close(&found[0], &found[1]);
+    }
+    let (labels, eta) = (Tensor::new([2, 0]), Tensor::new([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]));
+    let family = Family::categorical();
+    let found = values(&[&family.deviance_at(&labels, &eta), &family.deviance(&labels, &family.mean(&eta))]);
+    close(&found[0], &found[1]);
+    let far =
+        Family::bernoulli().deviance_at(&Tensor::new([0.0, 1.0, 1.0]), &Tensor::new([60.0, -60.0, 60.0]));
+    let found = values(&[&far]);
+    assert_eq!(found[0][..2], [120.0, 120.0]);
+    assert!(found[0][2] > 0.0 && found[0][2] < f64::EPSILON);
 }
 
 #[test]

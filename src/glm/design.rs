@@ -34,18 +34,20 @@ impl Design {
         };
         let (mut means, mut scales, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (name, values) in &problem.features {
-            let rough = mean(&mut values.iter().copied());
+            let size = largest(values);
+            // In units of the largest value: squares of 1e200 or 1e-200 are no numbers.
+            let unit = if size > 0.0 { size } else { 1.0 };
+            let rough = mean(&mut values.iter().map(|v| v / unit));
             // Twice: the first mean of large numbers rounds.
-            let center = rough + mean(&mut values.iter().map(|v| v - rough));
-            let scale = mean(&mut values.iter().map(|v| (v - center).powi(2))).sqrt();
-            let size = values.iter().fold(0f64, |m, v| m.max(v.abs()));
-            if scale.is_nan() || scale <= 16.0 * f64::EPSILON * size {
+            let center = rough + mean(&mut values.iter().map(|v| v / unit - rough));
+            let scale = mean(&mut values.iter().map(|v| (v / unit - center).powi(2))).sqrt();
+            if scale.is_nan() || scale <= 16.0 * f64::EPSILON {
                 return Err(dependent(name, "is constant")
                     .hint("an intercept is always fitted; leave the column out"));
             }
-            columns.push(values.iter().map(|v| (v - center) / scale).collect::<Vec<f64>>());
-            means.push(center);
-            scales.push(scale);
+            columns.push(values.iter().map(|v| (v / unit - center) / scale).collect::<Vec<f64>>());
+            means.push(center * unit);
+            scales.push(scale * unit);
         }
         let mut correlations = vec![0.0; features * features];
         for (i, a) in columns.iter().enumerate() {
@@ -104,6 +106,11 @@ impl Design {
         }
         forms
     }
+}
+
+/// The largest magnitude.
+pub(super) fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
 fn dependent(name: &str, what: &str) -> Error {

@@ -2,7 +2,8 @@
 //!
 //! The rows — predictor, mean, residual, gradient, Fisher information — are one tensor graph. A device evaluates it in f32,
 //! once per iteration of Fisher scoring; the small systems are solved in f64 on the host. At the end the reference
-//! evaluates the same graph in f64: statistics come from there, and so does the last correction.
+//! evaluates the same graph in f64: statistics come from there, and so does the last correction, whichever method has
+//! come close to the maximum.
 //!
 //! Columns are centered, scaled and decorrelated on the host first, so that badly scaled and collinear columns do not
 //! matter; coefficients and standard errors are those of the data as given. An intercept is always fitted.
@@ -16,7 +17,7 @@ use cotangent_device::Device;
 use cotangent_tensor::{Code, Detail, Error};
 
 use crate::families::{Family, Link};
-use crate::io::Table;
+use crate::io::{Stray, Table};
 
 /// What is to be fitted.
 #[derive(Clone, Debug, Default)]
@@ -29,10 +30,29 @@ pub struct Problem {
     pub weights: Option<Vec<f64>>,
     /// Added to the predictor with coefficient 1.
     pub offset: Option<Vec<f64>>,
+    /// Where the rows came from, so that messages can name file, line and column.
+    pub origin: Option<Origin>,
+}
+
+/// The table that a problem was taken from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The file.
+    pub file: String,
+    /// The line of each row.
+    pub lines: Vec<usize>,
+    /// The column of the target.
+    pub target: String,
+    /// The column of weights.
+    pub weights: Option<String>,
+    /// The column of the offset.
+    pub offset: Option<String>,
 }
 
 impl Problem {
-    /// Columns of a table. Features default to all other numeric columns. Error: `E_FILE`.
+    /// Columns of a table. Features default to all other numeric columns; a column of text is left out
+    /// ([`Table::strays`] says which those are), a column most of whose fields are numbers is not left out but an error.
+    /// Error: `E_FILE`.
     ///
     /// ```
     /// use cotangent::glm::Problem;
@@ -50,20 +70,84 @@ impl Problem {
         offset: Option<&str>,
     ) -> Result<Problem, Error> {
         let named = [Some(target), weights, offset];
-        let rest = || {
-            let others = table.numeric().into_iter().filter(|name| !named.contains(&Some(name)));
-            others.map(str::to_string).collect::<Vec<String>>()
+        let names = match features {
+            Some(names) => names.to_vec(),
+            None => {
+                let is_free = |name: &str| !named.contains(&Some(name));
+                for stray in table.strays().iter().filter(|stray| is_free(&stray.column)) {
+                    if 2 * stray.numbers > table.rows() {
+                        return Err(spoiled(table, stray));
+                    }
+                }
+                table.numeric().into_iter().filter(|name| is_free(name)).map(str::to_string).collect()
+            }
         };
-        let target = table.column(target)?;
-        let names = features.map_or_else(rest, <[String]>::to_vec);
         let columns = names.into_iter().map(|name| Ok((name.clone(), table.column(&name)?)));
         Ok(Problem {
             features: columns.collect::<Result<_, Error>>()?,
-            target,
+            target: table.column(target)?,
             weights: weights.map(|name| table.column(name)).transpose()?,
             offset: offset.map(|name| table.column(name)).transpose()?,
+            origin: Some(Origin {
+                file: table.path().display().to_string(),
+                lines: table.lines().to_vec(),
+                target: target.to_string(),
+                weights: weights.map(str::to_string),
+                offset: offset.map(str::to_string),
+            }),
         })
     }
+
+    /// Whether a family can be fitted to these rows, whatever the model: lengths, finite numbers, weights, and targets in
+    /// the domain of the family.
+    ///
+    /// Errors: `E_DATA_LENGTH`; `E_NONFINITE` for values that are not finite, and for a class that no target has;
+    /// `E_HYPERPARAMETER` for weights; `E_FAMILY` for targets, for an offset of the categorical family, and for a family
+    /// of one's own.
+    ///
+    /// ```
+    /// use cotangent::glm::Problem;
+    /// use cotangent::{Code, Family};
+    /// let problem = Problem { target: vec![0.0, 2.0], ..Problem::default() };
+    /// problem.check(&Family::poisson())?;
+    /// assert_eq!(problem.check(&Family::bernoulli()).unwrap_err().code(), Code::Family);
+    /// # Ok::<(), cotangent::Error>(())
+    /// ```
+    pub fn check(&self, family: &Family) -> Result<(), Error> {
+        check(family, self)
+    }
+    /// An error about a row, with file, line and column where they are known.
+    fn at_row(&self, code: Code, message: String, row: usize, role: &str) -> Error {
+        let error = Error::new(code, "glm", message).with("row", integer(row));
+        let Some(Origin { file, lines, target, weights, offset }) = &self.origin else {
+            return error.within(format!("in row {row} of the data, counted from 0"));
+        };
+        let column = match role {
+            "target" => target,
+            "weights" => weights.as_deref().unwrap_or(role),
+            "offset" => offset.as_deref().unwrap_or(role),
+            feature => feature,
+        };
+        let line = lines.get(row).copied().unwrap_or_default();
+        error.with("line", integer(line)).within(format!("in {file}, line {line}, column `{column}`"))
+    }
+}
+
+fn integer(value: usize) -> Detail {
+    Detail::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// Leaving out a column of numbers because of one field would change the model without a word.
+fn spoiled(table: &Table, stray: &Stray) -> Error {
+    let Stray { column, line, field, numbers } = stray;
+    let message = format!(
+        "line {line}, column `{column}`: {field:?} is no finite number, {numbers} of {} rows are",
+        table.rows()
+    );
+    Error::new(Code::File, table.path().display().to_string(), message)
+        .with("line", integer(*line))
+        .with("column", Detail::Text(column.clone()))
+        .hint("remove the row, or say which columns explain (`--features`)")
 }
 
 /// How the maximum is sought.
@@ -101,7 +185,8 @@ pub struct Options {
     pub method: Method,
     /// Iterations at most. None: 100 for Newton, 200 for L-BFGS, 2000 for the others.
     pub max_iterations: Option<usize>,
-    /// Of Adam (default 0.05) and gradient descent (default 0.5, on decorrelated columns).
+    /// Of Adam (default 0.05) and gradient descent (default 0.5, for counts over their mean where that is above 1), on
+    /// decorrelated columns.
     pub learning_rate: Option<f64>,
     /// Newton stops on the device at this decrement of the mean negative log-likelihood (default 1e-10), L-BFGS at this
     /// gradient (default 1e-6).
@@ -140,11 +225,13 @@ pub struct Fit {
     pub null_deviance: f64,
     /// With all constants. Gaussian: at the variance of maximum likelihood.
     pub log_likelihood: f64,
-    /// Variance of the Gaussian residuals (deviance over degrees of freedom), 1 for the other families.
+    /// Variance of the Gaussian residuals: deviance over degrees of freedom, which are the sum of the weights less the number of
+    /// parameters (NaN, as the standard errors then are, where none is left). 1 for the other families.
     pub dispersion: f64,
     /// Evaluations of the gradient that moved the parameters.
     pub iterations: usize,
-    /// Whether the gradient is small against its own rounding.
+    /// Whether this is the maximum: the gradient is small against its own rounding in f64, and the step of Newton's method
+    /// from here against standard errors.
     pub converged: bool,
     /// Mean negative log-likelihood without constants, at the start and after each iteration.
     pub loss_history: Vec<f64>,
@@ -154,9 +241,9 @@ pub struct Fit {
 
 /// Fits a model on a device. `progress` is called with the iteration and the mean negative log-likelihood.
 ///
-/// Errors: `E_FAMILY` for targets outside the family, columns that are constant or linear combinations of others, families
-/// without likelihood; `E_DATA_LENGTH`; `E_HYPERPARAMETER`; `E_NONFINITE` if the fit diverges (separable classes); what
-/// the device reports. A fit that stopped early is no error; it says so in [`Fit::converged`].
+/// Errors: those of [`Problem::check`]; `E_FAMILY` for columns that are constant or linear combinations of others; `E_LIMIT`
+/// for too many parameters; `E_NONFINITE` if the fit diverges (separable classes, a learning rate too large) or overflows;
+/// what the device reports. A fit that stopped early is no error; it says so in [`Fit::converged`].
 pub fn fit(
     device: &Device,
     family: &Family,
@@ -182,15 +269,19 @@ fn check(family: &Family, problem: &Problem) -> Result<(), Error> {
             return Err(Error::new(Code::DataLength, "glm", message));
         }
         if let Some(row) = values.iter().position(|v| !v.is_finite()) {
-            return Err(at_row(Code::Nonfinite, format!("`{name}` is {}", values[row]), row));
+            return Err(problem.at_row(Code::Nonfinite, format!("`{name}` is {}", values[row]), row, name));
         }
     }
     if let Some(weights) = &problem.weights {
         if let Some(row) = weights.iter().position(|&w| w < 0.0) {
-            return Err(at_row(Code::Hyperparameter, format!("the weight is {}", weights[row]), row));
+            let message = format!("the weight is {}", weights[row]);
+            return Err(problem.at_row(Code::Hyperparameter, message, row, "weights"));
         }
-        if weights.iter().sum::<f64>() <= 0.0 {
-            return Err(Error::new(Code::Hyperparameter, "glm", "all weights are zero"));
+        let total: f64 = weights.iter().sum();
+        if total <= 0.0 || !total.is_finite() {
+            let message =
+                if total > 0.0 { "the sum of the weights overflows" } else { "all weights are zero" };
+            return Err(Error::new(Code::Hyperparameter, "glm", message));
         }
     }
     let (what, holds): (&str, fn(f64) -> bool) = match family.link() {
@@ -205,17 +296,36 @@ fn check(family: &Family, problem: &Problem) -> Result<(), Error> {
     };
     if let Some(row) = problem.target.iter().position(|&y| !holds(y)) {
         let message = format!("the target is {}, {} needs {what}", problem.target[row], family.name());
-        return Err(at_row(Code::Family, message, row));
+        return Err(problem.at_row(Code::Family, message, row, "target"));
     }
-    if family.is_categorical() && problem.offset.is_some() {
-        return Err(Error::new(Code::Family, "glm", "an offset has no meaning for the categorical family"));
+    if family.is_categorical() {
+        if problem.offset.is_some() {
+            let message = "an offset has no meaning for the categorical family";
+            return Err(Error::new(Code::Family, "glm", message));
+        }
+        classes(&problem.target)?;
     }
     Ok(())
 }
 
-fn at_row(code: Code, message: String, row: usize) -> Error {
-    let error = Error::new(code, "glm", format!("{message} in row {row} of the data (from 0)"));
-    error.with("row", Detail::Integer(i64::try_from(row).unwrap_or(i64::MAX)))
+/// The number of classes of labels that were checked to be whole numbers; each must occur.
+fn classes(labels: &[f64]) -> Result<usize, Error> {
+    // The number of classes is that of different labels, not the largest label: memory grows with it.
+    let mut seen: Vec<f64> = labels.to_vec();
+    seen.sort_by(f64::total_cmp);
+    seen.dedup();
+    if let Some(missing) = seen.iter().enumerate().position(|(class, &label)| class as f64 != label) {
+        let (classes, largest) = (seen.len(), seen[seen.len() - 1]);
+        let message = format!(
+            "the fit diverges: no target is {missing}; there are {classes} different targets, the largest is {largest}"
+        );
+        return Err(Error::new(Code::Nonfinite, "glm", message)
+            .hint("number the classes 0, 1, 2, …; poisson and gaussian take counts and measurements"));
+    }
+    if seen.len() < 2 {
+        return Err(Error::new(Code::Family, "glm", "all targets are 0: one class is no choice"));
+    }
+    Ok(seen.len())
 }
 
 #[cfg(test)]

@@ -96,11 +96,7 @@ impl Model {
                 fisher.push(transposed.matmul(&(&matrix * (curvature * &column_weight))));
             }
         }
-        let deviance = if is_categorical {
-            2.0 * family.nll(&eta, &target, Reduction::None)
-        } else {
-            family.deviance(&target, &mean)
-        };
+        let deviance = family.deviance_at(&target, &eta);
         Ok(Model {
             gamma: gamma.clone(),
             classes: rows.classes,

@@ -3,10 +3,10 @@
 use cotangent_device::{Device, Step};
 use cotangent_tensor::{Array, Code, Error, Evaluate, Reference, Tensor, Values};
 
-use super::design::Design;
+use super::design::{Design, largest};
 use super::linear::Cholesky;
 use super::model::{Model, Observations, Sweep};
-use super::{Fit, Method, Options, Predictor, Problem, check};
+use super::{Fit, Method, Options, Predictor, Problem, check, classes};
 use crate::families::{Family, Link};
 use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
 
@@ -14,8 +14,17 @@ use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
 const NO_INFORMATION: f64 = 1e-9;
 /// Mean negative log-likelihood of classes that are predicted perfectly.
 const PERFECT: f64 = 1e-6;
-/// Sweeps in f64 at the end.
-const POLISH: usize = 10;
+/// Sweeps in f64 at the end. Enough for a maximum at infinity to show: each step goes one unit towards it.
+const POLISH: usize = 25;
+/// The decrement, per row, at which f64 has nothing left to correct: a gradient of √(1e-28) is near its own rounding.
+pub(super) const POLISHED: f64 = 1e-28;
+/// A search that ends within a tenth of a standard error, in every direction, has found the maximum; f64 does the rest.
+const NEAR: f64 = 0.1;
+/// The step of Newton's method at the end, in standard errors.
+const ARRIVED: f64 = 1e-4;
+/// Classes and parameters at most: pairs of classes are nodes of the graph, pairs of parameters are the information.
+const MAX_CLASSES: usize = 128;
+const MAX_PARAMETERS: usize = 4096;
 
 /// A problem made ready: columns transformed, the Gaussian target centered and scaled.
 #[derive(Debug)]
@@ -25,7 +34,7 @@ pub(super) struct Fitter<'a> {
     design: Design,
     rows: Observations,
     total: f64,
-    /// Of the Gaussian target: what was subtracted, and the unit.
+    /// Of the intercept: what the computed one lacks. Of the Gaussian target: the unit.
     shift: f64,
     unit: f64,
 }
@@ -37,6 +46,8 @@ struct State {
     sweep: Sweep,
     iterations: usize,
     history: Vec<f64>,
+    /// Whether the search ended by itself.
+    ended: bool,
 }
 
 type Evaluation<'a> = dyn FnMut(&[f64]) -> Result<Sweep, Error> + 'a;
@@ -44,42 +55,42 @@ type Evaluation<'a> = dyn FnMut(&[f64]) -> Result<Sweep, Error> + 'a;
 impl<'a> Fitter<'a> {
     pub(super) fn new(family: &'a Family, problem: &'a Problem) -> Result<Fitter<'a>, Error> {
         check(family, problem)?;
+        let classes = if family.is_categorical() { classes(&problem.target)? - 1 } else { 1 };
+        let parameters = classes.saturating_mul(problem.features.len() + 1);
+        if classes > MAX_CLASSES || parameters > MAX_PARAMETERS {
+            let message = format!(
+                "{parameters} parameters for {classes} predictors; {MAX_PARAMETERS} and {MAX_CLASSES} are the most"
+            );
+            return Err(Error::new(Code::Limit, "glm", message).hint("leave columns out, or train a network"));
+        }
         let weights = problem.weights.clone().unwrap_or_else(|| vec![1.0; problem.target.len()]);
-        let total = weights.iter().sum();
+        let total: f64 = weights.iter().sum();
         let design = Design::new(problem, &weights)?;
-        let mut rows = Observations {
-            target: problem.target.clone(),
-            weights,
-            offset: problem.offset.clone(),
-            classes: 1,
-        };
+        let mut rows =
+            Observations { target: problem.target.clone(), weights, offset: problem.offset.clone(), classes };
+        let weighted =
+            |values: &[f64]| values.iter().zip(&rows.weights).map(|(v, w)| v * w).sum::<f64>() / total;
         let (mut shift, mut unit) = (0.0, 1.0);
         if family.link() == Link::Identity {
             // The offset moves into the target; what is left has mean 0 and size 1, so that f32 keeps its digits.
             if let Some(offset) = rows.offset.take() {
                 rows.target.iter_mut().zip(offset).for_each(|(y, o)| *y -= o);
             }
-            let mean =
-                |values: &[f64]| values.iter().zip(&rows.weights).map(|(v, w)| v * w).sum::<f64>() / total;
-            shift = mean(&rows.target);
-            rows.target.iter_mut().for_each(|y| *y -= shift);
-            let squares: Vec<f64> = rows.target.iter().map(|y| y * y).collect();
-            let size = mean(&squares).sqrt();
-            unit = if size > 0.0 { size } else { 1.0 };
-            rows.target.iter_mut().for_each(|y| *y /= unit);
-        }
-        if family.is_categorical() {
-            let largest = rows.target.iter().fold(0f64, |m, &y| m.max(y));
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "checked whole numbers"
-            )]
-            let classes = largest as usize;
-            if classes == 0 {
-                return Err(Error::new(Code::Family, "glm", "all targets are 0: one class is no choice"));
-            }
-            rows.classes = classes;
+            // In units of the largest: squares of 1e200 are no numbers.
+            let size = largest(&rows.target);
+            let size = if size > 0.0 { size } else { 1.0 };
+            rows.target.iter_mut().for_each(|y| *y /= size);
+            let mean = weighted(&rows.target);
+            rows.target.iter_mut().for_each(|y| *y -= mean);
+            let deviation = weighted(&rows.target.iter().map(|y| y * y).collect::<Vec<f64>>()).sqrt();
+            let deviation = if deviation > 0.0 { deviation } else { 1.0 };
+            rows.target.iter_mut().for_each(|y| *y /= deviation);
+            (shift, unit) = (mean * size, deviation * size);
+        } else if let Some(offset) = &mut rows.offset {
+            // The mean of the offset moves into the intercept.
+            let mean = weighted(offset);
+            offset.iter_mut().for_each(|o| *o -= mean);
+            shift = -mean;
         }
         Ok(Fitter { family, problem, design, rows, total, shift, unit })
     }
@@ -115,7 +126,7 @@ impl<'a> Fitter<'a> {
                 self.descend(device, start, options, progress)?
             }
         };
-        self.finish(&model, found, options)
+        self.finish(&model, found)
     }
 
     /// The intercept that gives the mean of the targets; no effect of any column.
@@ -125,7 +136,7 @@ impl<'a> Fitter<'a> {
         let mut gamma = vec![0.0; design.width() * rows.classes];
         match self.family.link() {
             Link::Identity | Link::Canonical => gamma[0] = mean,
-            Link::Log if mean > 0.0 => gamma[0] = mean.ln(),
+            Link::Log if mean > 0.0 => gamma[0] = mean.ln() - self.exposure(),
             Link::Logit if mean > 0.0 && mean < 1.0 => gamma[0] = (mean / (1.0 - mean)).ln(),
             Link::Log | Link::Logit => {
                 return Err(diverges(&format!("all targets are {mean}")));
@@ -150,6 +161,14 @@ impl<'a> Fitter<'a> {
             }
         }
         Ok(gamma)
+    }
+
+    /// log of the weighted mean of e^offset: what an offset adds to the mean of the targets.
+    fn exposure(&self) -> f64 {
+        let Some(offset) = &self.rows.offset else { return 0.0 };
+        let most = offset.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let terms = offset.iter().zip(&self.rows.weights).map(|(o, w)| w * (o - most).exp());
+        (terms.sum::<f64>() / self.total).ln() + most
     }
 
     fn search(
@@ -182,6 +201,7 @@ impl<'a> Fitter<'a> {
             sweep,
             iterations: minimum.iterations,
             history: minimum.loss_history,
+            ended: minimum.converged || minimum.iterations < lbfgs.max_iterations,
         })
     }
 
@@ -195,8 +215,14 @@ impl<'a> Fitter<'a> {
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<State, Error> {
         let sweep = rows(&start)?;
-        let mut state =
-            State { history: vec![sweep.objective / self.total], gamma: start, sweep, iterations: 0 };
+        if !sweep.objective.is_finite() {
+            let message = format!("the loss at the start is {}", sweep.objective);
+            let error = Error::new(Code::Nonfinite, "glm", message);
+            return Err(error
+                .hint("targets, weights or offsets overflow f32, in which rows are computed; scale them"));
+        }
+        let history = vec![sweep.objective / self.total];
+        let mut state = State { history, gamma: start, sweep, iterations: 0, ended: max_iterations > 0 };
         while state.iterations < max_iterations {
             let order = state.gamma.len();
             let Ok(factor) = Cholesky::new(&state.sweep.fisher, order, 0.0) else {
@@ -228,6 +254,7 @@ impl<'a> Fitter<'a> {
             let loss = state.sweep.objective / self.total;
             state.history.push(loss);
             progress(state.iterations, loss);
+            state.ended = state.iterations < max_iterations;
         }
         Ok(state)
     }
@@ -241,7 +268,7 @@ impl<'a> Fitter<'a> {
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<State, Error> {
         let optimizer: Box<dyn Optimizer> = match options.method {
-            Method::Sgd => Box::new(Sgd::new(options.learning_rate.unwrap_or(0.5))),
+            Method::Sgd => Box::new(Sgd::new(options.learning_rate.unwrap_or_else(|| self.rate()))),
             Method::Adam | Method::Newton | Method::Lbfgs => {
                 Box::new(Adam::new(options.learning_rate.unwrap_or(0.05)))
             }
@@ -269,7 +296,8 @@ impl<'a> Fitter<'a> {
                 history.push(outputs.scalar(0)? / self.total);
                 if let Some(&loss) = history.last() {
                     if !loss.is_finite() {
-                        return Err(diverges(&format!("the loss is {loss} after {iteration} steps")));
+                        let why = format!("the loss is {loss} after {iteration} steps");
+                        return Err(diverges(&why).hint("lower the learning rate"));
                     }
                     progress(iteration, loss);
                 }
@@ -279,25 +307,49 @@ impl<'a> Fitter<'a> {
             history.push(outputs.scalar(0)? / self.total);
         }
         let gamma = layout.by_class(&device.read(gamma.tensor())?.to_f64());
-        let sweep = exact(&layout, &gamma)?;
+        let (sweep, first) = (exact(&layout, &gamma)?, exact(&layout, &start)?);
+        let slack = 1e-6 * (first.objective.abs() + self.total);
+        if sweep.objective.is_nan() || sweep.objective > first.objective + slack {
+            let (from, to) = (first.objective / self.total, sweep.objective / self.total);
+            let why = format!("the loss went from {from} to {to} in {steps} steps");
+            return Err(diverges(&why).hint("lower the learning rate"));
+        }
         history.push(sweep.objective / self.total);
-        Ok(State { gamma, sweep, iterations: steps, history })
+        let ended = self.distance(&sweep, &gamma).is_some_and(|distance| distance <= NEAR);
+        Ok(State { gamma, sweep, iterations: steps, history, ended })
+    }
+
+    /// Of gradient descent, on decorrelated columns: where the rows are curved more than a Gaussian's it must be smaller.
+    fn rate(&self) -> f64 {
+        let mean =
+            self.rows.target.iter().zip(&self.rows.weights).map(|(y, w)| y * w).sum::<f64>() / self.total;
+        if self.family.link() == Link::Log { 0.5 / mean.max(1.0) } else { 0.5 }
+    }
+
+    /// How far the maximum seems to be: the length of the step of Newton's method in standard errors; or relative to the
+    /// parameters, which is what is left to ask of a Gaussian fit without residuals. None if the information is singular.
+    fn distance(&self, sweep: &Sweep, gamma: &[f64]) -> Option<f64> {
+        let step = Cholesky::new(&sweep.fisher, gamma.len(), 0.0).ok()?.solve(&sweep.gradient);
+        let decrement: f64 = step.iter().zip(&sweep.gradient).map(|(s, g)| s * g).sum();
+        if decrement == 0.0 {
+            return Some(0.0);
+        }
+        let is_gaussian = self.family.link() == Link::Identity;
+        let dispersion = if is_gaussian { 2.0 * sweep.objective / self.total } else { 1.0 };
+        let errors = (decrement.max(0.0) / dispersion).sqrt();
+        // A thousandth of the parameters weighs as much as one standard error.
+        let share = 1e3 * largest(&step) / largest(gamma);
+        Some(if is_gaussian { errors.min(share) } else { errors })
     }
 
     /// The last correction and the statistics, in f64.
-    fn finish(&self, model: &Model, found: State, options: &Options) -> Result<Fit, Error> {
+    fn finish(&self, model: &Model, found: State) -> Result<Fit, Error> {
         let mut reference = |gamma: &[f64]| exact(model, gamma);
-        let State { iterations, mut history, .. } = found;
-        // How far the arithmetic that decided may be off, per term of a gradient.
-        let (state, unit) = if options.method == Method::Newton {
-            let more = if options.max_iterations.is_some_and(|most| iterations >= most) { 0 } else { POLISH };
-            let polished = self.newton(found.gamma, more, 1e-24, &mut reference, &mut |_, _| {})?;
-            (polished, (self.design.rows as f64 + 64.0) * f64::EPSILON)
-        } else {
-            let sweep = reference(&found.gamma)?;
-            let state = State { gamma: found.gamma, sweep, iterations: 0, history: vec![] };
-            (state, 64.0 * f64::from(f32::EPSILON))
-        };
+        let State { iterations, mut history, ended, .. } = found;
+        let more = if ended { POLISH } else { 0 };
+        let state = self.newton(found.gamma, more, POLISHED, &mut reference, &mut |_, _| {})?;
+        // How far the arithmetic that decides may be off, per term of a gradient.
+        let unit = (self.design.rows as f64 + 64.0) * f64::EPSILON;
         let sweep = &state.sweep;
         if let Some(last) = history.last_mut() {
             *last = sweep.objective / self.total;
@@ -311,7 +363,8 @@ impl<'a> Fitter<'a> {
         };
         // Back in the unit of the target.
         history.iter_mut().for_each(|loss| *loss *= self.unit * self.unit);
-        let small = sweep.gradient.iter().zip(&sweep.size).all(|(g, size)| g.abs() <= unit * size);
+        let small = sweep.gradient.iter().zip(&sweep.size).all(|(g, size)| g.abs() <= unit * size)
+            && self.distance(sweep, &state.gamma).is_some_and(|distance| distance <= ARRIVED);
         let gamma_tensor = Array::new(Values::Float(model.by_column(&state.gamma)), model.gamma.shape())?;
         let bound = Reference::new().bind(&model.gamma, gamma_tensor)?;
         let scale = self.unit * self.unit;
@@ -322,9 +375,14 @@ impl<'a> Fitter<'a> {
             }
         };
         let width = self.design.width();
-        let freedom = self.design.rows as f64 - order as f64;
+        // A weight counts rows here too.
+        let freedom = self.total - order as f64;
         let gaussian = self.family.link() == Link::Identity;
-        let dispersion = if gaussian { deviance / freedom } else { 1.0 };
+        let dispersion = match gaussian {
+            true if freedom > 0.0 => deviance / freedom,
+            true => f64::NAN,
+            false => 1.0,
+        };
         let forms = self.design.forms();
         let predictors = (0..model.classes).map(|class| {
             let (intercept, coefficients) =
@@ -343,6 +401,14 @@ impl<'a> Fitter<'a> {
             }
         });
         let predictors: Vec<Predictor> = predictors.collect();
+        let null_deviance = self.null_deviance()? * scale;
+        let coefficients = predictors.iter().flat_map(|p| p.coefficients.iter().chain([&p.intercept]));
+        for value in coefficients.chain([&deviance, &null_deviance]) {
+            if !value.is_finite() {
+                let message = format!("a coefficient or the deviance is {value}");
+                return Err(Error::new(Code::Nonfinite, "glm", message).hint("scale the data"));
+            }
+        }
         Ok(Fit {
             family: self.family.name().to_string(),
             link: self.family.link(),
@@ -351,7 +417,7 @@ impl<'a> Fitter<'a> {
             eta: self.predictions(&predictors),
             predictors,
             deviance,
-            null_deviance: self.null_deviance()? * scale,
+            null_deviance,
             log_likelihood: self.log_likelihood(sweep.objective, deviance)?,
             dispersion,
             iterations: iterations + state.iterations,
@@ -382,7 +448,7 @@ impl<'a> Fitter<'a> {
         let model = Model::new(self.family, &design, &self.rows, &gamma)?;
         let start: Vec<f64> =
             self.start()?.chunks(self.design.width()).map(|predictor| predictor[0]).collect();
-        let state = self.newton(start, 100, 1e-24, &mut |gamma| exact(&model, gamma), &mut |_, _| {})?;
+        let state = self.newton(start, 100, POLISHED, &mut |gamma| exact(&model, gamma), &mut |_, _| {})?;
         let value = Array::new(Values::Float(model.by_column(&state.gamma)), gamma.shape())?;
         Reference::new().bind(&gamma, value)?.evaluate(&[&model.deviance])?[0].scalar()
     }

@@ -21,9 +21,22 @@ pub(super) struct Entry {
     pub(super) data_offsets: (usize, usize),
 }
 
+/// Text that describes the file. Values must be strings.
+pub(super) type Metadata = std::collections::BTreeMap<String, String>;
+
+/// A header that was checked.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// In the order of their data.
+    pub(super) entries: Vec<(String, Entry)>,
+    pub(super) metadata: Metadata,
+    /// Where the data starts.
+    pub(super) start: usize,
+}
+
 /// Names in the order of the file. A map would swallow duplicate names.
 #[derive(Debug)]
-struct Entries(Vec<(String, Entry)>);
+struct Entries(Vec<(String, Entry)>, Metadata);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entries, D::Error> {
@@ -33,9 +46,6 @@ impl<'de> Deserialize<'de> for Entries {
 
 struct Names;
 
-/// Text that describes the file; read and dropped. Values must be strings.
-type Metadata = std::collections::HashMap<String, String>;
-
 impl<'de> Visitor<'de> for Names {
     type Value = Entries;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,13 +53,13 @@ impl<'de> Visitor<'de> for Names {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
         use serde::de::Error as _;
-        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
+        let (mut entries, mut metadata, mut seen) = (Vec::new(), Metadata::new(), HashSet::new());
         while let Some(name) = map.next_key::<String>()? {
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format!("the name {name:?} occurs twice")));
             }
             if name == "__metadata__" {
-                map.next_value::<Metadata>()?;
+                metadata = map.next_value()?;
                 continue;
             }
             if name.is_empty() {
@@ -60,7 +70,7 @@ impl<'de> Visitor<'de> for Names {
             }
             entries.push((name, map.next_value()?));
         }
-        Ok(Entries(entries))
+        Ok(Entries(entries, metadata))
     }
 }
 
@@ -75,9 +85,8 @@ pub(super) fn size_of(dtype: &str) -> Option<usize> {
     })
 }
 
-/// Entries in the order of their data, and where the data starts. Every entry lies inside the file, the data is covered
-/// without holes and overlaps, and sizes are those of shape and type.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<(String, Entry)>, usize), String> {
+/// Every entry lies inside the file, the data is covered without holes and overlaps, and sizes are those of shape and type.
+pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(format!("has {} bytes, too few for a header", bytes.len()));
     };
@@ -91,7 +100,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<(String, Entry)>, usize), Strin
     if header.first() != Some(&b'{') {
         return Err("its header does not start with `{`".to_string());
     }
-    let Entries(mut entries) =
+    let Entries(mut entries, metadata) =
         serde_json::from_slice(header).map_err(|cause| format!("its header is not valid: {cause}"))?;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
     let mut end = 0usize;
@@ -118,5 +127,5 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<(String, Entry)>, usize), Strin
     if end != there {
         return Err(format!("its tensors take {end} bytes, {there} are there"));
     }
-    Ok((entries, 8 + length))
+    Ok(Header { entries, metadata, start: 8 + length })
 }

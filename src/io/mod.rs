@@ -8,8 +8,8 @@ mod header;
 mod safetensors;
 mod table;
 
-pub use safetensors::{from_bytes, load, load_into, save, to_bytes};
-pub use table::Table;
+pub use safetensors::{description, from_bytes, load, load_into, save, save_described, to_bytes};
+pub use table::{Stray, Table};
 
 use cotangent_tensor::{Code, Detail, Error};
 use std::fs;
@@ -27,18 +27,44 @@ fn error(path: &Path, message: impl std::fmt::Display) -> Error {
 /// Error: `E_FILE`; the old file, if there is one, is then unchanged.
 pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
     let path = path.as_ref();
-    let mut name = path.file_name().ok_or_else(|| error(path, "is no file name"))?.to_os_string();
-    name.push(format!(".{}.part", std::process::id()));
-    let part: PathBuf = path.with_file_name(name);
-    let written = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&part)?;
+    let failed = |cause: std::io::Error| error(path, format!("cannot be written: {cause}"));
+    let (part, mut file) = new_part(path)?;
+    let mut written = || -> std::io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&part, path)
     };
     written().map_err(|cause| {
-        // Best effort: the part may not exist.
+        // Best effort: what failed may be the folder itself.
         let _ = fs::remove_file(&part);
-        error(path, format!("cannot be written: {cause}"))
+        failed(cause)
     })
+}
+
+/// Whether [`write_atomically`] could write there: asked before hours of computing, not after. Leaves nothing behind.
+///
+/// Error: `E_FILE`.
+pub fn check_writable(path: impl AsRef<Path>) -> Result<(), Error> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return Err(error(path, "cannot be written: it is a folder"));
+    }
+    let (part, _) = new_part(path)?;
+    fs::remove_file(&part).map_err(|cause| error(path, format!("cannot be written: {cause}")))
+}
+
+/// A new file beside another, under a name that nothing has.
+fn new_part(path: &Path) -> Result<(PathBuf, fs::File), Error> {
+    let name = path.file_name().ok_or_else(|| error(path, "is no file name"))?;
+    let mut number = 0u32;
+    loop {
+        let mut name = name.to_os_string();
+        name.push(format!(".{}.{number}.part", std::process::id()));
+        let part = path.with_file_name(name);
+        match fs::File::create_new(&part) {
+            Ok(file) => return Ok((part, file)),
+            Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            Err(cause) => return Err(error(path, format!("cannot be written: {cause}"))),
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Named arrays in safetensors files.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
 use ::safetensors::tensor::{Dtype, View, serialize};
 use cotangent_tensor::{Array, DType, Error, Shape, Values};
 
-use super::header::parse;
+use super::header::{Header, parse};
 use super::{error, write_atomically};
 
 /// One array on its way into a file.
@@ -47,12 +47,42 @@ impl View for Stored {
 /// # Ok::<(), cotangent::Error>(())
 /// ```
 pub fn save(path: impl AsRef<Path>, arrays: &[(&str, &Array)]) -> Result<(), Error> {
+    save_described(path, arrays, &[])
+}
+
+/// As [`save`], with texts that describe the arrays, by name; [`description`] reads them.
+///
+/// ```
+/// use cotangent::{Array, io};
+/// let path = std::env::temp_dir().join(format!("cotangent-describe-{}.safetensors", std::process::id()));
+/// io::save_described(&path, &[("w", &Array::from([1.0, 2.0]))], &[("unit", "mm")])?;
+/// assert_eq!(io::description(&path)?["unit"], "mm");
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), cotangent::Error>(())
+/// ```
+pub fn save_described(
+    path: impl AsRef<Path>,
+    arrays: &[(&str, &Array)],
+    description: &[(&str, &str)],
+) -> Result<(), Error> {
     let path = path.as_ref();
-    write_atomically(path, &to_bytes(arrays).map_err(|message| error(path, message))?)
+    let metadata = description.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    write_atomically(path, &bytes_of(arrays, metadata).map_err(|message| error(path, message))?)
+}
+
+/// The texts that describe a file; empty where there are none.
+pub fn description(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>, Error> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(|cause| error(path, format!("cannot be read: {cause}")))?;
+    parse(&bytes).map(|header| header.metadata).map_err(|message| error(path, message))
 }
 
 /// The bytes of a file with these arrays. The error is a text: names that occur twice or are empty.
 pub fn to_bytes(arrays: &[(&str, &Array)]) -> Result<Vec<u8>, String> {
+    bytes_of(arrays, HashMap::new())
+}
+
+fn bytes_of(arrays: &[(&str, &Array)], metadata: HashMap<String, String>) -> Result<Vec<u8>, String> {
     let mut named = BTreeMap::new();
     for (name, array) in arrays {
         if name.is_empty() || *name == "__metadata__" {
@@ -62,7 +92,8 @@ pub fn to_bytes(arrays: &[(&str, &Array)]) -> Result<Vec<u8>, String> {
             return Err(format!("two tensors have the name {name:?}"));
         }
     }
-    serialize(named, None).map_err(|cause| cause.to_string())
+    let metadata = Some(metadata).filter(|texts| !texts.is_empty());
+    serialize(named, metadata).map_err(|cause| cause.to_string())
 }
 
 fn stored(array: &Array) -> Stored {
@@ -88,7 +119,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<BTreeMap<String, Array>, Error> {
 
 /// The arrays of a file in memory. The error is a text.
 pub fn from_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Array>, String> {
-    let (entries, start) = parse(bytes)?;
+    let Header { entries, start, .. } = parse(bytes)?;
     let data = &bytes[start..];
     // The crate's own opinion as well: what it refuses is refused.
     ::safetensors::SafeTensors::deserialize(bytes).map_err(|cause| cause.to_string())?;
@@ -204,6 +235,26 @@ mod tests {
             assert_eq!(found.to_words(), array.to_words(), "{name}");
         }
         assert!(to_bytes(&[named[0], named[0]]).unwrap_err().contains("two tensors"));
+    }
+
+    #[test]
+    fn a_description_survives_and_a_file_without_one_has_none() {
+        let folder = std::env::temp_dir().join(format!("cotangent-described-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("model.safetensors");
+        crate::io::check_writable(&path).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        let (w, texts) = (Array::from([1.0, 2.0]), [("family", "poisson"), ("note", "été \"q\"")]);
+        save_described(&path, &[("w", &w)], &texts).unwrap();
+        let found = description(&path).unwrap();
+        assert_eq!(found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), texts);
+        assert_eq!(load(&path).unwrap()["w"].to_f64(), [1.0, 2.0]);
+        save(&path, &[("w", &w)]).unwrap();
+        assert!(description(&path).unwrap().is_empty());
+        for wrong in [&folder, &folder.join("absent/model.safetensors"), Path::new("/")] {
+            assert_eq!(crate::io::check_writable(wrong).unwrap_err().code(), Code::File);
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -69,7 +69,8 @@ fn bias_correction_holds_after_many_steps() {
         let state = [Tensor::new([3.0 * kept(0.9)]), Tensor::new([9.0 * kept(0.999)]), Tensor::new(t)];
         let updates = Adam::new(1.0).epsilon(0.0).updates(&p, &g, &state).unwrap();
         let values = Reference::new().evaluate(&[&updates[0].1, &updates[3].1]).unwrap();
-        assert!((values[0].to_f64()[0] + 1.0).abs() < 1e-12);
+        // A dozen roundings.
+        assert!((values[0].to_f64()[0] + 1.0).abs() <= 12.0 * f64::EPSILON);
         assert_eq!(values[1].to_f64(), [f64::from(t + 1)]);
     }
 }
@@ -122,12 +123,16 @@ fn lbfgs_minimizes_ill_conditioned_quadratics_and_survives_overflow() {
     let lbfgs = Lbfgs { history: 25, max_iterations: 1000, ..Lbfgs::default() };
     let minimum = lbfgs.minimize(&[0.0; 20], quadratic).unwrap();
     assert!(minimum.converged, "{minimum:?}");
-    assert!(minimum.parameters.iter().all(|p| (p - 1.0).abs() < 1e-5));
+    // The gradient is s·(p − 1) with s ≥ 1; the largest parameter is near 1.
+    assert!(minimum.parameters.iter().all(|p| (p - 1.0).abs() <= 2.0 * lbfgs.tolerance));
     assert!(minimum.loss_history.windows(2).all(|pair| pair[1] < pair[0]));
     // exp overflows far out; the search comes back.
     let steep = |p: &[f64]| Ok((p[0].exp() - 3.0 * p[0], vec![p[0].exp() - 3.0]));
     let minimum = Lbfgs::default().minimize(&[-800.0], steep).unwrap();
-    assert!(minimum.converged && (minimum.parameters[0] - 3f64.ln()).abs() < 1e-5, "{minimum:?}");
+    assert!(
+        minimum.converged && (minimum.parameters[0] - 3f64.ln()).abs() <= Lbfgs::default().tolerance,
+        "{minimum:?}"
+    );
     let nan = Lbfgs::default().minimize(&[0.0], |_| Ok((f64::NAN, vec![0.0])));
     assert_eq!(nan.unwrap_err().code(), Code::Nonfinite);
 }

@@ -3,11 +3,8 @@
 
 use std::collections::HashMap;
 
+pub use cotangent::DeviceOptions as Options;
 pub use cotangent::*;
-pub use cotangent_device::{
-    Check, Choice, Device, Fault, FaultPlan, Kind, Options, Step, StepOptions, cross_check,
-};
-pub use cotangent_tensor::{RuleKind, index_error};
 
 /// The reference or a device.
 #[derive(Clone, Debug)]

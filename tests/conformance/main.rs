@@ -24,6 +24,13 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use common::{Evaluator, adapter_present, evaluators};
 use harness::{Case, run};
 
+/// Cases that check less than CONFORMANCE says, and what is missing. The summary prints them.
+const PARTIAL: &[(&str, &str)] = &[
+    ("t01_trace", "a printing rule marks values, but no evaluator collects them yet"),
+    ("t34_batch", "there is no transformation that batches a function: rows are written out"),
+    ("t86_deviances", "gamma, inverse Gaussian, negative binomial and Tweedie are no families yet"),
+];
+
 fn cases() -> Vec<&'static Case> {
     [programs::CASES, rules::CASES, refusals::CASES, engine::CASES, losses::CASES]
         .into_iter()
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
     let present = adapter_present(&evaluators.iter().map(|e| (**e).clone()).collect::<Vec<_>>());
     let mut trials = vec![
         Trial::test("every_case_has_its_own_label", every_case_has_its_own_label),
+        Trial::test("every_partial_case_is_a_case", every_partial_case_is_a_case),
         Trial::test("an_adapter_is_present", || present.map_err(Failed::from)),
     ];
     for evaluator in &evaluators {
@@ -58,6 +66,9 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     for (slug, (passed, failed, compared)) in tally.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         println!("{slug}: {passed} cases passed, {failed} failed, {compared} comparisons");
+    }
+    for (label, missing) in PARTIAL {
+        println!("partial: {label}: {missing}");
     }
     if !evaluators.iter().any(|evaluator| evaluator.is_adapter()) {
         println!("adapter: {} cases not available", cases().len());
@@ -111,4 +122,12 @@ fn every_case_has_its_own_label() -> Result<(), Failed> {
     labels.sort_unstable();
     labels.dedup();
     if labels.len() == count { Ok(()) } else { Err("two cases share a label".into()) }
+}
+
+fn every_partial_case_is_a_case() -> Result<(), Failed> {
+    let labels: Vec<&str> = cases().iter().map(|case| case.label).collect();
+    match PARTIAL.iter().find(|(label, _)| !labels.contains(label)) {
+        None => Ok(()),
+        Some((label, _)) => Err(format!("there is no case {label}").into()),
+    }
 }

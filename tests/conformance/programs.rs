@@ -2,11 +2,11 @@
 
 use crate::common::{
     Adam, Array, Code, CustomGradient, Error, Evaluate, Evaluator, Family, Mode, Optimizer, Reduction,
-    Reference, Sgd, Shape, Tensor, Training, bounds, custom_gradient, grad, losses, train, vjp, where_,
+    Reference, Row, Sgd, Shape, Tensor, Training, bounds, custom_gradient, grad, losses, trace, train, vjp,
+    where_,
 };
 use crate::harness::{Case, Findings};
 use crate::judge::{Number, numbers};
-use cotangent_autograd::{Row, trace};
 
 pub const CASES: &[Case] = &[
     Case { label: "t01_trace", origin: "seed 1", program: t01_trace },
@@ -67,16 +67,30 @@ fn t01_trace(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
         f.gradient(&format!("current of the {name}"), &grad(&square(&at), &at)?, slope)?;
     }
     f.gradient("second derivative", &grad(&dx.or_error()?, &x)?, "3584")?;
-    let table = trace(&y, &[&a, &b, &y], evaluator)?;
+    traced(evaluator, f, "with a rule", [&a, &b, &y])?;
+    // The automatic trace needs no rule that prints.
+    let x = Tensor::new(2.0);
+    let a = &x * &x;
+    let b = &a * &a;
+    traced(evaluator, f, "of products", [&a, &b, &(&b * &b)])
+}
+
+/// The table of y = f(f(f(x))) at 2: upstream, current and downstream of each application, from the last to the first.
+fn traced(evaluator: &Evaluator, f: &mut Findings, which: &str, nodes: [&Tensor; 3]) -> Result<(), Error> {
+    let table = trace(nodes[2], &nodes, evaluator)?;
     let columns = |of: fn(&Row) -> &Array| table.rows.iter().map(of).cloned().collect::<Vec<_>>();
-    f.known("traced values", &columns(|row| &row.value), numbers("16 4 2"));
-    f.known("traced results", &columns(|row| &row.result), numbers("256 16 4"));
-    f.known("traced upstream", &columns(|row| &row.upstream), numbers("1 32 256"));
-    f.known("traced current", &columns(|row| &row.current), numbers("32 8 4"));
-    f.known("traced downstream", &columns(|row| &row.downstream), numbers("32 256 1024"));
+    let mut column = |name: &str, of: fn(&Row) -> &Array, literal: &str| {
+        f.known(&format!("{name} {which}"), &columns(of), numbers(literal));
+    };
+    column("values", |row| &row.value, "16 4 2");
+    column("results", |row| &row.result, "256 16 4");
+    column("upstream", |row| &row.upstream, "1 32 256");
+    column("current", |row| &row.current, "32 8 4");
+    column("downstream", |row| &row.downstream, "32 256 1024");
     let mut names: Vec<&str> = table.rows.iter().map(|row| row.name.as_str()).collect();
+    names.sort_unstable();
     names.dedup();
-    f.text("distinct names", names.len(), 3);
+    f.text(&format!("distinct names {which}"), names.len(), 3);
     Ok(())
 }
 
@@ -131,8 +145,8 @@ fn t04_adam(evaluator: &Evaluator, f: &mut Findings, mode: Mode) -> Result<(), E
     let mut initial = vec![("x", Array::from(-1.0))];
     initial.extend(own.iter().map(|(name, value)| (name.as_str(), value.clone())));
     let (history, _) = train(evaluator, mode, &initial, 100, &step)?;
-    f.known("first loss", &history[0][..1], numbers("2±3e-5"));
-    f.known("first gradient", &history[0][1..2], numbers("-0.3932239±3e-5"));
+    f.known("first loss", &history[0][..1], numbers("2"));
+    f.known("first gradient", &history[0][1..2], numbers("-0.3932239…"));
     let x: Vec<Array> = history.iter().map(|row| row[2].clone()).collect();
     f.known("x after step 0", &x[..1], numbers("-0.9000±3e-5"));
     let marks: Vec<Array> = (10..100).step_by(10).map(|k| x[k].clone()).collect();

@@ -1,6 +1,8 @@
 //! C. Errors name rule, argument, expected, got.
 
-use crate::common::{Code, DType, Error, Evaluator, Tensor, custom_function, custom_gradient, grad, vjp};
+use crate::common::{
+    Code, DType, Device, Error, Evaluator, Tensor, custom_function, custom_gradient, grad, vjp,
+};
 use crate::harness::{Case, Findings};
 
 pub const CASES: &[Case] = &[
@@ -53,6 +55,25 @@ fn t45(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
         let y = custom_gradient("cast", [&x], |[x]| (x, move |upstream: Tensor| upstream.cast(dtype)));
         f.invalid(e, &y, Code::RuleDtype, parts);
     }
+    gradient_elsewhere(e, f)
+}
+
+/// A gradient that lives on another device than its input.
+fn gradient_elsewhere(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+    let (home, other) = (e.device.clone().unwrap_or_else(Device::cpu), Device::cpu());
+    let x = home.variable("here", &[1.0, 2.0, 3.0])?.tensor().clone();
+    let slope = other.variable("there", &[1.0, 2.0, 3.0])?.tensor().clone();
+    // Past the inputs it cannot enter the rule at all.
+    let captured = custom_gradient("elsewhere", [&x], |[x]| (x, |upstream: Tensor| upstream * &slope));
+    f.error("captured", captured.node(), Code::RuleCapture, &["\"elsewhere\"", "`there`"]);
+    // As an input it can, and the read names both devices.
+    let y = custom_gradient("elsewhere", [&x, &slope], |[x, slope]| {
+        (x, move |upstream: Tensor| (upstream * &slope, Tensor::zeros([3])))
+    });
+    let gradient = grad(&y.sum(..), &x)?.or_error()?;
+    f.error("declared", home.read(&gradient), Code::DeviceMismatch, &["`there`"]);
+    let from_there = vjp(&[(&(&x * 2.0), &slope)], &x)?.or_error()?;
+    f.error("a cotangent", home.read(&from_there), Code::DeviceMismatch, &["`there`"]);
     Ok(())
 }
 

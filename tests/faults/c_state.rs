@@ -235,7 +235,11 @@ pub const ROWS: &[Row] = &[
                 Code::NoDerivative,
                 &["trigamma"],
             ),
-            Pending("E_FIRST_ORDER_ONLY", "no rule can declare that it has first order only"),
+            Pending(
+                "E_FIRST_ORDER_ONLY",
+                "no rule can declare that it has first order only",
+                "Code::FirstOrderOnly",
+            ),
         ],
     },
     Row {
@@ -280,7 +284,7 @@ fn long_chain(e: &Evaluator) -> Result<(), String> {
         y = y * 1.0;
     }
     let node = y.node().map_err(|error| error.to_string())?;
-    let sorted = cotangent_tensor::topological([node]).len();
+    let sorted = cotangent::topological([node]).len();
     if sorted < length {
         return Err(format!("{sorted} nodes sorted"));
     }

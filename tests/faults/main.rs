@@ -13,11 +13,25 @@ mod b_numbers;
 mod c_state;
 mod table;
 
+use std::path::{Path, PathBuf};
+
 use common::{adapter_present, evaluators};
 use table::{Row, Try, run};
 
 /// Cases in groups A, B and C.
 const CASES: usize = 45;
+
+/// What the library does not have yet. It may only become shorter.
+const PENDING: &[(usize, &str)] = &[
+    (7, "2³²−1 elements and max_buffer_size on wgpu's noop backend"),
+    (21, "the value of η"),
+    (28, "norm of the zero vector"),
+    (29, "E_ANOMALY"),
+    (30, "E_NONFINITE with a hint"),
+    (32, "permuted workgroup order"),
+    (33, "a warning lists the names"),
+    (44, "E_FIRST_ORDER_ONLY"),
+];
 
 fn rows() -> Vec<&'static Row> {
     [a_shapes::ROWS, b_numbers::ROWS, c_state::ROWS].into_iter().flatten().collect()
@@ -27,7 +41,55 @@ fn rows() -> Vec<&'static Row> {
 fn the_table_is_complete() {
     let ids: Vec<usize> = rows().iter().map(|row| row.id).collect();
     assert_eq!(ids, (1..=CASES).collect::<Vec<_>>(), "one row per case, in order");
-    assert!(rows().iter().all(|row| !row.tries.is_empty()), "a case without an input");
+    for row in rows() {
+        assert!(
+            row.tries.iter().any(|t| !matches!(t, Try::Pending(..))),
+            "nothing is tried in case {}",
+            row.id
+        );
+    }
+}
+
+#[test]
+fn nothing_is_pending_that_is_not_on_the_list_or_has_become_possible() {
+    let sources = sources();
+    assert!(sources.len() > 100, "only {} source files found", sources.len());
+    let mut found = Vec::new();
+    for row in rows() {
+        for attempt in row.tries {
+            let Try::Pending(what, _, text) = attempt else { continue };
+            found.push((row.id, *what));
+            let possible: Vec<_> = sources.iter().filter(|(_, source)| source.contains(text)).collect();
+            let place = possible.first().map(|(path, _)| path.display().to_string());
+            assert_eq!(place, None, "case {}, {what}: `{text}` is there now; try it", row.id);
+        }
+    }
+    assert_eq!(found, PENDING);
+    // The search sees what is there.
+    assert!(sources.iter().any(|(_, source)| source.contains("Code::Nonfinite")));
+}
+
+/// Rust sources of the library, without the table of codes.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<PathBuf> = ["src", "shaders/src"].map(|folder| root.join(folder)).to_vec();
+    folders.extend(entries(&root.join("crates")).into_iter().map(|folder| folder.join("src")));
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tensor/src/error.rs") {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                sources.push((path, text));
+            }
+        }
+    }
+    sources
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub enum Try {
     Copies(&'static str, Run, &'static [f64]),
     /// Anything else.
     Holds(&'static str, fn(&Evaluator) -> Result<(), String>),
-    /// The library does not have it yet; why.
-    Pending(&'static str, &'static str),
+    /// The library does not have it yet; why; and a text that its sources do not contain until they have it.
+    Pending(&'static str, &'static str, &'static str),
 }
 
 /// What became of a table.
@@ -54,12 +54,8 @@ pub fn run(rows: &[&Row], evaluator: &Evaluator) -> Summary {
     let mut summary = Summary::default();
     for row in rows {
         for attempt in row.tries {
-            if let Try::Pending(what, why) = attempt {
-                summary.pending.push(format!(
-                    "{} ({}): {why}",
-                    row.id,
-                    if what.is_empty() { row.input } else { what }
-                ));
+            if let Try::Pending(what, why, _) = attempt {
+                summary.pending.push(format!("{} ({what}): {why}", row.id));
                 continue;
             }
             summary.tried += 1;

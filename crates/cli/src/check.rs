@@ -2,7 +2,7 @@
 
 mod cases;
 
-use cotangent::{Detail, Device, Error, cross_check};
+use cotangent::{Code, Detail, Device, Error, Report, cross_check};
 use serde_json::{Map, Value, json};
 
 use crate::{DeviceArgument, Failure, report};
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let cases: Vec<Case> = all().into_iter().filter(wanted).collect();
     if cases.is_empty() {
         let name = arguments.op.as_deref().unwrap_or_default();
-        let error = Error::new(cotangent::Code::CrossCheck, "check", format!("there is no case `{name}`"));
+        let error = Error::new(Code::CrossCheck, "check", format!("there is no case `{name}`"));
         return Err(error.hint("names are those of methods and losses: exp, matmul, softmax, huber").into());
     }
     let totals = totals(&device, &cases);
@@ -55,7 +55,7 @@ fn totals(device: &Device, cases: &[Case]) -> Totals {
     for case in cases {
         bar.set_message(case.name.clone());
         totals.cases += 1;
-        match cross_check(device, &case.outputs.iter().collect::<Vec<_>>()) {
+        match compare(device, case) {
             Ok(found) => {
                 totals.kernels += found.kernels;
                 totals.elements += found.cases;
@@ -73,6 +73,17 @@ fn totals(device: &Device, cases: &[Case]) -> Totals {
     }
     bar.finish_and_clear();
     totals
+}
+
+/// Kernel by kernel. Error: also for a case that compares nothing.
+fn compare(device: &Device, case: &Case) -> Result<Report, Error> {
+    let outputs = case.outputs.as_ref().map_err(Error::clone)?;
+    let report = cross_check(device, &outputs.iter().collect::<Vec<_>>())?;
+    if report.cases == 0 {
+        let message = "no element was compared: a case that cannot fail";
+        return Err(Error::new(Code::CrossCheck, "check", message));
+    }
+    Ok(report)
 }
 
 /// The details of a violation; other errors have none but their text.
@@ -115,4 +126,50 @@ fn say(arguments: &Arguments, device: &Device, totals: &Totals) -> Result<(), Er
         totals.failed.len()
     ))?;
     report::line(&format!("largest error over its bound: {:.3} ({})", totals.worst_ratio, totals.worst))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cotangent::elementwise::Class;
+    use cotangent::{Elementwise, Tensor};
+
+    #[test]
+    fn what_cannot_be_built_or_compares_nothing_has_failed() {
+        let of = |name: &str, outputs| Case { name: name.to_string(), outputs };
+        let error = Error::new(Code::Internal, "grad", "planted");
+        let cases = [
+            of("broken", Err(error)),
+            of("invalid", Ok(vec![Tensor::zeros([2]) + Tensor::zeros([3])])),
+            of("empty", Ok(Vec::new())),
+            of("good", Ok(vec![Tensor::new([1.0, 2.0]).exp()])),
+        ];
+        let totals = totals(&Device::cpu(), &cases);
+        let failed: Vec<&Value> = totals.failed.iter().map(|failure| &failure["case"]).collect();
+        assert_eq!(failed, ["broken", "invalid", "empty"]);
+        assert_eq!(totals.cases, 4);
+        assert!(totals.elements > 0);
+    }
+
+    #[test]
+    fn every_case_can_be_built() {
+        let cases = all();
+        let broken: Vec<String> = cases
+            .iter()
+            .filter_map(|case| Some(format!("{}: {}", case.name, case.outputs.as_ref().err()?)))
+            .collect();
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+        let names: std::collections::BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        for name in ["permute", "broadcast", "slice", "pad", "concat", "stack", "flip", "tril", "dropout"] {
+            assert!(names.contains(format!("{name}.gradient").as_str()), "{name}");
+        }
+        let flat: Vec<&str> = Elementwise::ALL
+            .iter()
+            .filter(|row| matches!(row.class(), Class::Real | Class::Select))
+            .map(|row| row.name())
+            .filter(|name| !names.contains(format!("{name}.gradient").as_str()))
+            .collect();
+        // Flat everywhere, and the end of a chain of special functions.
+        assert_eq!(flat, ["sign", "floor", "ceil", "round", "trunc", "trigamma"]);
+    }
 }

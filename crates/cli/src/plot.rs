@@ -3,9 +3,9 @@
 mod glyphs;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use cotangent::{Code, Error};
+use cotangent::{Code, Error, io};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -23,10 +23,10 @@ pub(crate) struct Scatter<'a> {
     pub(crate) diagonal: bool,
 }
 
-/// Whether a file name has an ending that can be drawn; checked before anything is computed.
+/// Whether a plot can be drawn and written there; checked before anything is computed.
 pub(crate) fn check(path: &Path) -> Result<(), Error> {
     match ending(path).as_str() {
-        "svg" | "png" => Ok(()),
+        "svg" | "png" => io::check_writable(path),
         _ => Err(failed(path, "a plot is a .svg or a .png file")),
     }
 }
@@ -39,18 +39,33 @@ fn failed(path: &Path, message: impl std::fmt::Display) -> Error {
     Error::new(Code::File, path.display().to_string(), message.to_string())
 }
 
-/// Draws into a temporary file beside the target and renames it.
+/// Draws in memory, then writes the file as a whole.
 pub(crate) fn draw(path: &Path, scatter: &Scatter<'_>) -> Result<(), Error> {
-    check(path)?;
-    let is_svg = ending(path) == "svg";
-    let part: PathBuf = path.with_extension(if is_svg { "part.svg" } else { "part.png" });
-    let drawn = if is_svg {
-        draw_on(&SVGBackend::new(&part, SIZE).into_drawing_area(), scatter, true)
-    } else {
-        draw_on(&BitMapBackend::new(&part, SIZE).into_drawing_area(), scatter, false)
+    let bytes = if ending(path) == "svg" { svg(scatter) } else { bitmap(scatter) };
+    io::write_atomically(path, &bytes.map_err(|message| failed(path, message))?)
+}
+
+fn svg(scatter: &Scatter<'_>) -> Result<Vec<u8>, String> {
+    let mut text = String::new();
+    draw_on(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), scatter, true)?;
+    Ok(text.into_bytes())
+}
+
+fn bitmap(scatter: &Scatter<'_>) -> Result<Vec<u8>, String> {
+    let (width, height) = SIZE;
+    let mut pixels = vec![0; width as usize * height as usize * 3];
+    draw_on(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), scatter, false)?;
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let written = || -> Result<(), png::EncodingError> {
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&pixels)?;
+        writer.finish()
     };
-    drawn.map_err(|message| failed(path, message))?;
-    std::fs::rename(&part, path).map_err(|cause| failed(path, format!("cannot be written: {cause}")))
+    written().map_err(|cause| cause.to_string())?;
+    Ok(bytes)
 }
 
 /// `labels` need fonts: SVG leaves them to the reader, bitmaps get numbers made of pixels.

@@ -32,6 +32,28 @@ fn temporary(name: &str) -> PathBuf {
 
 const LONGLEY: [&str; 8] = ["fit", "--family", "gaussian", "--target", "TOTEMP", "--device", "cpu", "--json"];
 
+/// The software adapter is there wherever `./tools/test` has run.
+#[test]
+fn fits_reach_the_references_on_every_kind_of_device() {
+    let path = data("longley.csv");
+    let mut names = Vec::new();
+    for device in ["cpu", "software"] {
+        let arguments = ["fit", "--family", "gaussian", "--target", "TOTEMP", "--json", "--data", &path];
+        let fit = document(&[&arguments[..], &["--device", device]].concat());
+        names.push(fit["device"].as_str().unwrap().to_string());
+        assert_eq!(fit["converged"], true);
+        // statsmodels; the tolerances are those of the contract.
+        let near = |value: &Value, expected: f64, relative: f64| {
+            let found = value.as_f64().unwrap();
+            assert!((found - expected).abs() <= relative * expected.abs(), "{device}: {found} {expected}");
+        };
+        near(&fit["deviance"], 836_424.055_507_025_7, 1e-5);
+        near(&fit["coefficients"]["YEAR"], 1_829.151_464_614_646, 1e-3);
+    }
+    assert_eq!(names[0], "cpu");
+    assert_ne!(names[1], "cpu");
+}
+
 #[test]
 fn fit_prints_every_key_of_the_contract() {
     let path = data("longley.csv");
@@ -57,11 +79,149 @@ fn fit_prints_every_key_of_the_contract() {
     near(&fit["deviance"], 836_424.055_507_025_7, 1e-5);
     near(&fit["coefficients"]["YEAR"], 1_829.151_464_614_646, 1e-3);
     assert!(std::fs::read_to_string(&plot).unwrap().starts_with("<svg"));
-    let saved = cotangent::io::load(&save).unwrap();
-    assert_eq!(saved["coefficients"].shape()[..], [1, 6]);
+    saved_predictions_are_those_of_the_fit(&save, &fit);
     for path in [plot, save] {
         std::fs::remove_file(path).unwrap();
     }
+}
+
+/// The file alone says which columns enter and what they predict, to the digits of f32 in what is predicted.
+fn saved_predictions_are_those_of_the_fit(save: &Path, fit: &Value) {
+    let saved = cotangent::io::load(save).unwrap();
+    assert_eq!(saved["coefficients"].shape()[..], [1, 6]);
+    let model: Value = serde_json::from_str(&cotangent::io::description(save).unwrap()["cotangent"]).unwrap();
+    assert_eq!((&model["family"], &model["target"]), (&"gaussian".into(), &"TOTEMP".into()));
+    let table = cotangent::io::Table::read(data("longley.csv")).unwrap();
+    let [coefficients, mean, scale] =
+        ["coefficients", "features.mean", "features.scale"].map(|name| saved[name].to_f64());
+    let mut rows = 0;
+    for row in 0..table.rows() {
+        let mut found = saved["intercept"].to_f64()[0];
+        let mut expected = fit["intercept"].as_f64().unwrap();
+        let mut size = found.abs();
+        for (position, name) in model["features"].as_array().unwrap().iter().enumerate() {
+            let name = name.as_str().unwrap();
+            let x = table.column(name).unwrap()[row];
+            let term = coefficients[position] * (x - mean[position]) / scale[position];
+            found += term;
+            size += term.abs();
+            expected += fit["coefficients"][name].as_f64().unwrap() * x;
+        }
+        // One rounding to f32 per term.
+        assert!((found - expected).abs() <= f64::from(f32::EPSILON) * size, "{found} is not {expected}");
+        rows += 1;
+    }
+    assert_eq!(rows, 16);
+}
+
+/// A file in the folder for temporary files, removed at the end.
+struct Csv(PathBuf);
+
+impl Csv {
+    fn new(name: &str, text: &str) -> Csv {
+        let path = temporary(name);
+        std::fs::write(&path, text).unwrap();
+        Csv(path)
+    }
+    fn fit(&self, family: &str, more: &[&str]) -> Output {
+        let path = self.0.to_str().unwrap();
+        let fixed = ["fit", "--family", family, "--data", path, "--target", "y", "--device", "cpu", "--json"];
+        cotangent(&[&fixed, more].concat())
+    }
+    fn failure(&self, family: &str, more: &[&str]) -> String {
+        let output = self.fit(family, more);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+impl Drop for Csv {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_mean_that_rounds_to_one_has_a_finite_deviance() {
+    let overlapping = (0..100).map(|i| format!("{},{}\n", u8::from(i * 7 % 13 < 6), 0.1 * f64::from(i % 10)));
+    let text = format!("y,x\n{}1,60\n", overlapping.collect::<String>());
+    let rows = Csv::new("separated.csv", &text);
+    for more in [&[][..], &["--hidden", "3", "--epochs", "20"]] {
+        let output = rows.fit("bernoulli", more);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let fit: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(fit["deviance"].as_f64().unwrap() > 0.0, "{fit}");
+    }
+}
+
+#[test]
+fn a_network_checks_its_targets_and_starts_from_the_model_without_features() {
+    let counts = Csv::new("counts.csv", "y,x\n0,1\n3,2\n1,3\n5,4\n");
+    let error = counts.failure("bernoulli", &["--hidden", "4"]);
+    assert!(error.contains("the target is 3, bernoulli needs between 0 and 1"), "{error}");
+    assert!(error.contains("line 3, column `y`"), "{error}");
+    let error = counts.failure("categorical", &["--hidden", "4"]);
+    assert!(error.contains("no target is 2"), "{error}");
+    let error = counts.failure("categorical", &["--hidden", "4", "--offset", "x"]);
+    assert!(error.contains("an offset has no meaning"), "{error}");
+    // A large target is no hindrance, and the offset is part of the model without features.
+    let path = data("longley.csv");
+    let output = cotangent(&[&LONGLEY[..], &["--data", &path, "--hidden", "4"]].concat());
+    let fit: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(fit["deviance"].as_f64().unwrap() < 0.1 * fit["null_deviance"].as_f64().unwrap(), "{fit}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has not converged"));
+    let exposed = Csv::new("exposed.csv", "y,x,o\n0,1,100\n3,2,101\n1,3,100\n5,4,102\n");
+    let of = |more: &[&str]| -> Value {
+        let output = exposed.fit("poisson", &[&["--offset", "o", "--features", "x"], more].concat());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (network, linear) = (of(&["--hidden", "2", "--epochs", "50"]), of(&[]));
+    assert_eq!(network["null_deviance"], linear["null_deviance"]);
+    assert!(network["deviance"].as_f64() <= network["null_deviance"].as_f64(), "{network}");
+}
+
+#[test]
+fn columns_that_are_left_out_are_named() {
+    let text = |age: &str| format!("y,dose,age,sex\n1,2,30,f\n2,3,{age},m\n4,5,50,f\n3,4,20,m\n");
+    let output = Csv::new("text.csv", &text("40")).fit("poisson", &[]);
+    assert!(output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr).to_string();
+    assert!(error.contains("note: column `sex` is left out: line 2 holds \"f\""), "{error}");
+    let spoiled = Csv::new("spoiled.csv", &text("NA"));
+    let error = spoiled.failure("poisson", &[]);
+    assert!(error.contains("line 3, column `age`: \"NA\" is no finite number, 3 of 4 rows are"), "{error}");
+    assert!(spoiled.fit("poisson", &["--features", "dose"]).status.success());
+}
+
+#[test]
+fn labels_that_are_measurements_are_refused() {
+    let path = data("longley.csv");
+    let arguments =
+        ["fit", "--family", "categorical", "--target", "TOTEMP", "--device", "cpu", "--data", &path];
+    for more in [&[][..], &["--hidden", "4"]] {
+        let error = failure(&[&arguments, more].concat());
+        assert!(error.contains("no target is 0; there are 16 different targets"), "{error}");
+        assert!(error.contains("fitting `TOTEMP` of "), "{error}");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_found_before_fitting_and_nothing_else_is_overwritten() {
+    let path = data("longley.csv");
+    for (option, file) in
+        [("--plot", "/nonexistent/x.svg"), ("--plot", "/nonexistent/x.png"), ("--save", "/nonexistent/x")]
+    {
+        let error = failure(&[&LONGLEY[..], &["--data", &path, option, file]].concat());
+        assert!(error.contains("cannot be written") && !error.contains("device:"), "{error}");
+    }
+    let folder = temporary("plots");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (old, plot) = (folder.join("fit2.part.svg"), folder.join("fit2.svg"));
+    std::fs::write(&old, "mine").unwrap();
+    document(&[&LONGLEY[..], &["--data", &path, "--plot", plot.to_str().unwrap()]].concat());
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -169,6 +329,20 @@ fn bench_prints_one_document_per_line() {
     for key in ["median_seconds", "min_seconds", "gigabytes_per_second", "gigaflops", "percent_of_roof"] {
         assert!(lines[0][key].as_f64().unwrap() > 0.0, "{key}");
     }
+}
+
+#[test]
+fn the_first_gradient_is_that_of_a_new_process() {
+    let alone = cotangent(&["bench", "--first-gradient", "--device", "cpu"]);
+    assert!(alone.status.success());
+    let text = String::from_utf8(alone.stdout).unwrap();
+    assert!(text.starts_with("loss ") && text.ends_with(" slopes\n"), "{text}");
+    let output = cotangent(&["bench", "--device", "cpu", "--filter", "first_gradient", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["task"], &line["checked"]), (&"first_gradient".into(), &true.into()));
+    assert!(line["min_seconds"].as_f64().unwrap() > 0.0);
+    assert!(!cotangent(&["bench", "--first-gradient", "--device", "abacus"]).status.success());
 }
 
 #[test]

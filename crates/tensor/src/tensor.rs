@@ -201,7 +201,7 @@ impl Tensor {
         let Ok(node) = &self.0 else { return self.clone() };
         Tensor::build(Location::caller(), Op::Detach, vec![node.clone()], node.shape, node.dtype)
     }
-    /// The same value, printed under `label` by evaluations that collect inspections.
+    /// The same value, at a node of its own that carries `label`. Evaluators pass it through and collect nothing.
     #[track_caller]
     pub fn inspect(&self, label: &str) -> Tensor {
         let Ok(node) = &self.0 else { return self.clone() };

@@ -1,7 +1,8 @@
 //! `cotangent bench`: what this machine does, against its own measured roofs.
 //!
 //! A task is compared with a computation in f64 before anything is timed. Synchronization is inside the timed region; a task
-//! runs at least five times. Inputs are random numbers that the device makes itself.
+//! runs at least five times. Inputs are random numbers that the device makes itself. `first_gradient` is cold: every run is a new
+//! process, measured from its start (caches of the driver on disk are what they are).
 
 mod elementwise;
 mod matrix;
@@ -24,6 +25,9 @@ pub(crate) struct Arguments {
     /// Time every kernel of a task for itself; goes to standard error
     #[arg(long)]
     profile: bool,
+    /// Compute one gradient, say so, and end: what the task `first_gradient` starts
+    #[arg(long, hide = true)]
+    first_gradient: bool,
     /// One JSON document per line on standard output
     #[arg(long)]
     json: bool,
@@ -69,6 +73,9 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 5..=200;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let device = arguments.device.open()?;
+    if arguments.first_gradient {
+        return Ok(training::first_gradient_here(&device)?);
+    }
     let filter = arguments.filter.as_deref().unwrap_or_default();
     let entries = [elementwise::TASKS, matrix::TASKS, training::TASKS].concat();
     let entries: Vec<Entry> = entries.into_iter().filter(|(name, _)| name.contains(filter)).collect();
@@ -81,7 +88,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     eprintln!("roof: {:.1} GB/s, {:.1} GFLOP/s", 1e-9 * roof.bytes_per_second, 1e-9 * roof.flops_per_second);
     let mut all_right = true;
     for (name, make) in entries {
-        match make(&device).and_then(|task| Ok((measure(&task)?, task))) {
+        let measured = make(&device).and_then(|mut task| {
+            if name == "first_gradient" {
+                let device = arguments.device.device.clone();
+                task.run = Box::new(move |_| training::in_new_process(&device));
+            }
+            Ok((measure(&task)?, task))
+        });
+        match measured {
             Ok((seconds, task)) => {
                 all_right &= task.checked;
                 say(arguments, &device, name, &task, seconds)?;

@@ -1,12 +1,16 @@
 //! Whole training steps: many small kernels, where launches count.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use cotangent::{
-    Activation, Adam, DType, Device, DeviceOptions, Error, Evaluate, Family, Initial, Key, Mlp, Optimizer,
-    Reduction, Reference, Sgd, Step, Tensor, Variables, vjp,
+    Activation, Adam, Code, DType, Device, Error, Evaluate, Family, Initial, Key, Mlp, Optimizer, Reduction,
+    Reference, Sgd, Step, Tensor, Variables, vjp,
 };
 
 use super::elementwise::numbers;
 use super::{Entry, Task, near};
+use crate::report;
 
 pub(super) const TASKS: &[Entry] = &[
     ("seed_sgd", seed_sgd),
@@ -110,19 +114,44 @@ fn mlp_adam(device: &Device) -> Result<Task, Error> {
     Ok(task(&training, checked, step))
 }
 
-/// From nothing to the first gradient: a new device, graph, plan, kernels and one run.
+/// From nothing to the first gradient. The whole of it happens in a new process: see [`in_new_process`].
 fn first_gradient(device: &Device) -> Result<Task, Error> {
     let training = digits(device)?;
     let checked = training.check(device)?;
-    let step = training.step(device, &Adam::default())?;
-    let mut task = task(&training, checked, step);
-    let device = device.clone();
-    task.run = Box::new(move |_| {
-        let fresh = device.with_options(DeviceOptions::default())?;
-        let training = digits(&fresh)?;
-        training.step(&fresh, &Adam::default())?.run(&[])?.wait()
-    });
-    Ok(task)
+    let step = Step::new(device, &[], &[&training.loss, &training.gradient], &[])?;
+    Ok(task(&training, checked, step))
+}
+
+/// What the new process does: a device, graph, plan, kernels, one run, and the gradient on the host. One line says so.
+pub(super) fn first_gradient_here(device: &Device) -> Result<(), Error> {
+    let training = digits(device)?;
+    let values = device.read_all(&[&training.loss, &training.gradient])?;
+    report::line(&format!("loss {}, {} slopes", values[0].scalar()?, values[1].shape().elements()))
+}
+
+/// Starts this program again on a device; returns when it has said that the gradient is there.
+pub(super) fn in_new_process(device: &str) -> Result<(), Error> {
+    let failed = |what: String| Error::new(Code::Internal, "first_gradient", what);
+    let program =
+        std::env::current_exe().map_err(|cause| failed(format!("no path to this program: {cause}")))?;
+    let mut child = Command::new(program)
+        .args(["bench", "--first-gradient", "--device", device])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|cause| failed(format!("a new process cannot be started: {cause}")))?;
+    let mut line = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut line).map_err(|cause| failed(cause.to_string()))?;
+    }
+    if line.starts_with("loss ") {
+        // What it does to end is not measured. Killing fails if it has ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Ok(());
+    }
+    let status = child.wait().map_err(|cause| failed(cause.to_string()))?;
+    Err(failed(format!("the new process ended with {status} and said {line:?}")))
 }
 
 /// A hundred small steps whose losses are read one step late.

@@ -4,13 +4,15 @@ use cotangent::elementwise::Class;
 use cotangent::losses;
 use cotangent::random::random_words;
 use cotangent::{
-    Activation, Adam, DType, Elementwise, Family, Key, Optimizer, Real, Reduction, Sgd, Tensor, grad, vjp,
+    Activation, Adam, Code, DType, Elementwise, Error, Family, Key, Optimizer, Real, Reduction, Sgd, State,
+    Tensor, grad, vjp,
 };
 
 /// Tensors that are computed together.
 pub(super) struct Case {
     pub(super) name: String,
-    pub(super) outputs: Vec<Tensor>,
+    /// What could not be built is a case that fails, not one that is missing.
+    pub(super) outputs: Result<Vec<Tensor>, Error>,
 }
 
 /// A function of one tensor, by name.
@@ -57,24 +59,45 @@ fn truth(name: &str) -> Tensor {
 }
 
 fn add(cases: &mut Vec<Case>, name: impl Into<String>, outputs: Vec<Tensor>) {
-    cases.push(Case { name: name.into(), outputs });
+    cases.push(Case { name: name.into(), outputs: Ok(outputs) });
 }
 
-/// Gradients of the sum of the outputs, where there are any.
-fn gradients(output: &Tensor, operands: &[&Tensor]) -> Vec<Tensor> {
-    let floats: Vec<&Tensor> = operands.iter().copied().filter(|t| t.dtype().is_float()).collect();
-    if !output.dtype().is_float() {
-        return Vec::new();
+/// Gradients of the sum of the output, where there are any: a function that is flat everywhere, or whose derivative has no
+/// row of its own, has none, and says so in its state.
+fn gradients(output: &Tensor, operands: &[&Tensor]) -> Result<Vec<Tensor>, Error> {
+    let is_float = |tensor: &Tensor| tensor.node().map(|node| node.dtype.is_float());
+    if !is_float(output)? {
+        return Ok(Vec::new());
     }
-    let found = grad(&output.sum(..), floats).unwrap_or_default();
-    found.iter().filter_map(|gradient| gradient.value().cloned()).collect()
+    let mut floats = Vec::new();
+    for operand in operands {
+        if is_float(operand)? {
+            floats.push(*operand);
+        }
+    }
+    let mut values = Vec::new();
+    for gradient in &grad(&output.sum(..), floats)? {
+        match gradient.state() {
+            State::Value(value) => {
+                value.node()?;
+                values.push(value.clone());
+            }
+            State::Zero | State::Unconnected | State::Stopped { .. } => {}
+            State::NotDifferentiable { .. } => values.push(gradient.or_error()?),
+        }
+    }
+    Ok(values)
 }
 
 fn with_gradients(cases: &mut Vec<Case>, name: &str, output: Tensor, operands: &[&Tensor]) {
-    let gradients = gradients(&output, operands);
+    let gradients = match gradients(&output, operands) {
+        // The end of a chain of special functions: there is no row for the next one.
+        Err(error) if error.code() == Code::NoDerivative => Ok(Vec::new()),
+        found => found,
+    };
     add(cases, name, vec![output]);
-    if !gradients.is_empty() {
-        add(cases, format!("{name}.gradient"), gradients);
+    if !gradients.as_ref().is_ok_and(Vec::is_empty) {
+        cases.push(Case { name: format!("{name}.gradient"), outputs: gradients });
     }
 }
 
@@ -137,13 +160,25 @@ fn structural(cases: &mut Vec<Case>) {
     let bias = tensor("bias", &[29]);
     let epilogue = Activation::Gelu.apply(&(a.matmul(&b) + &bias));
     with_gradients(cases, "matmul.epilogue", epilogue, &[&a, &b, &bias]);
-    add(cases, "permute", vec![x.permute([2, 0, 1])]);
-    add(cases, "broadcast", vec![tensor("row", &[5]).broadcast_to([7, 33, 5]) + &x]);
-    add(cases, "slice", vec![x.slice(1, 3, 31, 4), x.slice(-1, 0, 5, -1)]);
-    add(cases, "pad", vec![x.pad(1, 2, 3)]);
-    add(cases, "concat", vec![Tensor::concat(&[&x, &(&x * 2.0)], 1)]);
-    add(cases, "flip", vec![x.flip(0)]);
-    add(cases, "tril", vec![a.tril(-1), a.triu(2)]);
+    movement(cases, &x, &a);
+}
+
+/// Each with a factor, so that the gradient is not the same everywhere.
+fn movement(cases: &mut Vec<Case>, x: &Tensor, a: &Tensor) {
+    let row = tensor("row", &[5]);
+    let weighted = |y: Tensor| &y * Tensor::iota(y.shape(), 0).cast(DType::F32) * 0.25 + &y;
+    with_gradients(cases, "permute", weighted(x.permute([2, 0, 1])), &[x]);
+    with_gradients(cases, "broadcast", weighted(row.broadcast_to([7, 33, 5]) * x), &[&row, x]);
+    with_gradients(cases, "slice", weighted(x.slice(1, 3, 31, 4)), &[x]);
+    with_gradients(cases, "slice.reversed", weighted(x.slice(-1, 0, 5, -1)), &[x]);
+    with_gradients(cases, "pad", weighted(x.pad(1, 2, 3)), &[x]);
+    with_gradients(cases, "concat", weighted(Tensor::concat(&[x, &(x * 2.0)], 1)), &[x]);
+    with_gradients(cases, "stack", weighted(Tensor::stack(&[x, &(x * 2.0), &-x], 1)), &[x]);
+    with_gradients(cases, "flip", weighted(x.flip(0)), &[x]);
+    with_gradients(cases, "tril", weighted(a.tril(-1)), &[a]);
+    with_gradients(cases, "triu", weighted(a.triu(2)), &[a]);
+    let key = Key::new(6).stream("dropout");
+    with_gradients(cases, "dropout", weighted(x.dropout(key, 3u32, 0.25)), &[x]);
 }
 
 fn indexing(cases: &mut Vec<Case>) {
@@ -193,11 +228,13 @@ fn tables(cases: &mut Vec<Case>) {
         };
         let name = family.name().to_string();
         let loss = family.nll(&eta, &target, Reduction::Mean);
-        let started = vjp(&[(&eta, &family.residual(&eta, &target))], &eta);
-        let mut outputs = vec![family.mean(&eta), family.variance(&eta), family.log_partition(&eta)];
-        outputs.extend(started.ok().and_then(|g| g.value().cloned()));
-        outputs.push(family.residual(&eta, &target));
-        add(cases, name.clone(), outputs);
+        let outputs = || {
+            let started = vjp(&[(&eta, &family.residual(&eta, &target))], &eta)?.or_error()?;
+            let values = [family.mean(&eta), family.variance(&eta), family.log_partition(&eta)];
+            let at_eta = [started, family.residual(&eta, &target), family.deviance_at(&target, &eta)];
+            Ok([values, at_eta].concat())
+        };
+        cases.push(Case { name: name.clone(), outputs: outputs() });
         with_gradients(cases, &format!("{name}.nll"), loss, &[&eta]);
     }
 }
@@ -207,9 +244,11 @@ fn optimizers(cases: &mut Vec<Case>) {
     let all: [(&str, &dyn Optimizer); 2] =
         [("sgd", &Sgd::new(0.1).momentum(0.9)), ("adam", &Adam::default())];
     for (name, optimizer) in all {
-        let state = optimizer.state(p.shape()).unwrap_or_default();
-        let state: Vec<Tensor> = state.into_iter().map(|(_, value)| Tensor::new(value)).collect();
-        let updates = optimizer.updates(&p, &g, &state).unwrap_or_default();
-        add(cases, name, updates.into_iter().map(|(_, new)| new).collect());
+        let outputs = || {
+            let state = optimizer.state(p.shape())?;
+            let state: Vec<Tensor> = state.into_iter().map(|(_, value)| Tensor::new(value)).collect();
+            Ok(optimizer.updates(&p, &g, &state)?.into_iter().map(|(_, new)| new).collect())
+        };
+        cases.push(Case { name: name.to_string(), outputs: outputs() });
     }
 }

@@ -4,7 +4,7 @@ use cotangent::glm::{self, Fit, Method, Options, Problem};
 use cotangent::{Array, Device, Error, Family};
 use serde_json::{Map, Value};
 
-use super::{Arguments, Choice, Outcome, mean, named};
+use super::{Arguments, Choice, Outcome, Standard, mean, named};
 use crate::report;
 
 pub(super) fn fit(
@@ -36,10 +36,10 @@ pub(super) fn fit(
         bar.set_message(format!("loss {loss:.6}"));
     });
     bar.finish_and_clear();
-    outcome(fit?, family)
+    outcome(fit?, family, problem)
 }
 
-fn outcome(fit: Fit, family: &Family) -> Result<Outcome, Error> {
+fn outcome(fit: Fit, family: &Family, problem: &Problem) -> Result<Outcome, Error> {
     let (mut intercept, mut coefficients, mut errors) = (Map::new(), Map::new(), Map::new());
     for (position, predictor) in fit.predictors.iter().enumerate() {
         let class = (position + 1).to_string();
@@ -62,7 +62,7 @@ fn outcome(fit: Fit, family: &Family) -> Result<Outcome, Error> {
     };
     Ok(Outcome {
         mean: mean(family, &eta, fit.rows)?,
-        parameters: parameters(&fit)?,
+        parameters: parameters(&fit, problem)?,
         deviance: fit.deviance,
         null_deviance: fit.null_deviance,
         log_likelihood: fit.log_likelihood,
@@ -75,13 +75,21 @@ fn outcome(fit: Fit, family: &Family) -> Result<Outcome, Error> {
     })
 }
 
-/// `intercept` of shape `[predictors]`, `coefficients` of shape `[predictors, features]`.
-fn parameters(fit: &Fit) -> Result<Vec<(String, Array)>, Error> {
-    let intercepts: Vec<f64> = fit.predictors.iter().map(|p| p.intercept).collect();
-    let coefficients: Vec<f64> = fit.predictors.iter().flat_map(|p| p.coefficients.iter().copied()).collect();
+/// `intercept` of shape `[predictors]`, `coefficients` of shape `[predictors, features]`, both for the standardized features
+/// (rounding to f32 then costs digits of the prediction, not of a difference between large terms), and what standardizes.
+fn parameters(fit: &Fit, problem: &Problem) -> Result<Vec<(String, Array)>, Error> {
+    let columns: Vec<Standard> = problem.features.iter().map(|(_, values)| Standard::of(values)).collect();
+    let (mut intercepts, mut coefficients) = (Vec::new(), Vec::new());
+    for predictor in &fit.predictors {
+        let terms = predictor.coefficients.iter().zip(&columns);
+        intercepts.push(predictor.intercept + terms.clone().map(|(c, column)| c * column.mean).sum::<f64>());
+        coefficients.extend(terms.map(|(c, column)| c * column.scale));
+    }
     let shape = [fit.predictors.len(), fit.features.len()];
-    Ok(vec![
+    let mut arrays = vec![
         ("intercept".to_string(), intercepts.into()),
         ("coefficients".to_string(), Array::new(coefficients, shape)?),
-    ])
+    ];
+    arrays.extend(Standard::arrays(&columns));
+    Ok(arrays)
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use cotangent::glm::Problem;
-use cotangent::io::Table;
+use cotangent::io::{self, Stray, Table};
 use cotangent::{Array, Code, Device, Error, Evaluate, Family, Link, Reference, Tensor};
 use serde_json::{Map, Value, json};
 
@@ -80,7 +80,7 @@ pub(crate) struct Arguments {
     /// Plot of targets (gaussian) or residuals against predicted means
     #[arg(long, value_name = "FILE.svg|.png")]
     plot: Option<PathBuf>,
-    /// Save parameters
+    /// Save parameters, for features as (x − features.mean) / features.scale; names of columns stand in the metadata
     #[arg(long, value_name = "FILE.safetensors")]
     save: Option<PathBuf>,
     /// One JSON document on standard output
@@ -105,10 +105,45 @@ struct Outcome {
     parameters: Vec<(String, Array)>,
 }
 
+/// Mean and standard deviation of a column, as f32 keeps them.
+#[derive(Clone, Copy, Debug)]
+struct Standard {
+    mean: f64,
+    scale: f64,
+}
+
+impl Standard {
+    fn of(values: &[f64]) -> Standard {
+        // In units of the largest: squares of 1e200 are no numbers.
+        let size = values.iter().fold(0f64, |most, v| most.max(v.abs()));
+        let (size, n) = (if size > 0.0 { size } else { 1.0 }, values.len() as f64);
+        let mean = values.iter().map(|v| v / size).sum::<f64>() / n;
+        let variance = values.iter().map(|v| (v / size - mean).powi(2)).sum::<f64>() / n;
+        let scale = if variance > 0.0 { variance.sqrt() } else { 1.0 / size };
+        Standard { mean: kept(mean * size), scale: kept(scale * size) }
+    }
+    fn apply(&self, value: f64) -> f64 {
+        (value - self.mean) / self.scale
+    }
+    fn arrays(columns: &[Standard]) -> [(String, Array); 2] {
+        let of = |part: fn(&Standard) -> f64| columns.iter().map(part).collect::<Vec<f64>>().into();
+        [("features.mean".to_string(), of(|c| c.mean)), ("features.scale".to_string(), of(|c| c.scale))]
+    }
+}
+
+/// The number that a file keeps; itself where f32 has none near it.
+fn kept(value: f64) -> f64 {
+    let rounded = f64::from(value as f32);
+    if rounded.is_finite() && (rounded != 0.0 || value == 0.0) { rounded } else { value }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let family = family(arguments)?;
     if let Some(path) = &arguments.plot {
         plot::check(path)?;
+    }
+    if let Some(path) = &arguments.save {
+        io::check_writable(path)?;
     }
     check_rate(arguments)?;
     let table = Table::read(&arguments.data)?;
@@ -119,25 +154,67 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         arguments.weights.as_deref(),
         arguments.offset.as_deref(),
     )?;
+    if arguments.features.is_none() {
+        for stray in table.strays() {
+            let Stray { column, line, field, .. } = stray;
+            eprintln!("note: column `{column}` is left out: line {line} holds {field:?}");
+        }
+    }
     let device = arguments.device.open()?;
     let start = Instant::now();
     let outcome = match &arguments.hidden {
-        None => linear::fit(arguments, &device, &family, &problem)?,
-        Some(hidden) => network::fit(arguments, hidden, &device, &family, &problem)?,
+        None => linear::fit(arguments, &device, &family, &problem),
+        Some(hidden) => network::fit(arguments, hidden, &device, &family, &problem),
     };
+    let about = |error: Error| {
+        error.within(format!("fitting `{}` of {}", arguments.target, arguments.data.display()))
+    };
+    let outcome = outcome.map_err(about)?;
     let seconds = start.elapsed().as_secs_f64();
-    if !outcome.converged && arguments.hidden.is_none() {
-        eprintln!("warning: the fit stopped after {} iterations and has not converged", outcome.iterations);
+    if !outcome.converged {
+        let kind = if arguments.hidden.is_some() { "training" } else { "the fit" };
+        eprintln!("warning: {kind} stopped after {} iterations and has not converged", outcome.iterations);
     }
+    if outcome.deviance > outcome.null_deviance {
+        eprintln!("warning: the deviance is above that of the model without features");
+    }
+    // What was computed comes first: a disk that is full must not lose it.
+    say(arguments, &family, &device, problem.target.len(), &outcome, seconds)?;
     if let Some(path) = &arguments.save {
-        let arrays: Vec<(&str, &Array)> =
-            outcome.parameters.iter().map(|(name, array)| (name.as_str(), array)).collect();
-        cotangent::io::save(path, &arrays)?;
+        save(path, arguments, &family, &problem, &outcome)?;
     }
-    if let Some(path) = &arguments.plot {
-        draw(path, &family, &problem, &outcome, &arguments.target)?;
+    match &arguments.plot {
+        Some(path) => draw(path, &family, &problem, &outcome, &arguments.target),
+        None => Ok(()),
     }
-    say(arguments, &family, &device, problem.target.len(), &outcome, seconds)
+}
+
+/// Parameters as arrays; what they mean as one JSON text in the metadata.
+fn save(
+    path: &Path,
+    arguments: &Arguments,
+    family: &Family,
+    problem: &Problem,
+    outcome: &Outcome,
+) -> Result<(), Error> {
+    for (name, array) in &outcome.parameters {
+        if array.to_f32().iter().any(|value| !value.is_finite()) {
+            let message = format!("`{name}` holds a number that f32 does not have");
+            return Err(Error::new(Code::Nonfinite, "save", message).hint("scale the data"));
+        }
+    }
+    let features: Vec<&str> = problem.features.iter().map(|(name, _)| name.as_str()).collect();
+    let model = json!({
+        "family": family.name(),
+        "link": family.link().name(),
+        "target": arguments.target,
+        "features": features,
+        "offset": arguments.offset,
+        "hidden": arguments.hidden,
+    });
+    let arrays: Vec<(&str, &Array)> =
+        outcome.parameters.iter().map(|(name, array)| (name.as_str(), array)).collect();
+    io::save_described(path, &arrays, &[("cotangent", &model.to_string())])
 }
 
 /// The family of the command line, with a link that fits.

@@ -1,26 +1,38 @@
 //! Networks that end in a natural parameter, trained without a loss: backpropagation starts at `η` with
 //! `weight · (mean − target) / Σ weight`.
 
-use cotangent::glm::Problem;
+use cotangent::glm::{self, Options, Problem};
 use cotangent::{
-    Activation, Adam, Array, Code, DType, Device, Error, Evaluate, Family, Initial, Key, Link, Mlp,
-    Optimizer, Reduction, Reference, Sgd, Step, Tensor, Values, vjp,
+    Activation, Adam, Array, Code, Device, Error, Evaluate, Family, Initial, Key, Link, Mlp, Optimizer,
+    Reduction, Reference, Sgd, Step, Tensor, Values, vjp,
 };
 use serde_json::Value;
 
-use super::{Arguments, Choice, Outcome, mean};
+use super::{Arguments, Choice, Outcome, Standard, mean};
 use crate::report;
 
 /// Rows in the form in which the network sees them.
 struct Data {
     rows: usize,
     features: Tensor,
+    /// Of the Gaussian family without the offset, centered and scaled.
     target: Tensor,
     weight: Tensor,
     total: f64,
-    outputs: usize,
-    means: Vec<f64>,
-    scales: Vec<f64>,
+    columns: Vec<Standard>,
+    /// `η = shift + unit·output + offset`.
+    shift: f64,
+    unit: f64,
+    /// The offset of the other families, centered.
+    offset: Option<Vec<f64>>,
+    null: Null,
+}
+
+/// The model without features.
+struct Null {
+    deviance: f64,
+    /// What the network starts from, one output each.
+    outputs: Vec<f64>,
 }
 
 pub(super) fn fit(
@@ -42,15 +54,18 @@ pub(super) fn fit(
     if hidden.contains(&0) {
         return Err(Error::new(Code::Hyperparameter, "fit", "a hidden layer needs at least one unit"));
     }
-    let data = prepare(family, problem)?;
-    let widths = [&[problem.features.len()], hidden, &[data.outputs]].concat();
+    let data = prepare(device, family, problem)?;
+    let widths = [&[problem.features.len()], hidden, &[data.null.outputs.len()]].concat();
     let network = Mlp::new(&widths, Activation::Tanh);
-    let initial = network.parameters(Key::new(arguments.seed))?;
+    let mut initial = network.parameters(Key::new(arguments.seed))?;
+    if let Some((_, bias)) = initial.last_mut() {
+        *bias = data.null.outputs.clone().into();
+    }
     let named: Vec<(&str, &dyn Initial)> =
         initial.iter().map(|(name, value)| (name.as_str(), value as &dyn Initial)).collect();
     let parameters = device.variables(&named)?;
     let views = parameters.views();
-    let eta = predictor(&network, &views, &data, problem, family);
+    let eta = predictor(&network, &views, &data, family);
     let upstream = family.residual(&eta, &data.target) * columns(&data.weight, family) * (1.0 / data.total);
     let gradients = vjp(&[(&eta, &upstream)], &views)?;
     let gradients: Vec<Tensor> = gradients.iter().map(|g| g.or_error()).collect::<Result<_, _>>()?;
@@ -63,13 +78,16 @@ pub(super) fn fit(
     // For the progress bar only: training needs no loss.
     let loss = (family.nll(&eta, &data.target, Reduction::None) * &data.weight).sum(..) * (1.0 / data.total);
     let step = Step::new(device, &[], &[&loss], &updates)?;
-    let loss_history = train(&step, arguments.epochs.unwrap_or(500))?;
-    let eta = device.read(&eta)?.to_f64();
+    let mut loss_history = train(&step, arguments.epochs.unwrap_or(500))?;
+    // Back in the unit of the target.
+    loss_history.iter_mut().for_each(|loss| *loss *= data.unit * data.unit);
+    let output = device.read(&eta)?.to_f64();
     let values = device.read_all(&views.iter().collect::<Vec<_>>())?;
     let mut saved: Vec<(String, Array)> = initial.into_iter().map(|(name, _)| name).zip(values).collect();
-    saved.push(("features.mean".to_string(), data.means.clone().into()));
-    saved.push(("features.scale".to_string(), data.scales.clone().into()));
-    finish(family, problem, &data, &eta, loss_history, saved)
+    saved.extend(Standard::arrays(&data.columns));
+    saved.push(("target.mean".to_string(), data.shift.into()));
+    saved.push(("target.scale".to_string(), data.unit.into()));
+    finish(family, problem, &data, &output, loss_history, saved)
 }
 
 /// One submission per step; losses are read one step late.
@@ -94,55 +112,76 @@ fn train(step: &Step, epochs: usize) -> Result<Vec<f64>, Error> {
     Ok(history)
 }
 
-/// Standardizes columns; labels become integers.
-fn prepare(family: &Family, problem: &Problem) -> Result<Data, Error> {
+/// Checks the rows, standardizes columns and the Gaussian target; labels become integers.
+fn prepare(device: &Device, family: &Family, problem: &Problem) -> Result<Data, Error> {
+    problem.check(family)?;
     let rows = problem.target.len();
-    if rows == 0 || problem.features.is_empty() {
-        return Err(Error::new(Code::DataLength, "fit", "there are no rows or no features"));
+    if problem.features.is_empty() {
+        return Err(Error::new(Code::DataLength, "fit", "there are no features"));
     }
     let weights = problem.weights.clone().unwrap_or_else(|| vec![1.0; rows]);
     let total: f64 = weights.iter().sum();
-    if total.is_nan() || total <= 0.0 || weights.iter().any(|&w| w < 0.0) {
-        return Err(Error::new(Code::Hyperparameter, "fit", "weights must not be negative, nor all zero"));
-    }
-    let (mut means, mut scales) = (Vec::new(), Vec::new());
-    for (_, values) in &problem.features {
-        let mean = values.iter().sum::<f64>() / rows as f64;
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / rows as f64;
-        means.push(mean);
-        scales.push(if variance > 0.0 { variance.sqrt() } else { 1.0 });
-    }
-    let mut matrix = Vec::with_capacity(rows * means.len());
+    let columns: Vec<Standard> = problem.features.iter().map(|(_, values)| Standard::of(values)).collect();
+    let mut matrix = Vec::with_capacity(rows * columns.len());
     for row in 0..rows {
-        let columns = problem.features.iter().zip(means.iter().zip(&scales));
-        matrix.extend(columns.map(|((_, values), (mean, scale))| (values[row] - mean) / scale));
+        matrix.extend(problem.features.iter().zip(&columns).map(|((_, v), column)| column.apply(v[row])));
     }
-    let (target, outputs) = match family.link() {
-        Link::Softmax => {
-            let wrong = problem.target.iter().position(|y| !(0.0..1e6).contains(y) || y.fract() != 0.0);
-            if let Some(row) = wrong {
-                let message =
-                    format!("the target is {} in row {row} (from 0), no class", problem.target[row]);
-                return Err(Error::new(Code::Family, "fit", message));
-            }
-            let labels: Vec<i32> = problem.target.iter().map(|&y| y as i32).collect();
-            let classes = labels.iter().max().map_or(1, |&most| most as usize + 1);
-            (Tensor::new(labels), classes)
+    let null = null(device, family, problem, &weights)?;
+    let (mut shift, mut unit, mut offset) = (0.0, 1.0, problem.offset.clone());
+    let mut target = problem.target.clone();
+    if family.link() == Link::Identity {
+        if let Some(offset) = offset.take() {
+            target.iter_mut().zip(offset).for_each(|(y, o)| *y -= o);
         }
-        Link::Identity | Link::Log | Link::Logit | Link::Canonical => {
-            (Tensor::new(problem.target.clone()), 1)
-        }
-    };
+        let standard = Standard::of(&target);
+        target.iter_mut().for_each(|y| *y = standard.apply(*y));
+        (shift, unit) = (standard.mean, standard.scale);
+    } else if let Some(offset) = &mut offset {
+        // Its mean is part of the last bias.
+        let standard = Standard::of(offset);
+        offset.iter_mut().for_each(|o| *o -= standard.mean);
+        shift = -standard.mean;
+    }
+    let outputs = null.outputs.iter().map(|eta| (eta - shift) / unit);
     Ok(Data {
         rows,
-        features: Tensor::new(Array::new(Values::Float(matrix), [rows, means.len()])?),
-        target,
+        features: Tensor::new(Array::new(Values::Float(matrix), [rows, columns.len()])?),
+        target: if family.is_categorical() { labels(&target) } else { Tensor::new(target) },
         weight: Tensor::new(weights),
         total,
-        outputs,
-        means,
-        scales,
+        null: Null { outputs: outputs.collect(), ..null },
+        columns,
+        shift,
+        unit,
+        offset,
     })
+}
+
+/// Whole numbers that were checked.
+fn labels(target: &[f64]) -> Tensor {
+    Tensor::new(target.iter().map(|&y| y as i32).collect::<Vec<i32>>())
+}
+
+/// Intercepts only.
+fn null(device: &Device, family: &Family, problem: &Problem, weights: &[f64]) -> Result<Null, Error> {
+    if !family.is_categorical() {
+        let bare = Problem { features: Vec::new(), ..problem.clone() };
+        let fit = glm::fit(device, family, &bare, &Options::default(), &mut |_, _| {})?;
+        let outputs = fit.predictors.iter().map(|predictor| predictor.intercept).collect();
+        return Ok(Null { deviance: fit.null_deviance, outputs });
+    }
+    let mut shares: Vec<f64> = Vec::new();
+    for (&y, weight) in problem.target.iter().zip(weights) {
+        let class = y as usize;
+        shares.resize(shares.len().max(class + 1), 0.0);
+        shares[class] += weight;
+    }
+    let total: f64 = shares.iter().sum();
+    let terms = shares.iter().filter(|&&share| share > 0.0).map(|share| share * (share / total).ln());
+    let deviance = -2.0 * terms.sum::<f64>();
+    // A class whose rows have no weight starts as if it had half a row.
+    let outputs = shares.iter().map(|share| (share.max(0.5) / total).ln()).collect();
+    Ok(Null { deviance, outputs })
 }
 
 /// A weight per row, beside natural parameters of the family.
@@ -150,12 +189,12 @@ fn columns(weight: &Tensor, family: &Family) -> Tensor {
     if family.is_categorical() { weight.unsqueeze(-1) } else { weight.clone() }
 }
 
-/// `η`, of shape `[rows]` or `[rows, classes]`.
-fn predictor(network: &Mlp, views: &[Tensor], data: &Data, problem: &Problem, family: &Family) -> Tensor {
+/// `η` in the unit in which it is computed, of shape `[rows]` or `[rows, classes]`.
+fn predictor(network: &Mlp, views: &[Tensor], data: &Data, family: &Family) -> Tensor {
     let output = network.forward(views, &data.features);
     let eta = if family.is_categorical() { output } else { output.squeeze(-1) };
-    match &problem.offset {
-        Some(offset) => eta + columns(&Tensor::new(offset.clone()), family),
+    match &data.offset {
+        Some(offset) => eta + Tensor::new(offset.clone()),
         None => eta,
     }
 }
@@ -165,42 +204,45 @@ fn finish(
     family: &Family,
     problem: &Problem,
     data: &Data,
-    eta: &[f64],
+    output: &[f64],
     loss_history: Vec<f64>,
     parameters: Vec<(String, Array)>,
 ) -> Result<Outcome, Error> {
-    let shape: &[usize] = if family.is_categorical() { &[data.rows, data.outputs] } else { &[data.rows] };
-    let eta_tensor = Tensor::new(Array::new(Values::Float(eta.to_vec()), shape)?);
-    let weighted = |tensor: Tensor| (tensor * &data.weight).sum(..);
-    let nll = weighted(family.nll(&eta_tensor, &data.target, Reduction::None));
-    let is_categorical = family.is_categorical();
-    let deviance_of = |mean: &Tensor| {
-        if is_categorical {
-            2.0 * weighted(mean.log().cross_entropy(&data.target))
-        } else {
-            weighted(family.deviance(&data.target, mean))
+    let is_gaussian = family.link() == Link::Identity;
+    let mut eta = output.to_vec();
+    if is_gaussian {
+        eta.iter_mut().for_each(|eta| *eta = *eta * data.unit + data.shift);
+        if let Some(offset) = &problem.offset {
+            eta.iter_mut().zip(offset).for_each(|(eta, o)| *eta += o);
         }
-    };
-    let deviance = if is_categorical { 2.0 * &nll } else { deviance_of(&family.mean(&eta_tensor)) };
+    }
+    let shape: &[usize] =
+        if family.is_categorical() { &[data.rows, data.null.outputs.len()] } else { &[data.rows] };
+    let eta_tensor = Tensor::new(Array::new(Values::Float(eta.clone()), shape)?);
     let target =
-        if is_categorical { data.target.one_hot(data.outputs) } else { data.target.cast(DType::F32) };
-    let share = (target * columns(&data.weight, family)).sum(0) * (1.0 / data.total);
-    let null =
-        if is_categorical { share.unsqueeze(0).broadcast_to([data.rows, data.outputs]) } else { share };
+        if family.is_categorical() { labels(&problem.target) } else { Tensor::new(problem.target.clone()) };
+    let weighted = |tensor: Tensor| (tensor * &data.weight).sum(..);
+    let nll = weighted(family.nll(&eta_tensor, &target, Reduction::None));
+    let deviance = weighted(family.deviance_at(&target, &eta_tensor));
     let gammas = match family.link() {
-        Link::Log => weighted((data.target.clone() + 1.0).lgamma()),
+        Link::Log => weighted((target + 1.0).lgamma()),
         Link::Identity | Link::Logit | Link::Softmax | Link::Canonical => Tensor::new(0.0),
     };
-    let values = Reference::new().evaluate(&[&nll, &deviance, &deviance_of(&null), &gammas])?;
-    let [nll, deviance, null_deviance, gammas] = [0, 1, 2, 3].map(|i: usize| values[i].scalar());
+    let values = Reference::new().evaluate(&[&nll, &deviance, &gammas])?;
+    let [nll, deviance, gammas] = [0, 1, 2].map(|i: usize| values[i].scalar());
     let (nll, deviance, gammas) = (nll?, deviance?, gammas?);
+    for (what, value) in [("deviance", deviance), ("null deviance", data.null.deviance)] {
+        if !value.is_finite() {
+            return Err(Error::new(Code::Nonfinite, "fit", format!("the {what} is {value}")));
+        }
+    }
     let log_likelihood = match family.link() {
         Link::Identity => -0.5 * data.total * ((std::f64::consts::TAU * deviance / data.total).ln() + 1.0),
         Link::Log | Link::Logit | Link::Softmax | Link::Canonical => -nll - gammas,
     };
     Ok(Outcome {
         deviance,
-        null_deviance: null_deviance?,
+        null_deviance: data.null.deviance,
         log_likelihood,
         intercept: Value::Null,
         coefficients: Value::Null,
@@ -209,7 +251,7 @@ fn finish(
         converged: false,
         iterations: loss_history.len(),
         loss_history,
-        mean: mean(family, eta, problem.target.len())?,
+        mean: mean(family, &eta, problem.target.len())?,
         parameters,
     })
 }
