@@ -135,7 +135,10 @@ fn running_sums_count_every_term_once() {
                         let at = row * inner + column;
                         sum += term(at);
                         if got[at] != sum {
-                            wrong.push(format!("{length} × {inner} on {name}: {at} is {}, not {sum}", got[at]));
+                            wrong.push(format!(
+                                "{length} × {inner} on {name}: {at} is {}, not {sum}",
+                                got[at]
+                            ));
                             break;
                         }
                     }

@@ -87,9 +87,10 @@ pub fn plan(
                 }
                 Err(Obstacle::Copy(view)) => graph.roles[view] = Role::Compute,
                 Err(Obstacle::CopyPart(number)) if copied_parts.insert(number) => continue 'graph,
-                Err(Obstacle::CopyPart(_)) => {
+                Err(Obstacle::CopyPart(number)) => {
+                    let part = graph.parts.values().flatten().find(|part| part.number == number);
                     return Err(internal(
-                        &filled[0],
+                        &graph.nodes[part.map_or(0, |part| part.node)],
                         "a copied part cannot be placed; please report this graph",
                     ));
                 }

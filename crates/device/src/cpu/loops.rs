@@ -91,6 +91,10 @@ impl Loops {
             _ => build(whole),
         }
     }
+    /// Whether several threads may take part.
+    pub(super) fn is_parallel(&self) -> bool {
+        !self.serial && self.tasks > 1
+    }
     /// In how many tasks it runs.
     #[cfg(test)]
     pub(super) fn tasks(&self) -> usize {

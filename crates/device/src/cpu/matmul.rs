@@ -112,6 +112,11 @@ impl Product {
             }
         }
     }
+    /// Whether several threads may take part.
+    pub(super) fn is_parallel(&self) -> bool {
+        let products = self.extents.iter().product::<usize>() * self.batch.iter().product::<usize>();
+        products > PARALLEL_BATCH || self.epilogue.as_ref().is_some_and(Loops::is_parallel)
+    }
     fn multiply(&self, inputs: &[&[u32]], output: &mut [u32]) {
         let [m, n, k] = self.extents;
         let output: &mut [f32] = bytemuck::cast_slice_mut(output);

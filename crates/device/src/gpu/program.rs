@@ -47,7 +47,7 @@ pub(crate) struct Order<'a> {
     pub(crate) buffers: &'a [Arc<Storage>],
     /// Buffer, first word, words of each output.
     pub(crate) outputs: &'a [(usize, usize, usize)],
-    /// Values of F32 that are checked: kernel, name, buffer, first word, words.
+    /// Values that are checked.
     pub(crate) checked: &'a [crate::program::Checked],
     pub(crate) target: &'a Target,
     pub(crate) depth: usize,
@@ -94,16 +94,13 @@ impl GpuProgram {
                     cost: dispatch.cost,
                 });
             }
-            for (output, element, bit) in gpu.faults.flips(number, kernel.writes.len()) {
-                let place = &kernel.writes[output];
-                specs.push(tools::flip(number, bound(place.buffer, true), place.offset + element, bit));
+            for (buffer, word, bit) in crate::program::flips(&gpu.faults, plan, number) {
+                specs.push(tools::flip(number, bound(buffer, true), word, bit));
             }
             if let Some(report) = &report {
                 for (slot, check) in checked.iter().enumerate().filter(|(_, check)| check.kernel == number) {
-                    let region = (check.first, check.words);
                     let values = bound(check.buffer, false);
-                    let limit = (slot, target.max_workgroups);
-                    specs.push(tools::scan(number, &check.name, values, region, report, limit));
+                    specs.push(tools::scan(check, values, report, (slot, target.max_workgroups)));
                 }
             }
         }
