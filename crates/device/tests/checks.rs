@@ -190,3 +190,34 @@ fn a_plan_of_updates_alone_may_need_copies_of_parts() {
         assert!(device.read(&group[1]).unwrap().to_f32()[0] > 4.0, "{}", device.name());
     }
 }
+
+#[test]
+fn the_softmax_of_few_long_rows_agrees_with_the_reference() {
+    let columns = 70_000;
+    let mut values: Vec<f32> = (0..4 * columns).map(|i| ((i * 37) % 1000) as f32 * 0.01 - 7.0).collect();
+    values[columns..2 * columns].fill(f32::NEG_INFINITY);
+    values[2 * columns + 5] = f32::NAN;
+    values[3 * columns + 5] = f32::INFINITY;
+    let x = Tensor::new(Array::new(cotangent_tensor::Values::Single(values), [4, columns]).unwrap());
+    for device in all() {
+        let report = cross_check(&device, &[&x.softmax(-1), &x.logsumexp(-1)]).unwrap();
+        assert!(report.cases > 4 * columns, "{report:?}");
+        let y = device.read(&x.softmax(-1)).unwrap().to_f64();
+        let rows: Vec<&[f64]> = y.chunks(columns).collect();
+        assert!((rows[0].iter().sum::<f64>() - 1.0).abs() < 1e-5, "{}", device.name());
+        assert!(rows[1].iter().all(|&p| p == 0.0), "a row of -inf has no softmax, {}", device.name());
+        assert!(rows[2].iter().all(|p| p.is_nan()), "{}", device.name());
+    }
+}
+
+#[test]
+fn a_padded_part_is_read_beside_its_concatenation() {
+    for device in all() {
+        let (x, z) = (Tensor::new([1.0, 2.0]), Tensor::new([7.0]) + 1.0);
+        let p = (&x * 3.0).pad(0, 0, 2);
+        let y = Tensor::concat(&[&p, &z], 0);
+        let got = device.read_all(&[&p, &y]).unwrap();
+        assert_eq!(got[0].to_f32(), [3.0, 6.0, 0.0, 0.0], "{}", device.name());
+        assert_eq!(got[1].to_f32(), [3.0, 6.0, 0.0, 0.0, 8.0], "{}", device.name());
+    }
+}

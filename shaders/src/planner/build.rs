@@ -17,8 +17,10 @@ use crate::kernel::*;
 /// Why planning could not go on.
 #[derive(Debug)]
 pub(super) enum Obstacle {
-    /// A view that must be copied into a buffer.
+    /// A view that must be copied into a buffer, or a cheap value that must be stored after all.
     Copy(usize),
+    /// Several of them, each once.
+    Copies(Vec<usize>),
     /// A part of a concatenation that cannot be computed in place, by number.
     CopyPart(usize),
     /// A mistake in the graph, or in the planner.
@@ -33,14 +35,26 @@ fn internal(what: &str, node: &cotangent_tensor::Node) -> Obstacle {
 pub(super) fn kernels(graph: &Graph, options: &PlanOptions) -> Result<Draft, Obstacle> {
     let mut groups = Groups::new(graph, options);
     groups.form();
+    if !groups.crowded.is_empty() {
+        return Err(Obstacle::Copies(groups.crowded));
+    }
     let mut draft = Draft::default();
     let copies = draft.assign_places(graph, &mut groups)?;
+    // All obstacles of a pass at once: each pass plans the whole graph.
+    let mut blocked = Vec::new();
     for index in order(&groups) {
         let group = groups.group(index);
         if !matches!(group.kind, Kind::Assemble(_)) {
-            let kernel = Builder::new(graph, group, &draft).kernel()?;
-            draft.kernels.push(kernel);
+            match Builder::new(graph, group, &draft).kernel() {
+                Ok(kernel) => draft.kernels.push(kernel),
+                Err(Obstacle::Copy(view)) if blocked.contains(&view) => {}
+                Err(Obstacle::Copy(view)) => blocked.push(view),
+                Err(other) => return Err(other),
+            }
         }
+    }
+    if !blocked.is_empty() {
+        return Err(Obstacle::Copies(blocked));
     }
     for (variable, value) in copies {
         let kernel = draft.copy(graph, variable, value);

@@ -55,6 +55,8 @@ pub(super) struct Groups<'a> {
     pub of: Vec<Option<usize>>,
     /// Nodes with role Compute, Assemble or Source that each computed node reads through views.
     pub reads: Vec<Vec<usize>>,
+    /// Cheap values that must be stored, because a node that computes them again would bind too many buffers.
+    pub crowded: Vec<usize>,
     /// Pairs `(first, then)`: groups that must run in this order although no value passes between them.
     pub before: Vec<(usize, usize)>,
 }
@@ -103,7 +105,7 @@ impl<'a> Groups<'a> {
             }
         }
         let of = vec![None; graph.nodes.len()];
-        Groups { graph, options, groups: Vec::new(), of, reads, before: Vec::new() }
+        Groups { graph, options, groups: Vec::new(), of, reads, crowded: Vec::new(), before: Vec::new() }
     }
 
     pub(super) fn form(&mut self) {
@@ -141,7 +143,7 @@ impl<'a> Groups<'a> {
         let mut best: Option<usize> = None;
         if self.options.fuse && !self.graph.alone.contains(&id) {
             let mut candidates: Vec<usize> = self.reads[id].iter().filter_map(|&r| self.of[r]).collect();
-            candidates.sort_unstable_by_key(|&g| std::cmp::Reverse(self.group(g).members.len()));
+            candidates.sort_unstable_by_key(|&g| (std::cmp::Reverse(self.group(g).members.len()), g));
             candidates.dedup();
             for candidate in candidates {
                 match best {
@@ -164,7 +166,38 @@ impl<'a> Groups<'a> {
             return;
         }
         let (group, member) = self.fresh(id);
+        // Long reductions and products may need scratch besides what they read and write.
+        let spare = usize::from(!group.reduced.contains(&true) && group.kind == Kind::Loop);
+        if self.bindings(&[], Some(id)) - spare > self.options.max_storage_buffers {
+            self.crowded.extend(self.widest_inline(id).filter(|inline| !self.crowded.contains(inline)));
+        }
         self.open(id, group, member);
+    }
+    /// The value that brings most buffers to a node that computes it for itself.
+    fn widest_inline(&self, id: usize) -> Option<usize> {
+        let below = |value: usize, inline: &mut Vec<usize>| {
+            let (mut pending, mut buffers) = (self.graph.operands[value].clone(), Vec::new());
+            while let Some(base) = pending.pop() {
+                match self.graph.roles[base] {
+                    Role::View => pending.extend(&self.graph.operands[base]),
+                    Role::Inline => {
+                        pending.extend(&self.graph.operands[base]);
+                        inline.push(base);
+                    }
+                    Role::Source | Role::Compute | Role::Assemble if !buffers.contains(&base) => {
+                        buffers.push(base);
+                    }
+                    Role::Source | Role::Compute | Role::Assemble | Role::Free | Role::Empty => {}
+                }
+            }
+            buffers.len()
+        };
+        let mut inline = Vec::new();
+        below(id, &mut inline);
+        let fits = |buffers: usize| buffers < self.options.max_storage_buffers;
+        let with_width = inline.into_iter().map(|value| (below(value, &mut Vec::new()), value));
+        // Of those that fit a kernel, if there are any: the others would only be divided once more.
+        with_width.max_by_key(|&(buffers, value)| (fits(buffers), buffers, value)).map(|(_, value)| value)
     }
 
     /// A group for one node.

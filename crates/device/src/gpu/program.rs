@@ -1,7 +1,7 @@
 //! A plan on a wgpu device: one batch of dispatches, one submission per run.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cotangent_shaders::{Dispatch, Plan, Target, Which};
@@ -197,8 +197,8 @@ fn scratch(
     gpu: &Gpu,
     dispatches: &[Vec<Dispatch>],
     usage: wgpu::BufferUsages,
-) -> Result<HashMap<usize, Arc<Storage>>, Error> {
-    let mut sizes: HashMap<usize, usize> = HashMap::new();
+) -> Result<BTreeMap<usize, Arc<Storage>>, Error> {
+    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
     for buffer in dispatches.iter().flatten().flat_map(|dispatch| &dispatch.buffers) {
         if let Which::Scratch { number, words } = buffer.which {
             let size = sizes.entry(number).or_default();
