@@ -152,3 +152,27 @@ fn a_barrier_stands_before_what_others_may_still_load_is_overwritten() {
     let dispatches = lowered(&[&y, &scaled], &[], &Target::web()).concat();
     assert!(dispatches.iter().all(|d| !d.wgsl.contains("storageBarrier")));
 }
+
+#[test]
+fn scattered_sums_are_recognized() {
+    let scatter = |shape: &[usize], axis: isize, size: usize| {
+        let index = Tensor::input("index", [shape[axis as usize]], DType::I32);
+        let updates = Tensor::input("updates", shape.to_vec(), DType::F32);
+        Tensor::scatter_add(&index, &updates, axis, size)
+    };
+    let results = [
+        scatter(&[7], 0, 5),
+        scatter(&[7, 3], 0, 5),
+        scatter(&[3, 7], 1, 5) * 2.0 + 1.0,
+        scatter(&[2, 7, 3], 1, 5).exp(),
+    ];
+    for result in results {
+        let plan = planned(&[&result]);
+        let Body::Loop(body) = &plan.kernels[0].body else { panic!("a loop") };
+        let found = body.scatter().unwrap();
+        assert_eq!((found.updates, body.kept[found.axis]), (7, 5));
+    }
+    let x = Tensor::input("x", [7, 3], DType::F32);
+    let Body::Loop(body) = &planned(&[&x.sum(0)]).kernels[0].body.clone() else { panic!("a loop") };
+    assert!(body.scatter().is_none());
+}

@@ -38,6 +38,10 @@ impl HostProgram {
                 Source::Variable(_) | Source::Computed { .. } => {}
             }
         }
+        match executable.scratch() {
+            0 => {}
+            words => claims.push(device.claim("scratch of kernels", 4 * words as u64)?),
+        }
         let leaf = |array: &Arc<Array>| Arc::new(encode(array, array.dtype()));
         let buffers = Buffers::new(plan, leaf, |token| Ok(device.held(token)?.host().clone()));
         let buffers = buffers.map_err(|error| match error.code() {

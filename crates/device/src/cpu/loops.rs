@@ -93,7 +93,8 @@ impl Loops {
     }
     /// Whether several threads may take part.
     pub(super) fn is_parallel(&self) -> bool {
-        !self.serial && self.tasks > 1
+        let own = !self.serial && self.tasks > 1;
+        own || self.wide.as_ref().is_some_and(|wide| wide.is_parallel())
     }
     /// In how many tasks it runs.
     #[cfg(test)]

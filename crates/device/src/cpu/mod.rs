@@ -30,6 +30,7 @@
 
 mod buffers;
 mod compile;
+mod epilogue;
 mod execute;
 mod geometry;
 mod lanes;
@@ -39,6 +40,7 @@ mod memory;
 mod program;
 mod reduction;
 mod scan;
+mod scatter;
 #[cfg(test)]
 mod tests;
 pub(crate) mod threads;
@@ -57,6 +59,7 @@ pub use buffers::{Buffers, Variable, pack, unpack};
 use execute::Fault;
 use loops::Loops;
 use matmul::Product;
+use scatter::Scattered;
 
 /// Roundings that a term of a sum passes through, at most: 64 additions in f32, a tree over the lanes of a row, and what
 /// the f64 that follows may add up to.
@@ -85,6 +88,7 @@ enum Executor {
     Loop(Loops),
     Matmul(Product),
     Scan(Scan),
+    Scattered(Scattered),
 }
 
 impl Executable {
@@ -123,7 +127,17 @@ impl Executable {
             Executor::Loop(loops) => loops.is_parallel(),
             Executor::Matmul(product) => product.is_parallel(),
             Executor::Scan(scan) => scan::is_parallel(scan),
+            Executor::Scattered(scattered) => scattered.is_parallel(),
         })
+    }
+    /// Words that kernels keep for themselves.
+    pub(crate) fn scratch(&self) -> usize {
+        let own = |kernel: &Compiled| match &kernel.body {
+            Executor::Matmul(product) => product.scratch(),
+            Executor::Scattered(scattered) => scattered.scratch(),
+            Executor::Loop(_) | Executor::Scan(_) => 0,
+        };
+        self.kernels.iter().map(own).sum()
     }
 }
 
@@ -146,7 +160,11 @@ impl Compiled {
             }
         }
         let body = match &kernel.body {
-            Body::Loop(body) => Loops::new(body, bindings, &elements).map(Executor::Loop),
+            Body::Loop(body) => match Scattered::of(body, bindings, &elements) {
+                Ok(Some(scattered)) => Ok(Executor::Scattered(scattered)),
+                Ok(None) => Loops::new(body, bindings, &elements).map(Executor::Loop),
+                Err(error) => Err(error),
+            },
             Body::Matmul(matmul) => matmul::check(matmul, &elements)
                 .and_then(|()| Product::new(matmul, bindings, &elements))
                 .map(Executor::Matmul),
@@ -176,6 +194,7 @@ impl Compiled {
         let outcome = match &self.body {
             Executor::Loop(loops) => loops.run(arch, inputs, &mut written),
             Executor::Matmul(product) => product.run(arch, inputs, &mut written),
+            Executor::Scattered(scattered) => scattered.run(arch, inputs, &mut written),
             Executor::Scan(scan) => {
                 if let Some((_, output)) = written.iter_mut().find(|(binding, _)| *binding == scan.output) {
                     scan::run(scan, inputs[scan.input], output);
