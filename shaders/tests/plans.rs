@@ -102,7 +102,7 @@ fn a_padded_part_may_be_an_output_too() {
 fn deep_truth_values_stay_within_the_buffers_of_the_web() {
     let of = |name: &str| Tensor::input(name, [1000], DType::F32);
     let [a, b, c, d, e, f, g, h, x, y] = ["a", "b", "c", "d", "e", "f", "g", "h", "x", "y"].map(of);
-    let (left, right) = (a.lt(&b).and(&c.lt(&d)), e.lt(&f).and(&g.lt(&h)));
+    let (left, right) = (a.lt(&b).and(c.lt(&d)), e.lt(&f).and(g.lt(&h)));
     let either = left.or(&right);
     for result in [either.select(&x, &y), either.select(&x, &y).sum(..), either.cast(DType::F32)] {
         for dispatch in lowered(&[&result], &[], &Target::web()).concat() {

@@ -79,7 +79,7 @@ fn truth_tree(random: &mut Random, pool: &[Tensor], shape: &cotangent_tensor::Sh
         fitting[random.below(fitting.len())].broadcast_to(*shape)
     };
     if depth == 0 {
-        return operand(random).lt(&operand(random));
+        return operand(random).lt(operand(random));
     }
     let [left, right] = [0, 1].map(|_| truth_tree(random, pool, shape, depth - 1));
     if random.below(2) == 0 { left.and(&right) } else { left.or(&right) }

@@ -44,6 +44,8 @@ pub(super) struct Group {
     /// Which dimensions are reduced.
     pub reduced: Vec<bool>,
     pub members: BTreeMap<usize, Member>,
+    /// Nodes that members read, each once, members among them.
+    pub inputs: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -57,8 +59,8 @@ pub(super) struct Groups<'a> {
     pub reads: Vec<Vec<usize>>,
     /// Cheap values that must be stored, because a node that computes them again would bind too many buffers.
     pub crowded: Vec<usize>,
-    /// Pairs `(first, then)`: groups that must run in this order although no value passes between them.
-    pub before: Vec<(usize, usize)>,
+    /// For each group, others that must run before it although no value passes between them.
+    pub before: BTreeMap<usize, Vec<usize>>,
 }
 
 /// Search steps after which a dependency is assumed, so that planning stays linear on huge graphs.
@@ -105,7 +107,7 @@ impl<'a> Groups<'a> {
             }
         }
         let of = vec![None; graph.nodes.len()];
-        Groups { graph, options, groups: Vec::new(), of, reads, crowded: Vec::new(), before: Vec::new() }
+        Groups { graph, options, groups: Vec::new(), of, reads, crowded: Vec::new(), before: BTreeMap::new() }
     }
 
     pub(super) fn form(&mut self) {
@@ -118,6 +120,7 @@ impl<'a> Groups<'a> {
                         domain: vec![],
                         reduced: vec![],
                         members: BTreeMap::new(),
+                        inputs: vec![],
                     };
                     self.open(id, group, Member { coordinates: vec![], element: false, phase: 0 });
                 }
@@ -130,7 +133,7 @@ impl<'a> Groups<'a> {
     }
 
     fn open(&mut self, id: usize, mut group: Group, member: Member) {
-        group.members.insert(id, member);
+        group.insert(id, member, &self.reads[id]);
         self.of[id] = Some(self.groups.len());
         self.groups.push(Some(group));
     }
@@ -160,7 +163,7 @@ impl<'a> Groups<'a> {
         if let Some((group, member, reduced)) = best.and_then(|g| self.joined(id, g).map(|(m, r)| (g, m, r)))
         {
             let group_mut = self.groups[group].as_mut().expect("a live group");
-            group_mut.members.insert(id, member);
+            group_mut.insert(id, member, &self.reads[id]);
             group_mut.reduced = reduced;
             self.of[id] = Some(group);
             return;
@@ -234,7 +237,7 @@ impl<'a> Groups<'a> {
         let kept = |(axis, c): (usize, Affine)| (element || !reduced_axes.contains(&axis)).then_some(c);
         let coordinates = full.into_iter().enumerate().filter_map(kept).collect();
         (
-            Group { kind, domain, reduced, members: BTreeMap::new() },
+            Group { kind, domain, reduced, members: BTreeMap::new(), inputs: vec![] },
             Member { coordinates, element, phase: usize::from(softmax) },
         )
     }
@@ -383,14 +386,10 @@ impl<'a> Groups<'a> {
     }
     /// Groups that a group reads from.
     pub(super) fn producers(&self, index: usize) -> Vec<usize> {
-        let members = &self.group(index).members;
-        let mut result: Vec<usize> = members
-            .keys()
-            .flat_map(|&m| &self.reads[m])
-            .filter_map(|&r| self.of[r])
-            .filter(|&g| g != index)
-            .collect();
-        result.extend(self.before.iter().filter(|b| b.1 == index).map(|b| b.0));
+        let inputs = self.group(index).inputs.iter();
+        let mut result: Vec<usize> =
+            inputs.filter_map(|&read| self.of[read]).filter(|&g| g != index).collect();
+        result.extend(self.before.get(&index).into_iter().flatten());
         result.sort_unstable();
         result.dedup();
         result
@@ -485,6 +484,7 @@ impl<'a> Groups<'a> {
             group.kind = taken.kind;
         }
         group.members.extend(taken.members);
+        group.read(&taken.inputs);
     }
 
     /// Merges groups over the same domain that read a common buffer, or that are too small to be worth a dispatch.
@@ -503,11 +503,9 @@ impl<'a> Groups<'a> {
                     if self.groups[a].is_none() || self.groups[b].is_none() {
                         continue;
                     }
-                    let inputs = |g: usize| {
-                        self.group(g).members.keys().flat_map(|&m| self.reads[m].clone()).collect::<Vec<_>>()
-                    };
-                    let first = inputs(a);
-                    if (small || inputs(b).iter().any(|r| first.contains(r))) && self.mergeable(a, b) {
+                    let (first, second) = (&self.group(a).inputs, &self.group(b).inputs);
+                    let meet = small || second.iter().any(|read| first.binary_search(read).is_ok());
+                    if meet && self.mergeable(a, b) {
                         self.merge(a, b);
                     }
                 }
@@ -517,6 +515,15 @@ impl<'a> Groups<'a> {
 }
 
 impl Group {
+    fn insert(&mut self, id: usize, member: Member, reads: &[usize]) {
+        self.members.insert(id, member);
+        self.read(reads);
+    }
+    fn read(&mut self, nodes: &[usize]) {
+        self.inputs.extend(nodes);
+        self.inputs.sort_unstable();
+        self.inputs.dedup();
+    }
     /// Whether element-level code needs results of reductions.
     pub(super) fn sweeps(&self) -> bool {
         self.members.values().any(|m| m.element && m.phase > 0)
