@@ -184,9 +184,8 @@ fn update_in_place(graph: &Graph, groups: &mut Groups<'_>, variable: usize, valu
         }
     }
     let live = (0..groups.groups.len()).filter(|&g| groups.groups[g].is_some() && g != writer);
-    let readers: Vec<usize> = live
-        .filter(|&g| groups.group(g).inputs.binary_search(&variable).is_ok())
-        .collect();
+    let readers: Vec<usize> =
+        live.filter(|&g| groups.group(g).inputs.binary_search(&variable).is_ok()).collect();
     if readers.iter().any(|&r| groups.depends(r, writer)) {
         return false;
     }
