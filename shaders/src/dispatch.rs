@@ -86,8 +86,9 @@ pub enum Which {
         /// 32-bit words.
         words: usize,
     },
-    /// The status words of the device: `array<atomic<u32>, 4>`; word 0 counts violations, word 1 holds the position, word 2 the
-    /// index, word 3 a kernel number given in the parameters.
+    /// The status words of the device, zero before a run: `array<atomic<u32>, 4>`. Word 0 counts violations, word 3 holds the
+    /// inverted number of the first kernel that reports (given in the parameters), word 1 the inverted first position in
+    /// it, word 2 an index. Where several positions of a kernel are wrong, the index may be that of another one.
     Status,
 }
 

@@ -172,6 +172,8 @@ pub enum Code {
         size: usize,
         /// Truth value under which the element exists.
         guard: Option<Value>,
+        /// What the user called, for the report.
+        operation: &'static str,
     },
     /// The affine function itself, as I32.
     Coordinate(Affine),

@@ -6,6 +6,7 @@ mod emit;
 mod kernel;
 mod plan;
 mod planner;
+mod scatter;
 
 pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Which};
 pub use emit::{cost, lower};
@@ -15,3 +16,4 @@ pub use kernel::{
 };
 pub use plan::{Buffer, Plan, Slot, Source};
 pub use planner::{PlanOptions, plan};
+pub use scatter::{Scatter, Update};

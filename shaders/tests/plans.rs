@@ -1,7 +1,7 @@
 //! What fuses with what.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-use cotangent_shaders::{Body, PlanOptions, Schedule, plan};
-use cotangent_tensor::{DType, Tensor};
+use cotangent_shaders::{Body, PlanOptions, Schedule, Target, lower, plan};
+use cotangent_tensor::{DType, Tensor, Token};
 
 fn planned(outputs: &[&Tensor]) -> cotangent_shaders::Plan {
     let nodes: Vec<_> = outputs.iter().map(|t| t.node().unwrap().clone()).collect();
@@ -71,4 +71,108 @@ fn views_that_cannot_be_addressed_are_copied_once() {
     let z = x.flip(1).slice(0, 1, 3, 1).reshape([8]).tanh();
     let plan = planned(&[&y, &z]);
     assert!(plan.kernels.len() <= 4);
+}
+
+/// Plans and lowers for a target.
+fn lowered(
+    outputs: &[&Tensor],
+    updates: &[(&Tensor, &Tensor)],
+    target: &Target,
+) -> Vec<Vec<cotangent_shaders::Dispatch>> {
+    let node = |t: &Tensor| t.node().unwrap().clone();
+    let nodes: Vec<_> = outputs.iter().map(|t| node(t)).collect();
+    let updates: Vec<_> = updates.iter().map(|(v, n)| (node(v), node(n))).collect();
+    let plan = plan(&nodes, &updates, &PlanOptions::for_target(target)).unwrap();
+    plan.kernels.iter().map(|kernel| lower(kernel, target, 0).unwrap_or_else(|e| panic!("{e}"))).collect()
+}
+
+#[test]
+fn a_padded_part_may_be_an_output_too() {
+    let (x, z) = (Tensor::input("x", [4], DType::F32), Tensor::input("z", [3], DType::F32));
+    let p = x.exp().pad(0, 0, 4);
+    let y = Tensor::concat(&[&p, &z], 0);
+    let node = |t: &Tensor| t.node().unwrap().clone();
+    let outputs = plan(&[node(&p), node(&y)], &[], &PlanOptions::cpu()).unwrap().outputs;
+    assert_eq!(outputs.len(), 2);
+    let v = Tensor::variable(Token::new("v", 1), *p.shape(), DType::F32);
+    plan(&[node(&y)], &[(node(&v), node(&p))], &PlanOptions::cpu()).unwrap();
+}
+
+#[test]
+fn deep_truth_values_stay_within_the_buffers_of_the_web() {
+    let of = |name: &str| Tensor::input(name, [1000], DType::F32);
+    let [a, b, c, d, e, f, g, h, x, y] = ["a", "b", "c", "d", "e", "f", "g", "h", "x", "y"].map(of);
+    let (left, right) = (a.lt(&b).and(c.lt(&d)), e.lt(&f).and(g.lt(&h)));
+    let either = left.or(&right);
+    for result in [either.select(&x, &y), either.select(&x, &y).sum(..), either.cast(DType::F32)] {
+        for dispatch in lowered(&[&result], &[], &Target::web()).concat() {
+            assert!(dispatch.buffers.len() <= 8, "{} buffers", dispatch.buffers.len());
+        }
+    }
+}
+
+#[test]
+fn long_sums_bind_status_and_scratch_within_the_limit() {
+    let inputs: Vec<Tensor> =
+        (0..12).map(|i| Tensor::input(&format!("x{i}"), [1 << 20], DType::F32)).collect();
+    let index = Tensor::input("index", [1 << 20], DType::I32);
+    let picked = Tensor::input("table", [100], DType::F32).gather(0, &index);
+    let sum = inputs.iter().fold(picked, |sum, x| &sum * x);
+    for dispatch in lowered(&[&sum.sum(..)], &[], &Target::web()).concat() {
+        assert!(dispatch.buffers.len() <= 8, "{} buffers", dispatch.buffers.len());
+    }
+}
+
+#[test]
+fn few_long_rows_are_cut_into_many_workgroups() {
+    let workgroups = |result: &Tensor| {
+        let dispatches = lowered(&[result], &[], &Target::web()).concat();
+        dispatches.iter().map(|d| d.workgroups.iter().product::<u32>()).max().unwrap()
+    };
+    let rows = |rows: usize, columns: usize| Tensor::input("x", [rows, columns], DType::F32);
+    assert!(workgroups(&rows(16, 1 << 22).sum(-1)) >= 1000);
+    assert!(workgroups(&rows(1, 1 << 24).softmax(-1)) >= 1000);
+    assert!(workgroups(&rows(4, 1 << 20).logsumexp(-1)) >= 1000);
+    assert_eq!(workgroups(&rows(4096, 1024).softmax(-1)), 4096);
+}
+
+#[test]
+fn a_barrier_stands_before_what_others_may_still_load_is_overwritten() {
+    let x = Tensor::input("x", [500, 1000], DType::F32);
+    let m = Tensor::variable(Token::new("m", 1), cotangent_tensor::Shape::new(&[500]).unwrap(), DType::F32);
+    let scaled = x.max_over(-1) * &m;
+    let y = &x * &scaled.unsqueeze(-1);
+    let dispatches = lowered(&[&y], &[(&m, &scaled)], &Target::web()).concat();
+    assert_eq!(dispatches.len(), 1, "one kernel, in place");
+    let text = &dispatches[0].wgsl;
+    let barrier = text.find("storageBarrier();").expect("a barrier");
+    let store = text[barrier..].find("if (t == 0u)").expect("one invocation stores");
+    assert!(text[barrier..barrier + store].lines().count() <= 2, "{text}");
+    // Nothing is overwritten here.
+    let dispatches = lowered(&[&y, &scaled], &[], &Target::web()).concat();
+    assert!(dispatches.iter().all(|d| !d.wgsl.contains("storageBarrier")));
+}
+
+#[test]
+fn scattered_sums_are_recognized() {
+    let scatter = |shape: &[usize], axis: isize, size: usize| {
+        let index = Tensor::input("index", [shape[axis as usize]], DType::I32);
+        let updates = Tensor::input("updates", shape.to_vec(), DType::F32);
+        Tensor::scatter_add(&index, &updates, axis, size)
+    };
+    let results = [
+        scatter(&[7], 0, 5),
+        scatter(&[7, 3], 0, 5),
+        scatter(&[3, 7], 1, 5) * 2.0 + 1.0,
+        scatter(&[2, 7, 3], 1, 5).exp(),
+    ];
+    for result in results {
+        let plan = planned(&[&result]);
+        let Body::Loop(body) = &plan.kernels[0].body else { panic!("a loop") };
+        let found = body.scatter().unwrap();
+        assert_eq!((found.updates, body.kept[found.axis]), (7, 5));
+    }
+    let x = Tensor::input("x", [7, 3], DType::F32);
+    let Body::Loop(body) = &planned(&[&x.sum(0)]).kernels[0].body.clone() else { panic!("a loop") };
+    assert!(body.scatter().is_none());
 }

@@ -29,7 +29,7 @@ fn grow(random: &mut Random, pool: &mut Vec<Tensor>, steps: usize) {
         let y = pool[random.below(pool.len())].clone();
         let rank = x.shape().rank();
         let axis = if rank > 0 { random.below(rank) as isize } else { 0 };
-        let new = match random.below(21) {
+        let new = match random.below(22) {
             0 => x.tanh(),
             1 => x.relu(),
             2 | 3 if x.shape().broadcast(y.shape()).is_ok() => &x + &y,
@@ -59,6 +59,7 @@ fn grow(random: &mut Random, pool: &mut Vec<Tensor>, steps: usize) {
                 let picked = x.gather(axis, &Tensor::new(indices.clone()));
                 Tensor::scatter_add(&Tensor::new(indices), &picked, axis, size + 1)
             }
+            21 => truth_tree(random, pool, x.shape(), 3).select(&x, &(&x * 0.5)),
             _ => x.sigmoid() - 0.25,
         };
         assert!(new.error().is_none(), "{:?}", new.error());
@@ -68,6 +69,20 @@ fn grow(random: &mut Random, pool: &mut Vec<Tensor>, steps: usize) {
             pool.push(new);
         }
     }
+}
+
+/// Comparisons of many tensors of one shape (broadcast where they fit), joined by logic.
+fn truth_tree(random: &mut Random, pool: &[Tensor], shape: &cotangent_tensor::Shape, depth: usize) -> Tensor {
+    let operand = |random: &mut Random| {
+        let fitting: Vec<&Tensor> =
+            pool.iter().filter(|t| t.shape().broadcast(shape).is_ok_and(|s| s == *shape)).collect();
+        fitting[random.below(fitting.len())].broadcast_to(*shape)
+    };
+    if depth == 0 {
+        return operand(random).lt(operand(random));
+    }
+    let [left, right] = [0, 1].map(|_| truth_tree(random, pool, shape, depth - 1));
+    if random.below(2) == 0 { left.and(&right) } else { left.or(&right) }
 }
 
 fn close(got: &Array, expected: &Array) -> bool {

@@ -101,6 +101,8 @@ impl FromStr for Choice {
 static NEXT_DEVICE: AtomicU64 = AtomicU64::new(1);
 /// Names of devices by identity, for messages about variables of other devices.
 static NAMES: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+/// Devices whose names are kept, the latest ones.
+const NAMED: usize = 256;
 
 /// The name of a device that may be gone.
 pub(crate) fn name_of(id: u64) -> String {
@@ -273,7 +275,12 @@ impl Device {
         inner.id = NEXT_DEVICE.fetch_add(1, Ordering::Relaxed);
         inner.faults.arm();
         let name = inner.info.name.clone();
-        NAMES.lock().unwrap_or_else(PoisonError::into_inner).push((inner.id, name));
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMED {
+            names.remove(0);
+        }
+        names.push((inner.id, name));
+        drop(names);
         Device(Arc::new(inner))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cotangent_shaders::{Access, Source};
+use cotangent_shaders::{Access, Body, Kernel, Source};
 
 use crate::ledger::in_words;
 use crate::step::Step;
@@ -102,6 +102,12 @@ impl Step {
                 let (name, dtype, elements) = (&buffer.name, buffer.dtype, buffer.elements);
                 let _ = writeln!(text, "    {access} `{name}` {dtype}[{elements}], {place}");
             }
+            if let Some((useful, done)) = amplification(kernel).filter(|_| self.program().is_gpu()) {
+                let _ = writeln!(
+                    text,
+                    "    every element looks at every update: {done:.1e} additions, of which {useful:.1e} count"
+                );
+            }
             let dispatches = self.program().dispatches(number);
             if dispatches.len() > 1 {
                 let _ = writeln!(text, "    dispatches: {}", dispatches.join(", "));
@@ -137,4 +143,13 @@ impl Step {
         text.push_str("}\n");
         text
     }
+}
+
+/// Additions of a scattered sum that count, and those that an adapter does.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn amplification(kernel: &Kernel) -> Option<(f64, f64)> {
+    let Body::Loop(body) = &kernel.body else { return None };
+    let scatter = body.scatter()?;
+    let done = body.kept_elements() as f64 * scatter.updates as f64;
+    Some((done / body.kept[scatter.axis].max(1) as f64, done))
 }

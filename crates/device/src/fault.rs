@@ -21,7 +21,7 @@ pub enum Fault {
         kernel: usize,
         /// Which of its outputs.
         output: usize,
-        /// Which element (of 32 bits).
+        /// Which word: an element of 32 bits, or two of 16. Nothing happens beyond the last one.
         element: usize,
         /// Which bit, 0 the lowest.
         bit: u32,
@@ -84,13 +84,13 @@ impl Faults {
     pub(crate) fn skip_kernel(&self, kernel: usize) -> bool {
         self.fires(|fault| fault == Fault::SkipKernel(kernel))
     }
-    /// `(output, element, bit)` of the flips after a kernel that writes `outputs` nodes.
-    pub(crate) fn flips(&self, kernel: usize, outputs: usize) -> Vec<(usize, usize, u32)> {
+    /// `(output, word, bit)` of the flips after a kernel whose outputs have so many words.
+    pub(crate) fn flips(&self, kernel: usize, outputs: &[usize]) -> Vec<(usize, usize, u32)> {
         let mut flips = Vec::new();
         for (fault, fired) in &self.planted {
             if let Fault::FlipBit { kernel: at, output, element, bit } = *fault
                 && at == kernel
-                && output < outputs
+                && outputs.get(output).is_some_and(|&words| element < words)
             {
                 fired.store(true, Ordering::Relaxed);
                 flips.push((output, element, bit));

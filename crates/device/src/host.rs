@@ -1,11 +1,12 @@
 //! A plan on the CPU device: the executor of [`cpu`](crate::cpu) with its storage on the books.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cotangent_shaders::{BufferId, Place, Plan, Source};
 use cotangent_tensor::{Array, Code, Error};
 
-use crate::cpu::{Buffers, Executable};
+use crate::cpu::{Buffers, Executable, Words, threads};
 use crate::device::Device;
 use crate::ledger::Claim;
 use crate::storage::encode;
@@ -14,7 +15,10 @@ use crate::storage::encode;
 #[derive(Debug)]
 pub(crate) struct HostProgram {
     executable: Executable,
-    buffers: Buffers,
+    /// Whether a run uses several threads.
+    parallel: bool,
+    /// One run at a time.
+    buffers: Mutex<Buffers>,
     // Given back when the program goes. Variables have their own.
     _claims: Vec<Claim>,
 }
@@ -34,29 +38,54 @@ impl HostProgram {
                 Source::Variable(_) | Source::Computed { .. } => {}
             }
         }
+        match executable.scratch() {
+            0 => {}
+            words => claims.push(device.claim("scratch of kernels", 4 * words as u64)?),
+        }
         let leaf = |array: &Arc<Array>| Arc::new(encode(array, array.dtype()));
         let buffers = Buffers::new(plan, leaf, |token| Ok(device.held(token)?.host().clone()));
         let buffers = buffers.map_err(|error| match error.code() {
             Code::OutOfMemory => device.0.ledger.out_of_memory("plan", 0),
             _ => error,
         })?;
-        Ok(HostProgram { executable, buffers, _claims: claims })
+        let (parallel, buffers) = (executable.is_parallel(), Mutex::new(buffers));
+        Ok(HostProgram { executable, parallel, buffers, _claims: claims })
     }
-    /// Sets an input.
-    pub(crate) fn write(&mut self, buffer: BufferId, words: &[u32]) {
-        self.buffers.write_words(buffer, words);
+    /// Gives inputs their values, then does `work` with the storage: nobody else uses it or its variables meanwhile.
+    pub(crate) fn with<R: Send>(
+        &self,
+        inputs: &[(BufferId, Cow<'_, [u32]>)],
+        work: impl FnOnce(&mut Session<'_, '_>) -> Result<R, Error> + Send,
+    ) -> Result<R, Error> {
+        let locked = || {
+            let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+            inputs.iter().for_each(|(buffer, words)| buffers.write_words(*buffer, words));
+            let mut open = buffers.open();
+            let mut session = Session { executable: &self.executable, words: &mut open.words };
+            if self.parallel { threads::parallel(|| work(&mut session)) } else { work(&mut session) }
+        };
+        if self.parallel { threads::apart(locked) } else { locked() }
     }
+}
+
+/// A plan whose storage is held.
+pub(crate) struct Session<'a, 'b> {
+    executable: &'a Executable,
+    words: &'a mut Words<'b>,
+}
+
+impl Session<'_, '_> {
     /// Runs every kernel.
     pub(crate) fn run(&mut self) -> Result<(), Error> {
-        self.executable.run(&mut self.buffers)
+        self.executable.run_kernels(0..self.executable.len(), self.words)
     }
     pub(crate) fn run_kernel(&mut self, kernel: usize) -> Result<(), Error> {
-        self.executable.run_kernels(kernel..kernel + 1, &mut self.buffers)
+        self.executable.run_kernels(kernel..kernel + 1, self.words)
     }
     pub(crate) fn flip(&mut self, buffer: BufferId, at: usize, bit: u32) {
-        self.buffers.flip(buffer, at, bit);
+        self.words.flip(buffer, at, bit);
     }
     pub(crate) fn read(&self, place: &Place) -> Result<Array, Error> {
-        self.buffers.read(place.buffer, place.offset, place.node.shape)
+        self.words.read(place.buffer, place.offset, place.node.shape)
     }
 }

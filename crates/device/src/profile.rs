@@ -1,25 +1,25 @@
 //! Where the time of a step goes.
 
+mod roof;
+
 use std::fmt;
-use std::hint::black_box;
 use std::panic::Location;
-use std::time::Instant;
 
 use cotangent_shaders::cost;
 use cotangent_tensor::{Error, Tensor};
 
 use crate::device::{Body, Device};
 use crate::feed::Feed;
-use crate::gpu::profile::roof;
 use crate::info::Kind;
 use crate::step::Step;
 
 /// What a device can do at most, as measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Roof {
-    /// Bytes read and written per second while copying.
+    /// Bytes read and written per second while copying or, if that is more, while reading; in memory, not in caches, where
+    /// small kernels may be faster.
     pub bytes_per_second: f64,
-    /// Multiplications and additions of f32 per second.
+    /// Multiplications and additions of f32 per second, in vectors and fused where the device has such.
     pub flops_per_second: f64,
 }
 
@@ -58,10 +58,10 @@ impl Device {
             return Ok(*roof);
         }
         let measured = match &self.0.body {
-            Body::Host => host_roof(self.0.info.threads),
+            Body::Host => roof::host(self.0.info.threads),
             Body::Gpu(gpu) => {
                 let info = self.info();
-                roof(gpu, &info.target, info.kind == Kind::Software)?
+                crate::gpu::profile::roof(gpu, &info.target, info.kind == Kind::Software)?
             }
         };
         Ok(*self.0.roof.get_or_init(|| measured))
@@ -121,47 +121,4 @@ impl fmt::Display for Profile {
             1e-9 * flops_per_second,
         )
     }
-}
-
-/// Copies 32 MiB per thread, and multiplies and adds in registers.
-fn host_roof(threads: usize) -> Roof {
-    const WORDS: usize = 8 << 20;
-    const ROUNDS: u32 = 200_000;
-    const LANES: usize = 64;
-    let on_all = |work: &(dyn Fn() -> f64 + Sync)| {
-        std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            // A thread that panicked measured nothing.
-            handles.into_iter().map(|handle| handle.join().unwrap_or(0.0)).sum::<f64>()
-        })
-    };
-    let copy = || {
-        let source = vec![1u32; WORDS];
-        let mut target = vec![2u32; WORDS];
-        let mut best = f64::INFINITY;
-        for _ in 0..5 {
-            let start = Instant::now();
-            target.copy_from_slice(black_box(&source));
-            black_box(&mut target);
-            best = best.min(start.elapsed().as_secs_f64());
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let bytes = 8.0 * WORDS as f64;
-        bytes / best
-    };
-    let arithmetic = || {
-        let (m, c) = black_box((0.999_f32, 0.001_f32));
-        let mut lanes = [1.0_f32; LANES];
-        let start = Instant::now();
-        for _ in 0..ROUNDS {
-            for lane in &mut lanes {
-                *lane = *lane * m + c;
-            }
-        }
-        black_box(&mut lanes);
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let flops = 2.0 * LANES as f64 * f64::from(ROUNDS);
-        flops / start.elapsed().as_secs_f64()
-    };
-    Roof { bytes_per_second: on_all(&copy), flops_per_second: on_all(&arithmetic) }
 }

@@ -11,9 +11,10 @@ use cotangent_tensor::{Array, Chain, Code, DType, Detail, Error, Token, index_er
 
 use crate::cpu;
 use crate::device::{Body as DeviceBody, Device};
+use crate::fault::Faults;
 use crate::gpu::program::{GpuProgram, Order, STATUS_WORDS};
 use crate::gpu::{Gpu, ring};
-use crate::host::HostProgram;
+use crate::host::{HostProgram, Session};
 use crate::storage::{Storage, decode, encode, words_of};
 
 /// What a step looks at while it runs.
@@ -24,7 +25,7 @@ pub enum Check {
     /// Indices outside their axis.
     #[default]
     Status,
-    /// Also every F32 value that a kernel writes: none may be NaN or infinite.
+    /// Also every F32 or F16 value that a kernel writes: none may be NaN or infinite.
     Nan,
     /// Also every kernel against the reference. Slow.
     CrossCheck,
@@ -46,18 +47,21 @@ pub(crate) struct Program {
 
 #[derive(Debug)]
 pub(crate) enum Body {
-    Host(Mutex<HostProgram>),
+    Host(Box<HostProgram>),
     Gpu(Box<GpuProgram>, Vec<Arc<Storage>>),
 }
 
-/// An F32 value that is looked at after its kernel.
+/// An F32 or F16 value that is looked at after its kernel.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) kernel: usize,
     pub(crate) name: String,
     pub(crate) buffer: BufferId,
+    /// First element.
     pub(crate) first: usize,
-    pub(crate) words: usize,
+    pub(crate) elements: usize,
+    /// Whether it is F16, two elements per word.
+    pub(crate) half: bool,
 }
 
 /// Words that hold a value.
@@ -120,7 +124,7 @@ impl Program {
         let regions: Vec<Region> = plan.outputs.iter().map(|place| Region::of(&plan, place)).collect();
         let checked = if check == Check::Nan { checked(&plan) } else { Vec::new() };
         let body = match &device.0.body {
-            DeviceBody::Host => Body::Host(Mutex::new(HostProgram::new(device, &plan)?)),
+            DeviceBody::Host => Body::Host(Box::new(HostProgram::new(device, &plan)?)),
             DeviceBody::Gpu(gpu) => {
                 let buffers = buffers(device, &plan)?;
                 let outputs: Vec<_> = regions.iter().map(|r| (r.buffer, r.first, r.words)).collect();
@@ -177,18 +181,17 @@ impl Program {
         }
         match &self.body {
             Body::Host(host) => {
-                let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
-                for (buffer, words) in inputs {
-                    host.write(*buffer, words);
-                }
-                if self.checked.is_empty() && self.device.0.faults.is_empty() {
-                    host.run()?;
-                } else {
-                    (0..self.plan.kernels.len())
-                        .try_for_each(|kernel| self.host_kernel(&mut host, kernel))?;
-                }
-                let arrays = self.plan.outputs.iter().map(|place| host.read(place));
-                Ok(Flight::Host(Arc::new(arrays.collect::<Result<_, _>>()?)))
+                let arrays = host.with(inputs, |session| {
+                    if self.checked.is_empty() && self.device.0.faults.is_empty() {
+                        session.run()?;
+                    } else {
+                        // Every kernel runs, as on an adapter; the first that reports is the cause.
+                        let kernels = 0..self.plan.kernels.len();
+                        kernels.map(|kernel| self.host_kernel(session, kernel)).fold(Ok(()), Result::and)?;
+                    }
+                    self.plan.outputs.iter().map(|place| session.read(place)).collect()
+                });
+                Ok(Flight::Host(Arc::new(arrays?)))
             }
             Body::Gpu(program, buffers) => {
                 let inputs: Vec<_> = inputs
@@ -235,7 +238,7 @@ impl Program {
         if let [violations, position, index, kernel] = words[..STATUS_WORDS]
             && violations > 0
         {
-            return Err(self.index_error(violations, position, index, kernel));
+            return Err(self.index_error(violations, !position, index, !kernel));
         }
         let report = words[STATUS_WORDS..].chunks_exact(2);
         // Kernels run in order: the first that reports is the cause.
@@ -256,15 +259,16 @@ impl Program {
         };
         // The bits say whether the index was signed only to those who know its type; sizes are below 2³¹ in practice.
         let index = f64::from(index.cast_signed());
-        let size = sizes(kernel).into_iter().find(|&size| index < 0.0 || index >= size as f64);
-        let error = index_error(&kernel.name, position as usize, index, size.unwrap_or(0));
+        let wrong = |(_, size): &(&str, usize)| index < 0.0 || index >= *size as f64;
+        let (operation, size) = indexed(kernel).into_iter().find(wrong).unwrap_or((&kernel.name, 0));
+        let error = index_error(operation, position as usize, index, size);
         error.at(kernel.location).with("violations", Detail::Integer(i64::from(violations)))
     }
     fn nonfinite(&self, check: &Checked, count: usize, first: usize) -> Error {
         let kernel = &self.plan.kernels[check.kernel];
         let message = format!(
             "`{}` has {count} of {} values that are not finite, the first at element {first}",
-            check.name, check.words,
+            check.name, check.elements,
         );
         Error::new(Code::Nonfinite, &kernel.name, message)
             .at(kernel.location)
@@ -274,15 +278,14 @@ impl Program {
     }
 
     /// Runs one kernel on the CPU device, with planted faults and checks.
-    fn host_kernel(&self, host: &mut HostProgram, number: usize) -> Result<(), Error> {
+    fn host_kernel(&self, host: &mut Session<'_, '_>, number: usize) -> Result<(), Error> {
         let kernel = &self.plan.kernels[number];
         if self.device.0.faults.skip_kernel(number) {
             return Ok(());
         }
         host.run_kernel(number)?;
-        for (output, element, bit) in self.device.0.faults.flips(number, kernel.writes.len()) {
-            let place = &kernel.writes[output];
-            host.flip(place.buffer, place.offset + element, bit);
+        for (buffer, word, bit) in flips(&self.device.0.faults, &self.plan, number) {
+            host.flip(buffer, word, bit);
         }
         for check in self.checked.iter().filter(|check| check.kernel == number) {
             let place = kernel
@@ -304,11 +307,7 @@ impl Program {
     /// Gives inputs their values.
     pub(crate) fn set_inputs(&self, inputs: &[(BufferId, Cow<'_, [u32]>)]) -> Result<(), Error> {
         match &self.body {
-            Body::Host(host) => {
-                let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
-                inputs.iter().for_each(|(buffer, words)| host.write(*buffer, words));
-                Ok(())
-            }
+            Body::Host(host) => host.with(inputs, |_| Ok(())),
             Body::Gpu(program, buffers) => {
                 program.clear_status(self.gpu())?;
                 inputs.iter().try_for_each(|(id, words)| self.gpu().upload(&buffers[*id], 0, words))
@@ -318,9 +317,7 @@ impl Program {
     /// Runs one kernel and waits for it.
     pub(crate) fn run_kernel(&self, number: usize) -> Result<(), Error> {
         match &self.body {
-            Body::Host(host) => {
-                self.host_kernel(&mut host.lock().unwrap_or_else(PoisonError::into_inner), number)
-            }
+            Body::Host(host) => host.with(&[], |session| self.host_kernel(session, number)),
             Body::Gpu(program, _) => {
                 program.run_kernel(self.gpu(), number, &self.plan.kernels[number].name)?;
                 self.judge(&program.status(self.gpu())?)
@@ -330,7 +327,7 @@ impl Program {
     /// The value that lies at a place now.
     pub(crate) fn read(&self, place: &Place) -> Result<Array, Error> {
         match &self.body {
-            Body::Host(host) => host.lock().unwrap_or_else(PoisonError::into_inner).read(place),
+            Body::Host(host) => host.with(&[], |session| session.read(place)),
             Body::Gpu(_, buffers) => {
                 let region = Region::of(&self.plan, place);
                 if region.words == 0 {
@@ -365,15 +362,14 @@ impl Program {
     pub(crate) fn seconds(&self, inputs: &[(BufferId, Cow<'_, [u32]>)]) -> Result<Vec<f64>, Error> {
         self.set_inputs(inputs)?;
         match &self.body {
-            Body::Host(host) => {
-                let mut host = host.lock().unwrap_or_else(PoisonError::into_inner);
+            Body::Host(host) => host.with(&[], |session| {
                 let timed = |kernel| {
                     let start = std::time::Instant::now();
-                    self.host_kernel(&mut host, kernel)?;
+                    self.host_kernel(session, kernel)?;
                     Ok(start.elapsed().as_secs_f64())
                 };
                 (0..self.plan.kernels.len()).map(timed).collect()
-            }
+            }),
             Body::Gpu(program, _) => {
                 let mut seconds = vec![0.0; self.plan.kernels.len()];
                 let timed = crate::gpu::profile::seconds(self.gpu(), &program.batch)?;
@@ -404,6 +400,16 @@ impl Program {
     }
 }
 
+/// The planted flips after a kernel: buffer, word, bit. A flip beyond the words of a value does not happen.
+pub(crate) fn flips(faults: &Faults, plan: &Plan, kernel: usize) -> Vec<(BufferId, usize, u32)> {
+    let regions: Vec<Region> = plan.kernels[kernel].writes.iter().map(|p| Region::of(plan, p)).collect();
+    let words: Vec<usize> = regions.iter().map(|region| region.words).collect();
+    let word = |(output, word, bit): (usize, usize, u32)| {
+        (regions[output].buffer, regions[output].first + word, bit)
+    };
+    faults.flips(kernel, &words).into_iter().map(word).collect()
+}
+
 /// Storage of every buffer of a plan: slots by lifetime, leaves uploaded, variables as they are.
 fn buffers(device: &Device, plan: &Plan) -> Result<Vec<Arc<Storage>>, Error> {
     let slots: Vec<Arc<Storage>> = plan
@@ -425,21 +431,27 @@ fn buffers(device: &Device, plan: &Plan) -> Result<Vec<Arc<Storage>>, Error> {
     plan.buffers.iter().map(storage).collect()
 }
 
-/// The F32 values that kernels write, in order.
+/// The F32 and F16 values that kernels write, in order.
 fn checked(plan: &Plan) -> Vec<Checked> {
     let mut checked = Vec::new();
     for (number, kernel) in plan.kernels.iter().enumerate() {
-        for place in kernel.writes.iter().filter(|place| place.node.dtype == DType::F32) {
+        for place in kernel.writes.iter().filter(|place| place.node.dtype.is_float()) {
             let name = place.node.label.as_deref().unwrap_or(place.node.name()).to_owned();
-            let words = place.node.shape.elements();
-            checked.push(Checked { kernel: number, name, buffer: place.buffer, first: place.offset, words });
+            checked.push(Checked {
+                kernel: number,
+                name,
+                buffer: place.buffer,
+                first: place.offset,
+                elements: place.node.shape.elements(),
+                half: place.node.dtype == DType::F16,
+            });
         }
     }
     checked
 }
 
-/// The sizes of the axes that a kernel indexes.
-fn sizes(kernel: &Kernel) -> Vec<usize> {
+/// The operations of a kernel that index an axis, and its size.
+fn indexed(kernel: &Kernel) -> Vec<(&str, usize)> {
     let body = match &kernel.body {
         Kind::Loop(body) => body,
         Kind::Matmul(matmul) => &matmul.epilogue,
@@ -447,8 +459,8 @@ fn sizes(kernel: &Kernel) -> Vec<usize> {
     };
     let row = body.reduced_elements();
     let size = |instruction: &cotangent_shaders::Instruction| match &instruction.code {
-        Instruction::LoadIndexed { size, .. } => Some(*size),
-        Instruction::Pick { .. } | Instruction::SoftmaxResidual { .. } => Some(row),
+        Instruction::LoadIndexed { size, operation, .. } => Some((*operation, *size)),
+        Instruction::Pick { .. } | Instruction::SoftmaxResidual { .. } => Some(("cross_entropy", row)),
         _ => None,
     };
     body.code.iter().filter_map(size).collect()

@@ -137,7 +137,8 @@ impl Step {
         Ok(Step(Arc::new(Inner { program, inputs, outputs })))
     }
 
-    /// Runs once and waits. Every input needs a value of its shape and type.
+    /// Runs once and waits. Every input needs a value of its shape and type. A run whose checks fail has nevertheless run
+    /// to its end: variables hold what its kernels wrote, where an index outside its axis reads as 0.
     ///
     /// Errors: [`Code::Unbound`], [`Code::ShapeChanged`], [`Code::Dtype`] naming the input; what the checks find; what the
     /// device reports.

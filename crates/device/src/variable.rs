@@ -1,13 +1,13 @@
 //! Variables: named storage of a device that steps update.
 
 use std::ops::{Deref, Index};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use cotangent_tensor::{Array, Code, DType, Error, Node, Op, Shape, Tensor, Token};
 
-use crate::device::Device;
+use crate::device::{Body, Device};
 use crate::feed::{Feed, Initial, fit};
-use crate::storage::{encode, words_of};
+use crate::storage::{Storage, encode, words_of};
 
 /// Variables of one group start at multiples of this many elements.
 const ALIGNMENT: usize = 64;
@@ -225,7 +225,36 @@ impl Device {
         let region = Region::of(node).ok_or_else(|| not_a_variable(node))?;
         let storage = self.held(&region.token)?;
         let words = fit(data, node, "write")?;
-        if words.is_empty() { Ok(()) } else { self.upload(&storage, region.first, &words) }
+        match (words.is_empty(), node.dtype) {
+            (true, _) => Ok(()),
+            (false, DType::F16) => self.write_halves(&storage, &region, &words),
+            (false, _) => self.upload(&storage, region.first, &words),
+        }
+    }
+    /// Writes elements of 16 bits, two per word. A word that is written in part is read first.
+    fn write_halves(&self, storage: &Storage, region: &Region, words: &[u32]) -> Result<(), Error> {
+        let (first, end) = (region.first, region.first + region.elements);
+        let is_last = end == region.variable.shape.elements();
+        if first.is_multiple_of(2) && (end.is_multiple_of(2) || is_last) {
+            return self.upload(storage, first / 2, words);
+        }
+        let merge = |held: &mut [u32]| {
+            let (held, new): (&mut [u16], &[u16]) =
+                (bytemuck::cast_slice_mut(held), bytemuck::cast_slice(words));
+            held[first % 2..][..region.elements].copy_from_slice(&new[..region.elements]);
+        };
+        let part = first / 2..end.div_ceil(2);
+        match &self.0.body {
+            Body::Host => {
+                merge(&mut storage.host().lock().unwrap_or_else(PoisonError::into_inner)[part]);
+                Ok(())
+            }
+            Body::Gpu(gpu) => {
+                let mut held = gpu.download(storage, part.start, part.len())?;
+                merge(&mut held);
+                gpu.upload(storage, part.start, &held)
+            }
+        }
     }
 }
 

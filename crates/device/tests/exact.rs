@@ -135,7 +135,10 @@ fn running_sums_count_every_term_once() {
                         let at = row * inner + column;
                         sum += term(at);
                         if got[at] != sum {
-                            wrong.push(format!("{length} × {inner} on {name}: {at} is {}, not {sum}", got[at]));
+                            wrong.push(format!(
+                                "{length} × {inner} on {name}: {at} is {}, not {sum}",
+                                got[at]
+                            ));
                             break;
                         }
                     }
@@ -144,4 +147,61 @@ fn running_sums_count_every_term_once() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
+#[test]
+fn scattered_sums_count_every_update_once() {
+    let mut wrong = Vec::new();
+    // Elements before the scattered axis, updates, elements behind it, size of the axis.
+    let cases = [
+        [1, 1, 1, 1],
+        [1, 1, 1, 9],
+        [1, 100, 1, 7],
+        [1, 300, 5, 40],
+        [1, 65, 1030, 3],
+        [3, 50, 1, 8],
+        [2, 70, 6, 11],
+        [1, 150, 40, 30],
+    ];
+    for (name, device) in all() {
+        for [outer, updates, inner, size] in cases {
+            let indices: Vec<usize> = (0..updates).map(|j| (j * j * 7 + j / 3) % size).collect();
+            let words: Vec<i32> = indices.iter().map(|&i| i32::try_from(i).unwrap()).collect();
+            let (index, values) = (Tensor::new(words), terms(&[outer, updates, inner]));
+            let turned = terms(&[inner, updates, outer]).permute([2, 1, 0]);
+            let mut check = |what: &str, sums: &Tensor, update: &dyn Fn([usize; 3]) -> i64| {
+                let mut expected = vec![0; outer * size * inner];
+                for o in 0..outer {
+                    for (j, i) in indices.iter().enumerate() {
+                        (0..inner).for_each(|c| expected[(o * size + i) * inner + c] += update([o, j, c]));
+                    }
+                }
+                if let Some(text) = difference(&wholes(&device, sums), |i| expected[i]) {
+                    wrong.push(format!("{what} of {outer} {updates} {inner} {size} on {name}: {text}"));
+                }
+            };
+            let sums = Tensor::scatter_add(&index, &values, 1, size);
+            let plain = |[o, j, c]: [usize; 3]| term((o * updates + j) * inner + c);
+            check("sums", &sums, &plain);
+            check("with code on them", &((&sums * 2.0 - &sums) * 1.0), &plain);
+            let sums = Tensor::scatter_add(&index, &turned, 1, size);
+            check("turned", &sums, &|[o, j, c]| term((c * updates + j) * outer + o));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_large_table_takes_the_time_of_its_updates() {
+    // 50 000 × 512 elements and 4096 updates: were every element to look at every update, this would take minutes.
+    let index: Vec<i32> = (0..4096).map(|j| j * 12 % 50_000).collect();
+    let index = Tensor::new(index);
+    let table = Tensor::scatter_add(&index, &terms(&[4096, 512]), 0, 50_000);
+    let counts = Tensor::scatter_add(&index, &Tensor::ones([4096, 3]), 0, 50_000);
+    let start = std::time::Instant::now();
+    let device = Device::cpu();
+    assert_eq!(wholes(&device, &table.sum(..))[0], (0..4096 * 512).map(term).sum());
+    let counts = wholes(&device, &counts);
+    assert!((0..150_000).all(|i| counts[i] == i64::from(i / 3 % 12 == 0 && i / 3 < 12 * 4096)));
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }

@@ -6,7 +6,7 @@ mod common;
 use common::{devices, software};
 use cotangent_device::{Device, Step, cross_check};
 use cotangent_shaders::Target;
-use cotangent_tensor::{Code, DType, Error, Key, Tensor};
+use cotangent_tensor::{Code, DType, Detail, Error, Key, Tensor};
 
 /// Devices, and the software adapter at the limits of the web and at tiny ones.
 fn all() -> Vec<(String, Device)> {
@@ -112,7 +112,8 @@ fn an_index_outside_its_axis_is_an_error_with_its_position() {
                 "{name}: {text}"
             );
             assert!(text.contains("graphs.rs"), "{name}: {text}");
-            let _ = position;
+            assert!(error.details().contains(&("position", Detail::Integer(position))), "{name}: {text}");
+            assert!(text.starts_with("error[E_INDEX]: gather: "), "{name}: {text}");
         }
         assert!(step.run(&[(&indices, &[0, 1, 2, 4])]).is_ok(), "the step works on");
     }

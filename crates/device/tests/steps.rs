@@ -91,6 +91,25 @@ fn variables_are_written_read_and_freed() {
 }
 
 #[test]
+fn parts_of_halves_are_written_alone() {
+    for device in devices() {
+        let halves = |n: usize| Tensor::new((0..n).map(|i| i as f32).collect::<Vec<_>>()).cast(DType::F16);
+        for elements in [8, 9] {
+            for (start, end) in [(0, 2), (2, 4), (4, 8), (0, elements), (1, 2), (3, 8), (2, 5), (5, elements)]
+            {
+                let v = device.variable("v", &halves(elements)).unwrap();
+                let new: Vec<f32> = (start..end).map(|i| 100.0 + i as f32).collect();
+                device.write(&v.slice(0, start, end, 1), &new).unwrap();
+                let part = start..end;
+                let expected: Vec<f32> =
+                    (0..elements).map(|i| i as f32 + if part.contains(&i) { 100.0 } else { 0.0 }).collect();
+                assert_eq!(read(&device, &v), expected, "{part:?} of {elements} on {}", device.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_group_of_variables_lies_in_one_storage() {
     for device in fresh() {
         let before = device.memory().live_buffers;

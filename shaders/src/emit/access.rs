@@ -61,7 +61,7 @@ impl<'a> Fabric<'a> {
     pub(crate) fn step(&self, module: &mut Module<'a>, key: Key, at: &Affine) -> Option<String> {
         let stride = self.stride_along_vector(at);
         let hint = match key {
-            Key::Value(v) => &self.names[v],
+            Key::Value(v) | Key::Origin(v) => &self.names[v],
             Key::Store(s) => &self.names[self.nest.stores[s].value],
         };
         (stride != 0)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::nest::affine;
-use crate::{Body, Code, Cost, Kernel, Level, Loop};
+use crate::{Body, Code, Cost, Kernel, Level, Loop, Update};
 
 /// Bytes read and written, each element once, and floating-point operations, one per instruction and element.
 pub fn cost(kernel: &Kernel) -> Cost {
@@ -43,6 +43,19 @@ fn element_bytes(kernel: &Kernel, binding: usize) -> f64 {
 }
 
 fn loop_cost(kernel: &Kernel, nest: &Loop) -> Cost {
+    if let Some(scatter) = nest.scatter() {
+        // What the operation takes, whoever does more: each update once, each element once.
+        let kept = nest.kept_elements() as f64;
+        let others = kept / nest.kept[scatter.axis].max(1) as f64;
+        let terms = others * scatter.updates as f64;
+        let indices = 4.0 * scatter.updates as f64;
+        let on_result =
+            nest.code.iter().filter(|i| i.level == Level::Kept && matches!(i.code, Code::Elementwise(..)));
+        let flops = terms + kept * on_result.count() as f64;
+        let read = if matches!(scatter.update, Update::Load(..)) { 4.0 * terms } else { 0.0 };
+        let bytes = indices + read + 4.0 * kept * nest.stores.len() as f64;
+        return Cost { bytes, flops };
+    }
     let extents: Vec<usize> = nest.kept.iter().chain(&nest.reduced).copied().collect();
     let distinct = |strides: &[i64]| {
         strides.iter().zip(&extents).filter(|(s, _)| **s != 0).map(|(_, &e)| e as f64).product::<f64>()

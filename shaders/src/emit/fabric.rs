@@ -63,6 +63,8 @@ pub(crate) struct Site {
 pub(crate) enum Key {
     Value(Value),
     Store(usize),
+    /// The position from which the index of a value was loaded.
+    Origin(Value),
 }
 
 /// An argument of the function of one element.
@@ -72,6 +74,8 @@ pub(crate) enum Argument {
     Given(Value),
     /// The index of a load, coordinate or random word.
     Index(Value),
+    /// Where the index of an indexed load lies among all indices.
+    Origin(Value),
     /// A name of the entry point that is the same everywhere.
     Name(String),
     Position,
@@ -192,6 +196,7 @@ impl<'a> Fabric<'a> {
     ) -> String {
         let hint = match key {
             Key::Value(v) => self.names[v].clone(),
+            Key::Origin(v) => format!("{}_from", self.names[v]),
             Key::Store(s) => format!("{}_out", self.names[self.nest.stores[s].value]),
         };
         let base = match self.bases.get(&key) {
@@ -406,6 +411,7 @@ impl<'a> Fabric<'a> {
         let signature = arguments.iter().map(|argument| match argument {
             Argument::Given(v) => format!("{}: {}", self.names[*v], ty(*v)),
             Argument::Index(v) => format!("{}: u32", self.index_names[*v]),
+            Argument::Origin(v) => format!("{}_from: u32", self.index_names[*v]),
             Argument::Name(name) => format!("{name}: {}", module.type_of(name)),
             Argument::Position => "position: u32".to_owned(),
             Argument::Place => "place: u32".to_owned(),
@@ -449,13 +455,21 @@ impl<'a> Fabric<'a> {
             let suffix = site.map_or("", |s| s.suffix.as_str());
             let mut starts = HashMap::new();
             for argument in arguments {
-                if let Argument::Index(value) = argument {
-                    let Some(at) = affine(&nest.code[*value].code) else { continue };
-                    let address = self.address(module, Key::Value(*value), at, false, site);
-                    let start = simple(module, text, &address, &format!("{}{suffix}", self.names[*value]));
-                    let step = self.step(module, Key::Value(*value), at);
-                    starts.insert(*value, (start, step));
-                }
+                let (key, value, at) = match argument {
+                    Argument::Index(value) => {
+                        let Some(at) = affine(&nest.code[*value].code) else { continue };
+                        (Key::Value(*value), value, at.clone())
+                    }
+                    Argument::Origin(value) => {
+                        let Some(at) = self.origin(*value) else { continue };
+                        (Key::Origin(*value), value, at)
+                    }
+                    Argument::Given(_) | Argument::Name(_) | Argument::Position | Argument::Place => continue,
+                };
+                let address = self.address(module, key, &at, false, site);
+                let start = simple(module, text, &address, &format!("{}{suffix}", self.names[*value]));
+                let step = self.step(module, key, &at);
+                starts.insert(key, (start, step));
             }
             let mut calls = Vec::new();
             for (c, component) in COMPONENTS.iter().enumerate().take(self.width()) {
@@ -467,7 +481,11 @@ impl<'a> Fabric<'a> {
                             None => self.scope_component(module, *v, c)?,
                         },
                         Argument::Index(v) => {
-                            let (start, step) = &starts[v];
+                            let (start, step) = &starts[&Key::Value(*v)];
+                            component_index(start, c, step.as_deref())
+                        }
+                        Argument::Origin(v) => {
+                            let (start, step) = &starts[&Key::Origin(*v)];
                             component_index(start, c, step.as_deref())
                         }
                         Argument::Name(name) => name.clone(),

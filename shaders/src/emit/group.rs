@@ -8,10 +8,11 @@ use super::accumulate::{BATCH, declare_partial, roundings};
 use super::fabric::{Fabric, Site};
 use super::loops::{coordinates, header, last_reduced, reports_elements, vector_dimension};
 use super::module::{Context, Module};
+use super::nest::per_element;
 use super::sweep::{Combine, Phases, log2, prepare, publish, store_kept};
 use super::text::Text;
 use super::{cost, library};
-use crate::{Dispatch, Loop};
+use crate::{Code, Dispatch, Loop};
 
 /// Turns after which a row gets more invocations: it bounds the length of the chain of additions.
 const TURNS: usize = 256;
@@ -99,6 +100,10 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         memory += combine.memory(partial.words);
         publish(&mut fabric, &mut module, &sweep.accumulators, &value, 1);
     }
+    if phases.sweeps > 1 && updates_kept(nest) {
+        // The first invocation overwrites what others may still be loading for their part of the last sweep.
+        module.body.line("storageBarrier();");
+    }
     store_kept(&mut fabric, &mut module, Some("t == 0u"))?;
     let granted = usize::try_from(context.target.max_workgroup_memory).unwrap_or(usize::MAX);
     if memory > granted {
@@ -110,6 +115,17 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
     }
     let header = header(&fabric, "a workgroup per row");
     module.finish(&header, invocations, nest.kept_elements(), cost(context.kernel))
+}
+
+/// Whether a kept-level result takes the place of something that the kernel loads.
+fn updates_kept(nest: &Loop) -> bool {
+    let loads = |binding: usize| {
+        nest.code.iter().any(|i| match i.code {
+            Code::Load { binding: b, .. } | Code::LoadIndexed { binding: b, .. } => b == binding,
+            _ => false,
+        })
+    };
+    nest.stores.iter().any(|store| !per_element(nest, store) && loads(store.binding))
 }
 
 /// The site of item `item` of the reduced dimensions.

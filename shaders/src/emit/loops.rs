@@ -14,6 +14,9 @@ use crate::{Code, Dispatch, Level, Loop, Schedule};
 /// Reductions up to this many elements end in one dispatch.
 const SHORT_TOTAL: usize = 16_384;
 
+/// Rows that keep a large GPU busy with a workgroup each.
+const MANY_ROWS: usize = 256;
+
 /// See [`lower`](super::lower).
 pub(crate) fn lower(context: Context<'_>, nest: &Loop) -> Result<Vec<Dispatch>, Error> {
     if nest.kept_elements() == 0 {
@@ -24,6 +27,9 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop) -> Result<Vec<Dispatch>, 
     match nest.schedule {
         Schedule::Map => flat::lower(context, &nest, &phases),
         Schedule::Total if phases.sweeps == 1 && nest.reduced_elements() > SHORT_TOTAL => {
+            flat::lower(context, &nest, &phases)
+        }
+        Schedule::Row if phases.sweeps == 1 && is_long_row(&context, &nest) => {
             flat::lower(context, &nest, &phases)
         }
         Schedule::Column if phases.sweeps == 1 => lane::lower(context, &nest, &phases),
@@ -45,6 +51,11 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop) -> Result<Vec<Dispatch>, 
 fn is_short_row(context: &Context<'_>, nest: &Loop) -> bool {
     let limit = if context.target.cpu { 128 } else { 32 };
     nest.reduced_elements() <= limit && nest.kept_elements() >= 8
+}
+
+/// Rows so few and so long that a workgroup for each would leave a large GPU idle.
+fn is_long_row(context: &Context<'_>, nest: &Loop) -> bool {
+    !context.target.cpu && nest.kept_elements() <= MANY_ROWS && nest.reduced_elements() > SHORT_TOTAL
 }
 
 /// The dimension along which four elements can be handled at a time: `dim`, if its extent is a multiple of four and

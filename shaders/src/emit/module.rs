@@ -332,13 +332,11 @@ impl<'a> Module<'a> {
         if library::mentions(code, "report") {
             let status = self.buffer(Which::Status, "atomic<u32>", true);
             text.push_str(&format!(
-                "// Counts an index outside its range; the first leaves where it was.
+                "// Counts an index outside its range. The first position of the first kernel stays.
 fn report(place: u32, index: u32, kernel: u32) {{
-    if (atomicAdd(&{status}[0], 1u) == 0u) {{
-        atomicStore(&{status}[1], place);
-        atomicStore(&{status}[2], index);
-        atomicStore(&{status}[3], kernel);
-    }}
+    atomicAdd(&{status}[0], 1u);
+    if (atomicMax(&{status}[3], ~kernel) > ~kernel) {{ return; }}
+    if (atomicMax(&{status}[1], ~place) < ~place) {{ atomicStore(&{status}[2], index); }}
 }}
 "
             ));

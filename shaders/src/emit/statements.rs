@@ -2,10 +2,10 @@
 
 use cotangent_tensor::{DType, Error};
 
-use super::fabric::{Argument, Fabric};
+use super::fabric::{Argument, Fabric, Key};
 use super::module::{Module, value_type};
 use super::text::Text;
-use crate::{Code, Value};
+use crate::{Affine, Code, Value};
 
 impl<'a> Fabric<'a> {
     /// Writes the values of `order`. Everything it names that it does not compute is added to `arguments`.
@@ -61,9 +61,10 @@ impl<'a> Fabric<'a> {
                 text.line(format!("if ({guard}) {{ {name} = {load}; }}"));
                 return Ok(());
             }
-            Code::LoadIndexed { binding, index: by, stride, size, guard, .. } => {
+            Code::LoadIndexed { binding, index: index_value, stride, size, guard, .. } => {
                 let guard = guard.map(|g| self.operand(module, g, capture, in_place)).transpose()?;
-                let by = unsigned(nest.code[*by].dtype, &self.operand(module, *by, capture, in_place)?);
+                let by = self.operand(module, *index_value, capture, in_place)?;
+                let by = unsigned(nest.code[*index_value].dtype, &by);
                 let stride =
                     module.size(format!("{value} index stride"), &format!("{name}_per_index"), *stride)?;
                 let size = module.size(format!("{value} index size"), &format!("{name}_size"), *size)?;
@@ -77,7 +78,14 @@ impl<'a> Fabric<'a> {
                     text.open(format!("if ({guard})"));
                 }
                 text.line(format!("if ({by} < {size}) {{ {name} = {load}; }}"));
-                self.report(module, text, &by, None, capture, in_place);
+                self.report(
+                    module,
+                    text,
+                    &by,
+                    Blame { index: *index_value, condition: None },
+                    capture,
+                    in_place,
+                );
                 if guard.is_some() {
                     text.close();
                 }
@@ -177,20 +185,44 @@ impl<'a> Fabric<'a> {
         Ok(self.names[value].clone())
     }
 
+    /// Where the values of an index lie among all indices, as the CPU device counts them: by the load that brought them.
+    /// None where they were computed, or run backwards.
+    pub(crate) fn origin(&self, mut index: Value) -> Option<Affine> {
+        loop {
+            match &self.nest.code[index].code {
+                Code::Cast(value) => index = *value,
+                Code::Load { at, .. } if at.strides.iter().all(|&stride| stride >= 0) => {
+                    return Some(Affine { offset: 0, strides: at.strides.clone() });
+                }
+                _ => return None,
+            }
+        }
+    }
     /// Reports an index outside its range: where a condition holds, or in the other branch of the `if` before.
     fn report(
         &mut self,
         module: &mut Module<'a>,
         text: &mut Text,
         index: &str,
-        condition: Option<&str>,
+        blame: Blame<'_>,
         capture: &mut dyn FnMut(Argument),
         in_place: bool,
     ) {
+        let Blame { index: value, condition } = blame;
         let kernel = module.parameter("kernel number", "kernel", self.context.number);
         capture(Argument::Name(kernel.clone()));
-        capture(Argument::Place);
-        let place = if in_place { self.kept_index.as_deref().unwrap_or("0u") } else { "place" };
+        let place = match (self.origin(value), in_place) {
+            (Some(at), true) => self.address(module, Key::Origin(value), &at, false, None),
+            (Some(_), false) => {
+                capture(Argument::Origin(value));
+                format!("{}_from", self.index_names[value])
+            }
+            (None, true) => self.kept_index.clone().unwrap_or_else(|| "0u".to_owned()),
+            (None, false) => {
+                capture(Argument::Place);
+                "place".to_owned()
+            }
+        };
         let reporter = self.reporter.as_deref().filter(|_| in_place);
         let head = match (condition, reporter) {
             (None, None) => "else".to_owned(),
@@ -242,7 +274,7 @@ impl<'a> Fabric<'a> {
                 names.hit =
                     define(module, "hit", format!("select({index}, 0xffffffffu, is_negative_infinity({m}))"));
                 let size = module.size("reduced elements", "reduced_size", nest.reduced_elements())?;
-                self.check_index(module, &mut text, &index, &size);
+                self.check_index(module, &mut text, label, &index, &size);
             }
             module.body.append(&text);
             self.softmax.insert(value, names);
@@ -250,8 +282,17 @@ impl<'a> Fabric<'a> {
         Ok(())
     }
     /// Reports an index of kept level that is not below `size`.
-    pub(crate) fn check_index(&mut self, module: &mut Module<'a>, text: &mut Text, index: &str, size: &str) {
-        self.report(module, text, index, Some(&format!("{index} >= {size}")), &mut |_| {}, true);
+    pub(crate) fn check_index(
+        &mut self,
+        module: &mut Module<'a>,
+        text: &mut Text,
+        value: Value,
+        index: &str,
+        size: &str,
+    ) {
+        let condition = format!("{index} >= {size}");
+        let blame = Blame { index: value, condition: Some(&condition) };
+        self.report(module, text, index, blame, &mut |_| {}, true);
     }
     /// The four words of a random key, from the parameter block.
     pub(crate) fn random_key(
@@ -269,6 +310,14 @@ impl<'a> Fabric<'a> {
             .map(|(i, &w)| module.parameter(format!("{value} key {i}"), &hint, low(w)))
             .collect()
     }
+}
+
+/// What a report is about.
+struct Blame<'c> {
+    /// The index, as a value of the loop.
+    index: Value,
+    /// When to report.
+    condition: Option<&'c str>,
 }
 
 /// An integer as u32: negative ones become large.

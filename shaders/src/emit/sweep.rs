@@ -109,7 +109,7 @@ pub(crate) fn prepare<'a>(
                 let position = position_of(fabric, module, index)?;
                 let size = module.size("reduced elements", "reduced_size", nest.reduced_elements())?;
                 let mut text = Text::inside(module.body.depth());
-                fabric.check_index(module, &mut text, &position, &size);
+                fabric.check_index(module, &mut text, index, &position, &size);
                 module.body.append(&text);
                 Some(position)
             }
@@ -135,7 +135,8 @@ fn direct_picks<'a>(
         let Code::Load { binding, at, .. } = &nest.code[*from].code else { continue };
         fabric.compute_kept(module, &[*index])?;
         let name = fabric.names[value].clone();
-        let index = unsigned(nest.code[*index].dtype, &fabric.scope_component(module, *index, 0)?);
+        let index_value = *index;
+        let index = unsigned(nest.code[index_value].dtype, &fabric.scope_component(module, index_value, 0)?);
         let base = fabric.address(module, Key::Value(value), at, false, None);
         let stride = at.strides.last().copied().filter(|_| !nest.reduced.is_empty()).unwrap_or(0);
         let at = match stride {
@@ -155,7 +156,7 @@ fn direct_picks<'a>(
         let mut text = Text::inside(module.body.depth());
         text.line(format!("var {name}: {};", value_type(nest.code[value].dtype)));
         text.line(format!("if ({index} < {size}) {{ {name} = {load}; }}"));
-        fabric.check_index(module, &mut text, &index, &size);
+        fabric.check_index(module, &mut text, index_value, &index, &size);
         module.body.append(&text);
         fabric.scope.insert(value, super::fabric::Slot::Uniform(name));
     }

@@ -1,5 +1,7 @@
 //! Each group becomes a kernel.
 
+mod indexed;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,8 +17,10 @@ use crate::kernel::*;
 /// Why planning could not go on.
 #[derive(Debug)]
 pub(super) enum Obstacle {
-    /// A view that must be copied into a buffer.
+    /// A view that must be copied into a buffer, or a cheap value that must be stored after all.
     Copy(usize),
+    /// Several of them, each once.
+    Copies(Vec<usize>),
     /// A part of a concatenation that cannot be computed in place, by number.
     CopyPart(usize),
     /// A mistake in the graph, or in the planner.
@@ -31,14 +35,26 @@ fn internal(what: &str, node: &cotangent_tensor::Node) -> Obstacle {
 pub(super) fn kernels(graph: &Graph, options: &PlanOptions) -> Result<Draft, Obstacle> {
     let mut groups = Groups::new(graph, options);
     groups.form();
+    if !groups.crowded.is_empty() {
+        return Err(Obstacle::Copies(groups.crowded));
+    }
     let mut draft = Draft::default();
     let copies = draft.assign_places(graph, &mut groups)?;
+    // All obstacles of a pass at once: each pass plans the whole graph.
+    let mut blocked = Vec::new();
     for index in order(&groups) {
         let group = groups.group(index);
         if !matches!(group.kind, Kind::Assemble(_)) {
-            let kernel = Builder::new(graph, group, &draft).kernel()?;
-            draft.kernels.push(kernel);
+            match Builder::new(graph, group, &draft).kernel() {
+                Ok(kernel) => draft.kernels.push(kernel),
+                Err(Obstacle::Copy(view)) if blocked.contains(&view) => {}
+                Err(Obstacle::Copy(view)) => blocked.push(view),
+                Err(other) => return Err(other),
+            }
         }
+    }
+    if !blocked.is_empty() {
+        return Err(Obstacle::Copies(blocked));
     }
     for (variable, value) in copies {
         let kernel = draft.copy(graph, variable, value);
@@ -472,69 +488,6 @@ impl<'a> Builder<'a> {
                 if axes.contains(&a) { inner.next() } else { outer.next() }.unwrap_or_else(|| zero.clone())
             })
             .collect()
-    }
-    fn gather(&mut self, id: usize, axis: usize, at: &Coordinates) -> Result<Value, Obstacle> {
-        let graph = self.graph;
-        let [data, indices] = graph.operands[id][..] else {
-            return Err(internal("gather needs two operands", &graph.nodes[id]));
-        };
-        let index = self.operand(indices, vec![at[axis].clone()], None)?;
-        let size = graph.shape(data)[axis];
-        // The index is one more loop coordinate of unknown value below `size`.
-        let mut extents = self.group.domain.clone();
-        extents.push(size);
-        let mut coordinates: Coordinates = at.clone();
-        coordinates[axis] = Affine::constant(0, extents.len() - 1);
-        coordinates.iter_mut().for_each(|c| c.strides.push(0));
-        coordinates[axis].strides[extents.len() - 1] = 1;
-        let base = walk(graph, data, coordinates, &extents);
-        if matches!(graph.roles[base.node], Role::Free | Role::Inline) {
-            return Err(Obstacle::Copy(base.node));
-        }
-        let Some(mut linear) = base.linear else { return Err(Obstacle::Copy(base.blocked.unwrap_or(data))) };
-        let stride = linear.strides.pop().unwrap_or(0);
-        let Ok(stride) = usize::try_from(stride) else { return Err(Obstacle::Copy(data)) };
-        let (binding, offset) = self.read(base.node)?;
-        let (mut place, level) = self.placed(&linear);
-        place.offset += to_i64(offset);
-        let level = level.max(self.code[index].level);
-        let dtype = if graph.nodes[id].dtype == DType::F16 { DType::F32 } else { graph.nodes[id].dtype };
-        Ok(self.push_at(
-            Code::LoadIndexed { binding, at: place, index, stride, size, guard: None },
-            dtype,
-            level,
-            Some(id),
-        ))
-    }
-    /// Sum of the updates whose index is the coordinate along `axis`, in order of the updates.
-    fn scatter(&mut self, id: usize, axis: usize, at: &Coordinates) -> Result<Value, Obstacle> {
-        let graph = self.graph;
-        let [indices, updates] = graph.operands[id][..] else {
-            return Err(internal("scatter needs two operands", &graph.nodes[id]));
-        };
-        let domain = &self.group.domain;
-        let mut position = Affine::constant(0, domain.len());
-        for d in (0..domain.len()).filter(|&d| self.group.reduced[d]) {
-            position.strides[d] = 1;
-        }
-        let index = self.operand(indices, vec![position.clone()], None)?;
-        let (target, level) = self.placed(&at[axis]);
-        let target = self.shared(Code::Coordinate(target), DType::I32, level);
-        let target = if graph.nodes[indices].dtype == DType::I32 {
-            target
-        } else {
-            self.push(Code::Cast(target), DType::U32, &[target], id)
-        };
-        let equal =
-            Code::Integer(cotangent_tensor::Integer::Eq, graph.nodes[indices].dtype, vec![index, target]);
-        let here = self.push_at(equal, DType::Bool, Level::Element, None);
-        let mut coordinates = at.clone();
-        coordinates[axis] = position;
-        let update = self.operand(updates, coordinates, None)?;
-        let zero = self.number(0.0);
-        let term = self.choose(here, update, zero, id);
-        let term = self.at_element_level(term);
-        Ok(self.push_at(Code::Reduce(cotangent_tensor::Reduce::Sum, term), DType::F32, Level::Kept, Some(id)))
     }
     /// Operations on the exponentials of a row share its maximum and sum.
     fn row_operation(&mut self, id: usize, at: &Coordinates) -> Result<Value, Obstacle> {

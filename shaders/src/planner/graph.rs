@@ -1,6 +1,6 @@
 //! The graph in the form the planner works on: rules expanded, equal subexpressions merged, nodes numbered.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use cotangent_tensor::{
@@ -37,8 +37,8 @@ pub(super) struct Graph {
     pub outputs: Vec<usize>,
     /// Variable node and new value.
     pub updates: Vec<(usize, usize)>,
-    /// For each assembled concatenation: its parts.
-    pub parts: HashMap<usize, Vec<Part>>,
+    /// For each assembled concatenation: its parts. Ordered, so that plans are the same in every process.
+    pub parts: BTreeMap<usize, Vec<Part>>,
     /// Copies that share a kernel with nothing, so that they read nothing but what they copy.
     pub alone: HashSet<usize>,
 }
@@ -132,7 +132,7 @@ struct Merger {
     nodes: Vec<Arc<Node>>,
     operands: Vec<Vec<usize>>,
     known: HashMap<(Vec<u64>, Shape, u8), usize>,
-    parts: HashMap<usize, Vec<Part>>,
+    parts: BTreeMap<usize, Vec<Part>>,
     placed: HashSet<usize>,
     /// Numbers of parts that must be copied into place.
     copied: HashSet<usize>,
@@ -229,6 +229,38 @@ impl Merger {
             }
             _ => self.insert(node, operands),
         })
+    }
+    /// The softmax of rows so long that many workgroups share one: maximum and sum of each row first, then a map.
+    fn long_softmax(&mut self, node: &Node, x: usize) -> usize {
+        let last = node.shape.rank() - 1;
+        let rows = Shape::new(&node.shape[..last]).unwrap_or(node.shape);
+        let thin = Shape::new(&[&node.shape[..last], &[1]].concat()).unwrap_or(node.shape);
+        let row = Op::Elementwise;
+        let reduced = |kind: Reduce| Op::Reduce { kind, axes: vec![last] };
+        let maximum = self.made(node, reduced(Reduce::Max), rows, vec![x]);
+        // A row of −inf has no softmax: centered at 0 its exponentials vanish, and so does the quotient.
+        let lowest = self.made(node, Op::Constant(Scalar::Float(f64::NEG_INFINITY)), rows, vec![]);
+        let zero = self.made(node, Op::Constant(Scalar::Float(0.0)), rows, vec![]);
+        let one = self.made(node, Op::Constant(Scalar::Float(1.0)), rows, vec![]);
+        let is_empty = self.truth(node, Elementwise::Eq, rows, vec![maximum, lowest]);
+        let center = self.made(node, row(Elementwise::Select), rows, vec![is_empty, zero, maximum]);
+        let wide = |merger: &mut Merger, value: usize| {
+            let value = merger.made(node, Op::Reshape, thin, vec![value]);
+            merger.made(node, Op::Broadcast, node.shape, vec![value])
+        };
+        let center = wide(self, center);
+        let gap = self.made(node, row(Elementwise::Sub), node.shape, vec![x, center]);
+        let power = self.made(node, row(Elementwise::Exp), node.shape, vec![gap]);
+        let sum = self.made(node, reduced(Reduce::Sum), rows, vec![power]);
+        let divisor = self.made(node, row(Elementwise::Select), rows, vec![is_empty, one, sum]);
+        let divisor = wide(self, divisor);
+        self.like(node, row(Elementwise::Div), vec![power, divisor])
+    }
+    fn truth(&mut self, node: &Node, test: Elementwise, shape: Shape, operands: Vec<usize>) -> usize {
+        let nodes = operands.iter().map(|&o| self.nodes[o].clone()).collect();
+        let (op, dtype, location) = (Op::Elementwise(test), DType::Bool, node.location);
+        let new = Arc::new(Node { op, operands: nodes, shape, dtype, location, label: None });
+        self.insert(&new, operands)
     }
     /// A matrix product with an extent of 1 as elementwise products and their sums, which fuse with what is around them:
     /// outer products, products with vectors, gradients of a layer with one input or output.
@@ -348,6 +380,7 @@ impl Graph {
         updates: &[(Arc<Node>, Arc<Node>)],
         widest_concat: usize,
         copied_parts: &HashSet<usize>,
+        fits_row: impl Fn(&Shape) -> bool,
     ) -> Result<Graph, Error> {
         let roots =
             outputs.iter().cloned().chain(updates.iter().flat_map(|(v, n)| [v.clone(), n.clone()])).collect();
@@ -366,8 +399,17 @@ impl Graph {
                 );
                 return Err(error.at(node.location));
             }
-            let operands = node.operands.iter().map(|o| id[&o.key()]).collect();
-            id.insert(node.key(), merger.add(&node, operands, widest_concat)?);
+            let operands: Vec<usize> = node.operands.iter().map(|o| id[&o.key()]).collect();
+            let new = match operands[..] {
+                [x] if matches!(node.op, Op::Softmax)
+                    && node.shape.elements() > 0
+                    && !fits_row(&node.shape) =>
+                {
+                    merger.long_softmax(&node, x)
+                }
+                _ => merger.add(&node, operands, widest_concat)?,
+            };
+            id.insert(node.key(), new);
         }
         let ids: Vec<usize> = roots.iter().map(|r| id[&r.key()]).collect();
         let (outputs, rest) = ids.split_at(outputs.len());
@@ -388,7 +430,10 @@ impl Graph {
                 // Padding of a part that nobody else reads is the zero storage of the assembled node.
                 for position in 0..parts.len() {
                     let operand = graph.operands[id][position];
-                    if matches!(graph.nodes[operand].op, Op::Pad { .. }) && graph.users[operand] == [id] {
+                    let is_result =
+                        graph.outputs.contains(&operand) || graph.updates.iter().any(|u| u.1 == operand);
+                    let is_read = is_result || graph.users[operand] != [id];
+                    if matches!(graph.nodes[operand].op, Op::Pad { .. }) && !is_read {
                         graph.roles[operand] = Role::Empty;
                     }
                 }
@@ -409,7 +454,8 @@ impl Graph {
             }
             for &operand in &self.operands[id] {
                 needed[operand] = true;
-                if !self.users[operand].contains(&id) {
+                // Users come one after the other.
+                if self.users[operand].last() != Some(&id) {
                     self.users[operand].push(id);
                 }
             }

@@ -44,6 +44,8 @@ pub(super) struct Group {
     /// Which dimensions are reduced.
     pub reduced: Vec<bool>,
     pub members: BTreeMap<usize, Member>,
+    /// Nodes that members read, each once, members among them.
+    pub inputs: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -55,8 +57,10 @@ pub(super) struct Groups<'a> {
     pub of: Vec<Option<usize>>,
     /// Nodes with role Compute, Assemble or Source that each computed node reads through views.
     pub reads: Vec<Vec<usize>>,
-    /// Pairs `(first, then)`: groups that must run in this order although no value passes between them.
-    pub before: Vec<(usize, usize)>,
+    /// Cheap values that must be stored, because a node that computes them again would bind too many buffers.
+    pub crowded: Vec<usize>,
+    /// For each group, others that must run before it although no value passes between them.
+    pub before: BTreeMap<usize, Vec<usize>>,
 }
 
 /// Search steps after which a dependency is assumed, so that planning stays linear on huge graphs.
@@ -103,7 +107,7 @@ impl<'a> Groups<'a> {
             }
         }
         let of = vec![None; graph.nodes.len()];
-        Groups { graph, options, groups: Vec::new(), of, reads, before: Vec::new() }
+        Groups { graph, options, groups: Vec::new(), of, reads, crowded: Vec::new(), before: BTreeMap::new() }
     }
 
     pub(super) fn form(&mut self) {
@@ -116,6 +120,7 @@ impl<'a> Groups<'a> {
                         domain: vec![],
                         reduced: vec![],
                         members: BTreeMap::new(),
+                        inputs: vec![],
                     };
                     self.open(id, group, Member { coordinates: vec![], element: false, phase: 0 });
                 }
@@ -128,7 +133,7 @@ impl<'a> Groups<'a> {
     }
 
     fn open(&mut self, id: usize, mut group: Group, member: Member) {
-        group.members.insert(id, member);
+        group.insert(id, member, &self.reads[id]);
         self.of[id] = Some(self.groups.len());
         self.groups.push(Some(group));
     }
@@ -141,7 +146,7 @@ impl<'a> Groups<'a> {
         let mut best: Option<usize> = None;
         if self.options.fuse && !self.graph.alone.contains(&id) {
             let mut candidates: Vec<usize> = self.reads[id].iter().filter_map(|&r| self.of[r]).collect();
-            candidates.sort_unstable_by_key(|&g| std::cmp::Reverse(self.group(g).members.len()));
+            candidates.sort_unstable_by_key(|&g| (std::cmp::Reverse(self.group(g).members.len()), g));
             candidates.dedup();
             for candidate in candidates {
                 match best {
@@ -158,13 +163,44 @@ impl<'a> Groups<'a> {
         if let Some((group, member, reduced)) = best.and_then(|g| self.joined(id, g).map(|(m, r)| (g, m, r)))
         {
             let group_mut = self.groups[group].as_mut().expect("a live group");
-            group_mut.members.insert(id, member);
+            group_mut.insert(id, member, &self.reads[id]);
             group_mut.reduced = reduced;
             self.of[id] = Some(group);
             return;
         }
         let (group, member) = self.fresh(id);
+        // Long reductions and products may need scratch besides what they read and write.
+        let spare = usize::from(!group.reduced.contains(&true) && group.kind == Kind::Loop);
+        if self.bindings(&[], Some(id)) - spare > self.options.max_storage_buffers {
+            self.crowded.extend(self.widest_inline(id).filter(|inline| !self.crowded.contains(inline)));
+        }
         self.open(id, group, member);
+    }
+    /// The value that brings most buffers to a node that computes it for itself.
+    fn widest_inline(&self, id: usize) -> Option<usize> {
+        let below = |value: usize, inline: &mut Vec<usize>| {
+            let (mut pending, mut buffers) = (self.graph.operands[value].clone(), Vec::new());
+            while let Some(base) = pending.pop() {
+                match self.graph.roles[base] {
+                    Role::View => pending.extend(&self.graph.operands[base]),
+                    Role::Inline => {
+                        pending.extend(&self.graph.operands[base]);
+                        inline.push(base);
+                    }
+                    Role::Source | Role::Compute | Role::Assemble if !buffers.contains(&base) => {
+                        buffers.push(base);
+                    }
+                    Role::Source | Role::Compute | Role::Assemble | Role::Free | Role::Empty => {}
+                }
+            }
+            buffers.len()
+        };
+        let mut inline = Vec::new();
+        below(id, &mut inline);
+        let fits = |buffers: usize| buffers < self.options.max_storage_buffers;
+        let with_width = inline.into_iter().map(|value| (below(value, &mut Vec::new()), value));
+        // Of those that fit a kernel, if there are any: the others would only be divided once more.
+        with_width.max_by_key(|&(buffers, value)| (fits(buffers), buffers, value)).map(|(_, value)| value)
     }
 
     /// A group for one node.
@@ -201,7 +237,7 @@ impl<'a> Groups<'a> {
         let kept = |(axis, c): (usize, Affine)| (element || !reduced_axes.contains(&axis)).then_some(c);
         let coordinates = full.into_iter().enumerate().filter_map(kept).collect();
         (
-            Group { kind, domain, reduced, members: BTreeMap::new() },
+            Group { kind, domain, reduced, members: BTreeMap::new(), inputs: vec![] },
             Member { coordinates, element, phase: usize::from(softmax) },
         )
     }
@@ -350,14 +386,10 @@ impl<'a> Groups<'a> {
     }
     /// Groups that a group reads from.
     pub(super) fn producers(&self, index: usize) -> Vec<usize> {
-        let members = &self.group(index).members;
-        let mut result: Vec<usize> = members
-            .keys()
-            .flat_map(|&m| &self.reads[m])
-            .filter_map(|&r| self.of[r])
-            .filter(|&g| g != index)
-            .collect();
-        result.extend(self.before.iter().filter(|b| b.1 == index).map(|b| b.0));
+        let inputs = self.group(index).inputs.iter();
+        let mut result: Vec<usize> =
+            inputs.filter_map(|&read| self.of[read]).filter(|&g| g != index).collect();
+        result.extend(self.before.get(&index).into_iter().flatten());
         result.sort_unstable();
         result.dedup();
         result
@@ -452,6 +484,7 @@ impl<'a> Groups<'a> {
             group.kind = taken.kind;
         }
         group.members.extend(taken.members);
+        group.read(&taken.inputs);
     }
 
     /// Merges groups over the same domain that read a common buffer, or that are too small to be worth a dispatch.
@@ -470,11 +503,9 @@ impl<'a> Groups<'a> {
                     if self.groups[a].is_none() || self.groups[b].is_none() {
                         continue;
                     }
-                    let inputs = |g: usize| {
-                        self.group(g).members.keys().flat_map(|&m| self.reads[m].clone()).collect::<Vec<_>>()
-                    };
-                    let first = inputs(a);
-                    if (small || inputs(b).iter().any(|r| first.contains(r))) && self.mergeable(a, b) {
+                    let (first, second) = (&self.group(a).inputs, &self.group(b).inputs);
+                    let meet = small || second.iter().any(|read| first.binary_search(read).is_ok());
+                    if meet && self.mergeable(a, b) {
                         self.merge(a, b);
                     }
                 }
@@ -484,6 +515,15 @@ impl<'a> Groups<'a> {
 }
 
 impl Group {
+    fn insert(&mut self, id: usize, member: Member, reads: &[usize]) {
+        self.members.insert(id, member);
+        self.read(reads);
+    }
+    fn read(&mut self, nodes: &[usize]) {
+        self.inputs.extend(nodes);
+        self.inputs.sort_unstable();
+        self.inputs.dedup();
+    }
     /// Whether element-level code needs results of reductions.
     pub(super) fn sweeps(&self) -> bool {
         self.members.values().any(|m| m.element && m.phase > 0)

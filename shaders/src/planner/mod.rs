@@ -70,32 +70,45 @@ pub fn plan(
             updates,
             options.max_storage_buffers.saturating_sub(2).max(2),
             &copied_parts,
+            |shape| {
+                let reduced: Vec<bool> = (0..shape.rank()).map(|axis| axis + 1 == shape.rank()).collect();
+                rows(shape, &reduced, options)
+            },
         )?;
         graph.settle_results();
         loop {
-            let internal = |node: &Node, message: &str| {
-                Error::new(Code::Internal, node.name(), message).at(node.location)
-            };
             match build::kernels(&graph, options) {
                 Ok(draft) => return Ok(memory::finish(&graph, draft)),
                 Err(Obstacle::Error(error)) => return Err(*error),
-                Err(Obstacle::Copy(view)) if graph.roles[view] == Role::Compute => {
-                    return Err(internal(
-                        &graph.nodes[view],
-                        "a copied value cannot be addressed; please report this graph",
-                    ));
-                }
-                Err(Obstacle::Copy(view)) => graph.roles[view] = Role::Compute,
+                Err(Obstacle::Copy(view)) => copy(&mut graph, &[view])?,
+                Err(Obstacle::Copies(views)) => copy(&mut graph, &views)?,
                 Err(Obstacle::CopyPart(number)) if copied_parts.insert(number) => continue 'graph,
-                Err(Obstacle::CopyPart(_)) => {
+                Err(Obstacle::CopyPart(number)) => {
+                    let part = graph.parts.values().flatten().find(|part| part.number == number);
                     return Err(internal(
-                        &filled[0],
+                        &graph.nodes[part.map_or(0, |part| part.node)],
                         "a copied part cannot be placed; please report this graph",
                     ));
                 }
             }
         }
     }
+}
+
+fn internal(node: &Node, message: &str) -> Error {
+    Error::new(Code::Internal, node.name(), message).at(node.location)
+}
+
+/// Gives values a buffer of their own.
+fn copy(graph: &mut Graph, values: &[usize]) -> Result<(), Error> {
+    for &value in values {
+        if graph.roles[value] == Role::Compute {
+            let message = "a copied value cannot be addressed; please report this graph";
+            return Err(internal(&graph.nodes[value], message));
+        }
+        graph.roles[value] = Role::Compute;
+    }
+    Ok(())
 }
 
 /// Few results of long reductions are computed from chunks of the reduced dimensions.

@@ -184,12 +184,11 @@ fn update_in_place(graph: &Graph, groups: &mut Groups<'_>, variable: usize, valu
         }
     }
     let live = (0..groups.groups.len()).filter(|&g| groups.groups[g].is_some() && g != writer);
-    let readers: Vec<usize> = live
-        .filter(|&g| groups.group(g).members.keys().any(|&m| groups.reads[m].contains(&variable)))
-        .collect();
+    let readers: Vec<usize> =
+        live.filter(|&g| groups.group(g).inputs.binary_search(&variable).is_ok()).collect();
     if readers.iter().any(|&r| groups.depends(r, writer)) {
         return false;
     }
-    groups.before.extend(readers.into_iter().map(|r| (r, writer)));
+    groups.before.entry(writer).or_default().extend(readers);
     true
 }

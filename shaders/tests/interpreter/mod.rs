@@ -51,7 +51,7 @@ impl Run<'_> {
                     self.load(*binding, affine.at(at))
                 }
             }
-            Code::LoadIndexed { binding, at: affine, index, stride, size, guard } => {
+            Code::LoadIndexed { binding, at: affine, index, stride, size, guard, .. } => {
                 let index = values[*index];
                 if guard.is_some_and(|g| values[g] == 0.0) || index < 0.0 || index >= *size as f64 {
                     return 0.0;

@@ -19,13 +19,13 @@ pub struct Buffers {
     storage: Vec<usize>,
     dtypes: Vec<DType>,
     elements: Vec<usize>,
-    words: Vec<Words>,
+    words: Vec<Piece>,
     /// Variables and where they are in `words`, in the order in which they are locked.
     variables: Vec<(Variable, usize)>,
 }
 
 #[derive(Debug)]
-enum Words {
+enum Piece {
     Own(Vec<u32>),
     Shared(Arc<Vec<u32>>),
 }
@@ -39,7 +39,7 @@ impl Buffers {
         mut leaf: impl FnMut(&Arc<Array>) -> Arc<Vec<u32>>,
         mut variable: impl FnMut(&Arc<Token>) -> Result<Variable, Error>,
     ) -> Result<Buffers, Error> {
-        let own = |name: &str, bytes: usize| zeros(name, bytes.div_ceil(4)).map(Words::Own);
+        let own = |name: &str, bytes: usize| zeros(name, bytes.div_ceil(4)).map(Piece::Own);
         let slots = plan.slots.iter().map(|slot| own("slot", slot.bytes));
         let mut words = slots.collect::<Result<Vec<_>, _>>()?;
         let mut variables: Vec<(Variable, usize)> = Vec::new();
@@ -49,15 +49,15 @@ impl Buffers {
                 Source::Computed { slot } => {
                     storage.push(*slot);
                     match &words[*slot] {
-                        Words::Own(words) => words.len(),
-                        Words::Shared(words) => words.len(),
+                        Piece::Own(words) => words.len(),
+                        Piece::Shared(words) => words.len(),
                     }
                 }
                 Source::Leaf(array) => {
                     let data = leaf(array);
                     let length = data.len();
                     storage.push(words.len());
-                    words.push(Words::Shared(data));
+                    words.push(Piece::Shared(data));
                     length
                 }
                 Source::Input(_) => {
@@ -73,7 +73,7 @@ impl Buffers {
                         None => {
                             storage.push(words.len());
                             variables.push((variable, words.len()));
-                            words.push(Words::Own(Vec::new()));
+                            words.push(Piece::Own(Vec::new()));
                         }
                     }
                     length
@@ -107,55 +107,60 @@ impl Buffers {
             let message = format!("{given} given for {elements} elements of {dtype}");
             return Err(Error::new(Code::ShapeChanged, "run", message));
         }
-        if let Words::Own(words) = &mut self.words[self.storage[buffer]] {
+        if let Piece::Own(words) = &mut self.words[self.storage[buffer]] {
             pack_into(array, words);
         }
         Ok(())
     }
     /// Sets an input of the right size from words as [`pack`] makes them.
     pub(crate) fn write_words(&mut self, buffer: BufferId, data: &[u32]) {
-        if let Words::Own(words) = &mut self.words[self.storage[buffer]] {
+        if let Piece::Own(words) = &mut self.words[self.storage[buffer]] {
             words.clear();
             words.extend_from_slice(data);
         }
     }
-    /// Flips a bit of a word, to plant a fault.
-    pub(crate) fn flip(&mut self, buffer: BufferId, at: usize, bit: u32) {
-        self.open().lend(&[], &[buffer], |_, written| written[0][at] ^= 1 << (bit % 32));
-    }
     /// The values of a contiguous part of a buffer, after a run.
     pub fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
-        let (storage, dtype) = (self.storage[buffer], self.dtypes[buffer]);
-        let part = offset..offset + shape.elements();
+        let storage = self.storage[buffer];
         let guard = self.variables.iter().find(|(_, known)| *known == storage).map(|(v, _)| lock(v));
-        let words = guard.as_ref().map_or_else(|| self.words(storage), |guard| guard.as_slice());
-        Array::from_words(unpack(words, dtype, part), shape, dtype)
-    }
-    fn words(&self, storage: usize) -> &[u32] {
-        match &self.words[storage] {
-            Words::Own(words) => words,
-            Words::Shared(words) => words,
-        }
+        let words = guard.as_ref().map_or_else(|| self.words[storage].as_slice(), |guard| guard.as_slice());
+        read(words, self.dtypes[buffer], offset, shape)
     }
     /// Takes hold of the variables for the length of a run.
-    pub(super) fn open(&mut self) -> Open<'_> {
-        let Buffers { storage, words, variables, .. } = self;
+    pub(crate) fn open(&mut self) -> Open<'_> {
+        let Buffers { storage, dtypes, words, variables, .. } = self;
         let mut guards: Vec<_> = variables.iter().map(|(variable, at)| (lock(variable), *at)).collect();
         for (guard, at) in &mut guards {
-            words[*at] = Words::Own(std::mem::take(&mut **guard));
+            words[*at] = Piece::Own(std::mem::take(&mut **guard));
         }
-        Open { storage, words, guards }
+        Open { words: Words { storage, dtypes, pieces: words }, guards }
+    }
+}
+
+impl Piece {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Piece::Own(words) => words,
+            Piece::Shared(words) => words,
+        }
     }
 }
 
 /// Buffers during a run. Dropping it gives the variables back, also when a run ends early.
-pub(super) struct Open<'a> {
-    storage: &'a [usize],
-    words: &'a mut [Words],
+pub(crate) struct Open<'a> {
+    /// What kernels work on. Locks stay with the thread that took them; this may go to others.
+    pub(crate) words: Words<'a>,
     guards: Vec<(MutexGuard<'a, Vec<u32>>, usize)>,
 }
 
-impl Open<'_> {
+/// The words of all buffers during a run.
+pub(crate) struct Words<'a> {
+    storage: &'a [usize],
+    dtypes: &'a [DType],
+    pieces: &'a mut [Piece],
+}
+
+impl Words<'_> {
     /// The words of some buffers for reading and of others for writing; a written one reads as empty.
     pub(super) fn lend<R>(
         &mut self,
@@ -163,25 +168,30 @@ impl Open<'_> {
         written: &[BufferId],
         body: impl FnOnce(&[&[u32]], &mut [Vec<u32>]) -> R,
     ) -> R {
-        let take = |&buffer: &BufferId| match &mut self.words[self.storage[buffer]] {
-            Words::Own(words) => std::mem::take(words),
-            Words::Shared(_) => Vec::new(),
+        let take = |&buffer: &BufferId| match &mut self.pieces[self.storage[buffer]] {
+            Piece::Own(words) => std::mem::take(words),
+            Piece::Shared(_) => Vec::new(),
         };
         let mut lent = Lent { taken: written.iter().map(take).collect(), open: self, written };
-        let words = &lent.open.words;
-        let view = |&buffer: &BufferId| match &words[lent.open.storage[buffer]] {
-            Words::Own(words) => words.as_slice(),
-            Words::Shared(words) => words.as_slice(),
-        };
+        let pieces = &lent.open.pieces;
+        let view = |&buffer: &BufferId| pieces[lent.open.storage[buffer]].as_slice();
         let read: Vec<&[u32]> = read.iter().map(view).collect();
         body(&read, &mut lent.taken)
+    }
+    /// The values of a contiguous part of a buffer.
+    pub(crate) fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
+        read(self.pieces[self.storage[buffer]].as_slice(), self.dtypes[buffer], offset, shape)
+    }
+    /// Flips a bit of a word, to plant a fault.
+    pub(crate) fn flip(&mut self, buffer: BufferId, at: usize, bit: u32) {
+        self.lend(&[], &[buffer], |_, written| written[0][at] ^= 1 << (bit % 32));
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         for (guard, at) in &mut self.guards {
-            if let Words::Own(words) = &mut self.words[*at] {
+            if let Piece::Own(words) = &mut self.words.pieces[*at] {
                 **guard = std::mem::take(words);
             }
         }
@@ -191,18 +201,22 @@ impl Drop for Open<'_> {
 /// Written buffers outside their places; dropping it puts them back.
 struct Lent<'a, 'b> {
     taken: Vec<Vec<u32>>,
-    open: &'a mut Open<'b>,
+    open: &'a mut Words<'b>,
     written: &'a [BufferId],
 }
 
 impl Drop for Lent<'_, '_> {
     fn drop(&mut self) {
         for (words, &buffer) in self.taken.drain(..).zip(self.written) {
-            if let Words::Own(place) = &mut self.open.words[self.open.storage[buffer]] {
+            if let Piece::Own(place) = &mut self.open.pieces[self.open.storage[buffer]] {
                 *place = words;
             }
         }
     }
+}
+
+fn read(words: &[u32], dtype: DType, offset: usize, shape: Shape) -> Result<Array, Error> {
+    Array::from_words(unpack(words, dtype, offset..offset + shape.elements()), shape, dtype)
 }
 
 /// A panic of our own leaves nothing half-written that matters: values are only ever replaced.

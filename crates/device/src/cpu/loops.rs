@@ -91,6 +91,11 @@ impl Loops {
         let second = if few { whole()? } else { cut()? };
         Ok(if few || second.tasks > 1 { second } else { first })
     }
+    /// Whether several threads may take part.
+    pub(super) fn is_parallel(&self) -> bool {
+        let own = !self.serial && self.tasks > 1;
+        own || self.wide.as_ref().is_some_and(|wide| wide.is_parallel())
+    }
     /// In how many tasks it runs.
     #[cfg(test)]
     pub(super) fn tasks(&self) -> usize {

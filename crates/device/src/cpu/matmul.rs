@@ -1,15 +1,13 @@
-//! Matrix products: `gemm` into the result itself where the layout allows it, then the epilogue in place.
+//! Matrix products: `gemm`, then the epilogue.
 
-use std::sync::{Mutex, PoisonError};
-
-use cotangent_shaders::{Access, Affine, Binding, Code, Matmul, Matrix};
+use cotangent_shaders::{Access, Binding, Matmul, Matrix};
 use cotangent_tensor::DType;
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::epilogue::Epilogue;
 use super::execute::Fault;
 use super::geometry::{signed, unravel};
-use super::loops::Loops;
 use crate::raw::{self, View};
 
 /// Products from which several threads share one matrix product.
@@ -24,17 +22,7 @@ pub(super) struct Product {
     extents: [usize; 3],
     lhs: Matrix,
     rhs: Matrix,
-    place: Place,
-    epilogue: Option<Loops>,
-}
-
-/// Where the product lies.
-#[derive(Debug)]
-enum Place {
-    /// In the buffer of a binding, from this element on.
-    Output { binding: usize, offset: usize },
-    /// In memory of its own, kept from run to run.
-    Scratch(Mutex<Vec<u32>>),
+    epilogue: Epilogue,
 }
 
 impl Product {
@@ -46,42 +34,9 @@ impl Product {
                 return Err("operands of a matrix product are F32 and only read".into());
             }
         }
-        let total: usize = batch.iter().product::<usize>() * m * n;
-        let own = Affine::row_major(&epilogue.kept);
-        let is_same = |at: &Affine| {
-            let strides = at.strides.iter().zip(&own.strides).zip(&epilogue.kept);
-            strides.into_iter().all(|((a, b), &extent)| a == b || extent == 1)
-        };
-        let plain = |binding: usize| {
-            bindings[binding].dtype == DType::F32 && bindings[binding].access == Access::Write
-        };
-        let direct = epilogue.stores.iter().find(|s| plain(s.binding) && is_same(&s.at));
-        let (mut body, mut bindings, mut elements) = (epilogue.clone(), bindings.to_vec(), elements.to_vec());
-        let (place, load) = match direct {
-            Some(store) => {
-                bindings[store.binding].access = Access::ReadWrite;
-                let offset = usize::try_from(store.at.offset).map_err(|_| "a store below its buffer")?;
-                let load = Code::Load { binding: store.binding, at: store.at.clone(), guard: None };
-                (Place::Output { binding: store.binding, offset }, load)
-            }
-            None => {
-                let load = Code::Load { binding: bindings.len(), at: own, guard: None };
-                bindings.push(Binding { buffer: usize::MAX, access: Access::Read, dtype: DType::F32 });
-                elements.push(total);
-                (Place::Scratch(Mutex::new(Vec::new())), load)
-            }
-        };
-        let is_accumulator = |v: usize| body.code[v].code == Code::Accumulator;
-        let nothing_to_do =
-            direct.is_some() && body.stores.len() == 1 && is_accumulator(body.stores[0].value);
-        for instruction in &mut body.code {
-            if instruction.code == Code::Accumulator {
-                instruction.code = load.clone();
-            }
-        }
-        let epilogue = if nothing_to_do { None } else { Some(Loops::new(&body, &bindings, &elements)?) };
+        let epilogue = Epilogue::new(epilogue, bindings, elements)?;
         let (lhs, rhs) = (lhs.clone(), rhs.clone());
-        Ok(Product { batch: batch.clone(), extents: [*m, *n, *k], lhs, rhs, place, epilogue })
+        Ok(Product { batch: batch.clone(), extents: [*m, *n, *k], lhs, rhs, epilogue })
     }
     pub(super) fn run(
         &self,
@@ -89,28 +44,19 @@ impl Product {
         inputs: &[&[u32]],
         written: &mut [(usize, &mut [u32])],
     ) -> Result<(), Fault> {
-        let [m, n, _] = self.extents;
-        let total = self.batch.iter().product::<usize>() * m * n;
-        match &self.place {
-            Place::Output { binding, offset } => {
-                if let Some((_, words)) = written.iter_mut().find(|(written, _)| written == binding) {
-                    self.multiply(inputs, &mut words[*offset..offset + total]);
-                }
-                self.epilogue.as_ref().map_or(Ok(()), |epilogue| epilogue.run(arch, inputs, written))
-            }
-            Place::Scratch(scratch) => {
-                // taken out: while this thread waits for others it may be given a run of the same product
-                let mut product =
-                    std::mem::take(&mut *scratch.lock().unwrap_or_else(PoisonError::into_inner));
-                product.resize(total, 0);
-                self.multiply(inputs, &mut product);
-                let inputs: Vec<&[u32]> = inputs.iter().copied().chain([product.as_slice()]).collect();
-                let epilogue = self.epilogue.as_ref();
-                let outcome = epilogue.map_or(Ok(()), |epilogue| epilogue.run(arch, &inputs, written));
-                *scratch.lock().unwrap_or_else(PoisonError::into_inner) = product;
-                outcome
-            }
-        }
+        self.epilogue.run(arch, inputs, written, |product| {
+            self.multiply(inputs, product);
+            Ok(())
+        })
+    }
+    /// Words of memory of its own.
+    pub(super) fn scratch(&self) -> usize {
+        self.epilogue.scratch()
+    }
+    /// Whether several threads may take part.
+    pub(super) fn is_parallel(&self) -> bool {
+        let products = self.extents.iter().product::<usize>() * self.batch.iter().product::<usize>();
+        products > PARALLEL_BATCH || self.epilogue.is_parallel()
     }
     fn multiply(&self, inputs: &[&[u32]], output: &mut [u32]) {
         let [m, n, k] = self.extents;

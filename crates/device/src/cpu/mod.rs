@@ -14,7 +14,8 @@
 //! a softmax row computes its exponentials once; longer rows compute them again.
 //!
 //! **Tasks.** [`loops`] cuts the kept elements, or the sweeps of a few long reductions, into tasks of a fixed size and
-//! hands them to the calling thread and to those of the current rayon pool; small kernels stay on the calling thread. A
+//! hands them to the calling thread and to those of the current rayon pool, which is our own ([`threads`]); plans of small
+//! kernels stay on the calling thread. A
 //! task owns the parts of the buffers it writes, as exclusive slices: where the stores of a kernel do not allow such a cut,
 //! the kernel is one task. Partial results combine in task order ([`reduction`]). So a result depends neither on the number
 //! of threads nor on the instruction set, down to the last bit; only matrix products may differ between processors, whose
@@ -25,10 +26,11 @@
 //! and NaN behave as on the reference; an index out of range reads zero and is reported when the kernel has run.
 //!
 //! **Absent.** No `unsafe` but the checked call of `gemm` in [`crate::raw`]; no formula (operations come from the tables
-//! of `cotangent-tensor`); no global state; no allocation of the size of a tensor after the first run.
+//! of `cotangent-tensor`); no global state but the pool of threads; no allocation of the size of a tensor after the first run.
 
 mod buffers;
 mod compile;
+mod epilogue;
 mod execute;
 mod geometry;
 mod lanes;
@@ -38,8 +40,10 @@ mod memory;
 mod program;
 mod reduction;
 mod scan;
+mod scatter;
 #[cfg(test)]
 mod tests;
+pub(crate) mod threads;
 mod values;
 mod wide;
 
@@ -50,10 +54,12 @@ use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan, Source};
 use cotangent_tensor::{Code, Error, index_error};
 use pulp::Arch;
 
+pub(crate) use buffers::Words;
 pub use buffers::{Buffers, Variable, pack, unpack};
 use execute::Fault;
 use loops::Loops;
 use matmul::Product;
+use scatter::Scattered;
 
 /// Roundings that a term of a sum passes through, at most: 64 additions in f32, a tree over the lanes of a row, and what
 /// the f64 that follows may add up to.
@@ -82,6 +88,7 @@ enum Executor {
     Loop(Loops),
     Matmul(Product),
     Scan(Scan),
+    Scattered(Scattered),
 }
 
 impl Executable {
@@ -94,19 +101,43 @@ impl Executable {
     }
     /// Runs all kernels in order.
     ///
-    /// Error: [`Code::Index`] for an index out of range, after the kernel that met it; later kernels do not run.
+    /// Error: [`Code::Index`] for the first index out of range, after all kernels: as on an adapter, where nothing can be
+    /// stopped, so that variables are what they are there.
     pub fn run(&self, buffers: &mut Buffers) -> Result<(), Error> {
-        self.run_kernels(0..self.kernels.len(), buffers)
+        self.run_kernels(0..self.kernels.len(), &mut buffers.open().words)
     }
     /// Runs some of the kernels in order.
-    pub fn run_kernels(&self, range: Range<usize>, buffers: &mut Buffers) -> Result<(), Error> {
-        let mut open = buffers.open();
+    pub(crate) fn run_kernels(&self, range: Range<usize>, words: &mut Words<'_>) -> Result<(), Error> {
+        let mut outcome = Ok(());
         for kernel in &self.kernels[range] {
-            open.lend(&kernel.read, &kernel.written, |inputs, written| {
+            let result = words.lend(&kernel.read, &kernel.written, |inputs, written| {
                 kernel.run(self.arch, inputs, written)
-            })?;
+            });
+            outcome = outcome.and(result);
         }
-        Ok(())
+        outcome
+    }
+    /// Number of kernels.
+    pub(crate) fn len(&self) -> usize {
+        self.kernels.len()
+    }
+    /// Whether a kernel runs on several threads.
+    pub(crate) fn is_parallel(&self) -> bool {
+        self.kernels.iter().any(|kernel| match &kernel.body {
+            Executor::Loop(loops) => loops.is_parallel(),
+            Executor::Matmul(product) => product.is_parallel(),
+            Executor::Scan(scan) => scan::is_parallel(scan),
+            Executor::Scattered(scattered) => scattered.is_parallel(),
+        })
+    }
+    /// Words that kernels keep for themselves.
+    pub(crate) fn scratch(&self) -> usize {
+        let own = |kernel: &Compiled| match &kernel.body {
+            Executor::Matmul(product) => product.scratch(),
+            Executor::Scattered(scattered) => scattered.scratch(),
+            Executor::Loop(_) | Executor::Scan(_) => 0,
+        };
+        self.kernels.iter().map(own).sum()
     }
 }
 
@@ -129,7 +160,11 @@ impl Compiled {
             }
         }
         let body = match &kernel.body {
-            Body::Loop(body) => Loops::new(body, bindings, &elements).map(Executor::Loop),
+            Body::Loop(body) => match Scattered::of(body, bindings, &elements) {
+                Ok(Some(scattered)) => Ok(Executor::Scattered(scattered)),
+                Ok(None) => Loops::new(body, bindings, &elements).map(Executor::Loop),
+                Err(error) => Err(error),
+            },
             Body::Matmul(matmul) => matmul::check(matmul, &elements)
                 .and_then(|()| Product::new(matmul, bindings, &elements))
                 .map(Executor::Matmul),
@@ -159,6 +194,7 @@ impl Compiled {
         let outcome = match &self.body {
             Executor::Loop(loops) => loops.run(arch, inputs, &mut written),
             Executor::Matmul(product) => product.run(arch, inputs, &mut written),
+            Executor::Scattered(scattered) => scattered.run(arch, inputs, &mut written),
             Executor::Scan(scan) => {
                 if let Some((_, output)) = written.iter_mut().find(|(binding, _)| *binding == scan.output) {
                     scan::run(scan, inputs[scan.input], output);

@@ -6,6 +6,11 @@ use rayon::prelude::*;
 /// Elements below which waking another thread costs more than it brings.
 const SERIAL: usize = 1 << 14;
 
+/// Whether several threads take part.
+pub(super) fn is_parallel(scan: &Scan) -> bool {
+    scan.outer > 1 && scan.outer * scan.length * scan.inner >= SERIAL
+}
+
 /// Computes the running sums of `input` into `output`.
 pub(super) fn run(scan: &Scan, input: &[u32], output: &mut [u32]) {
     let total = scan.outer * scan.length * scan.inner;

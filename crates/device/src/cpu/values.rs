@@ -21,6 +21,7 @@ pub(super) enum What {
         at: Affine,
         stride: usize,
         size: usize,
+        operation: &'static str,
     },
     Coordinate(Affine),
     InRange {
@@ -176,8 +177,9 @@ impl Values {
             // the caller has replaced it by a load
             Code::Accumulator => What::Constant(0),
             Code::Load { binding, at, guard: _ } => What::Load { binding: *binding, at: at.clone() },
-            Code::LoadIndexed { binding, at, stride, size, index: _, guard: _ } => {
-                What::LoadIndexed { binding: *binding, at: at.clone(), stride: *stride, size: *size }
+            Code::LoadIndexed { binding, at, stride, size, operation, index: _, guard: _ } => {
+                let (binding, stride, size) = (*binding, *stride, *size);
+                What::LoadIndexed { binding, at: at.clone(), stride, size, operation }
             }
             Code::Coordinate(at) => What::Coordinate(at.clone()),
             Code::InRange { at, size } => What::InRange { at: at.clone(), size: *size },

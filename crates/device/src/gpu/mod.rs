@@ -14,7 +14,7 @@ pub(crate) mod tools;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cotangent_tensor::{Code, Error};
 
@@ -66,6 +66,10 @@ impl State {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
+
+/// How long a thread that waits keeps the device to itself, and how long it leaves it to others then.
+const SLICE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_micros(50);
 
 impl Gpu {
     /// Opens an adapter with these features and limits.
@@ -205,16 +209,29 @@ impl Gpu {
         self.wait(&index, "download")?;
         ring::take(self, staging.gpu(), &mapped)
     }
+    /// Whether a submission has run before the time is over. Waits in slices, so that other threads get to the device.
+    fn poll(&self, index: &wgpu::SubmissionIndex, timeout: Duration, what: &str) -> Result<bool, Error> {
+        let end = Instant::now().checked_add(timeout);
+        loop {
+            let left = end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()));
+            let submission_index = Some(index.clone());
+            let wait = wgpu::PollType::Wait { submission_index, timeout: Some(left.min(SLICE)) };
+            if self.call(what, |owner| owner.device.poll(wait).is_ok())? {
+                return Ok(true);
+            }
+            if left.is_zero() {
+                return Ok(false);
+            }
+            // A lock that is taken again at once would go to nobody else.
+            std::thread::sleep(PAUSE);
+        }
+    }
     /// Waits until a submission has run. Error: [`Code::Timeout`].
     pub(crate) fn wait(&self, index: &wgpu::SubmissionIndex, what: &str) -> Result<(), Error> {
         let timeout = if self.faults.time_out() { None } else { Some(self.timeout) };
         let finished = match timeout {
             None => false,
-            Some(timeout) => {
-                let wait =
-                    wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(timeout) };
-                self.call(what, |owner| owner.device.poll(wait).is_ok())?
-            }
+            Some(timeout) => self.poll(index, timeout, what)?,
         };
         if finished {
             return Ok(());

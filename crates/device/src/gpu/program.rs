@@ -1,7 +1,7 @@
 //! A plan on a wgpu device: one batch of dispatches, one submission per run.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cotangent_shaders::{Dispatch, Plan, Target, Which};
@@ -47,7 +47,7 @@ pub(crate) struct Order<'a> {
     pub(crate) buffers: &'a [Arc<Storage>],
     /// Buffer, first word, words of each output.
     pub(crate) outputs: &'a [(usize, usize, usize)],
-    /// Values of F32 that are checked: kernel, name, buffer, first word, words.
+    /// Values that are checked.
     pub(crate) checked: &'a [crate::program::Checked],
     pub(crate) target: &'a Target,
     pub(crate) depth: usize,
@@ -94,16 +94,13 @@ impl GpuProgram {
                     cost: dispatch.cost,
                 });
             }
-            for (output, element, bit) in gpu.faults.flips(number, kernel.writes.len()) {
-                let place = &kernel.writes[output];
-                specs.push(tools::flip(number, bound(place.buffer, true), place.offset + element, bit));
+            for (buffer, word, bit) in crate::program::flips(&gpu.faults, plan, number) {
+                specs.push(tools::flip(number, bound(buffer, true), word, bit));
             }
             if let Some(report) = &report {
                 for (slot, check) in checked.iter().enumerate().filter(|(_, check)| check.kernel == number) {
-                    let region = (check.first, check.words);
                     let values = bound(check.buffer, false);
-                    let limit = (slot, target.max_workgroups);
-                    specs.push(tools::scan(number, &check.name, values, region, report, limit));
+                    specs.push(tools::scan(check, values, report, (slot, target.max_workgroups)));
                 }
             }
         }
@@ -200,8 +197,8 @@ fn scratch(
     gpu: &Gpu,
     dispatches: &[Vec<Dispatch>],
     usage: wgpu::BufferUsages,
-) -> Result<HashMap<usize, Arc<Storage>>, Error> {
-    let mut sizes: HashMap<usize, usize> = HashMap::new();
+) -> Result<BTreeMap<usize, Arc<Storage>>, Error> {
+    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
     for buffer in dispatches.iter().flatten().flat_map(|dispatch| &dispatch.buffers) {
         if let Which::Scratch { number, words } = buffer.which {
             let size = sizes.entry(number).or_default();

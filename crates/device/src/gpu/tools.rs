@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cotangent_shaders::Cost;
 
 use super::batch::{Bound, Spec};
+use crate::program::Checked;
 use crate::storage::Storage;
 
 const INDEX: &str = r"
@@ -21,6 +22,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let i = index(group, groups, lane);
     if (i >= given[0].z) { return; }
     if ((values[given[0].y + i] & 0x7f800000u) != 0x7f800000u) { return; }
+    atomicAdd(&report[2u * given[0].w], 1u);
+    atomicMax(&report[2u * given[0].w + 1u], 0xffffffffu - i);
+}
+";
+
+/// The same for values of 16 bits, two per word.
+const SCAN_HALVES: &str = r"
+@group(0) @binding(1) var<storage, read> values: array<u32>;
+@group(0) @binding(2) var<storage, read_write> report: array<atomic<u32>>;
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    if (i >= given[0].z) { return; }
+    let at = given[0].y + i;
+    if (((values[at / 2u] >> (16u * (at % 2u))) & 0x7c00u) != 0x7c00u) { return; }
     atomicAdd(&report[2u * given[0].w], 1u);
     atomicMax(&report[2u * given[0].w + 1u], 0xffffffffu - i);
 }
@@ -96,17 +112,17 @@ fn word(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// Looks for values that are not finite among `count` words from `first` on; answers in pair `slot` of `report`.
+/// Looks for elements that are not finite; answers in pair `slot` of `report`.
 pub(crate) fn scan(
-    kernel: usize,
-    name: &str,
+    check: &Checked,
     values: Bound,
-    (first, count): (usize, usize),
     report: &Arc<Storage>,
     (slot, limit): (usize, u32),
 ) -> Spec {
-    let parameters = [0, word(first), word(count), word(slot)];
-    let mut spec = spec(kernel, format!("scan {name}"), SCAN, parameters, fold(count, limit));
+    let Checked { kernel, name, first, elements, half, .. } = check;
+    let parameters = [0, word(*first), word(*elements), word(slot)];
+    let wgsl = if *half { SCAN_HALVES } else { SCAN };
+    let mut spec = spec(*kernel, format!("scan {name}"), wgsl, parameters, fold(*elements, limit));
     spec.buffers = vec![values, whole(report, true)];
     spec
 }

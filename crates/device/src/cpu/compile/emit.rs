@@ -235,12 +235,12 @@ impl Compiler<'_> {
                 };
                 Action::Load { access: self.access(binding, &at, wide), source, cell }
             }
-            What::LoadIndexed { binding, at, stride, size } => {
+            What::LoadIndexed { binding, at, stride, size, operation } => {
                 if self.bindings[binding].access != Use::Read {
                     return Err("an indexed load from a buffer that is written".into());
                 }
                 let cell = Cell::of(self.bindings[binding].dtype);
-                let check = self.check(node.operands[0], "gather");
+                let check = self.check(node.operands[0], operation);
                 Action::Indexed {
                     access: self.access(binding, &at, wide),
                     binding,

@@ -81,7 +81,7 @@ impl<'a> Oracle<'a> {
                 Some(guard) if self.value(*guard, coordinate) == 0.0 => 0.0,
                 _ => self.element(*binding, at.at(coordinate)),
             },
-            Code::LoadIndexed { binding, at, index, stride, size, guard } => {
+            Code::LoadIndexed { binding, at, index, stride, size, guard, .. } => {
                 let index = self.value(*index, coordinate) as usize;
                 let exists = guard.is_none_or(|guard| self.value(guard, coordinate) != 0.0);
                 if exists && index < *size {

@@ -148,7 +148,15 @@ fn gathers() {
         let index = k.input(DType::U32, 0, &[1, 0]);
         let table = k.bind(Access::Read, DType::F32, 20 * columns);
         let at = Affine { offset: 0, strides: vec![0, 1] };
-        let code = Code::LoadIndexed { binding: table, at, index, stride: columns, size: 20, guard: None };
+        let code = Code::LoadIndexed {
+            binding: table,
+            at,
+            index,
+            stride: columns,
+            size: 20,
+            guard: None,
+            operation: "gather",
+        };
         let found = k.kept(code, DType::F32);
         let one = k.input(DType::I32, 0, &[0, 0]);
         let inside = Affine { offset: -2, strides: vec![0, 1] };
@@ -161,6 +169,7 @@ fn gathers() {
             stride: columns,
             size: 19,
             guard: Some(guard),
+            operation: "gather",
         };
         let guarded = k.kept(code, DType::F32);
         let sum = k.apply(E::Add, &[found, guarded]);
@@ -208,7 +217,15 @@ fn indices_out_of_range_are_reported_first_position_first() {
     let index = k.input(DType::I32, 2, &[1, 0]);
     let table = k.bind(Access::Read, DType::F32, 20 * columns);
     let at = Affine { offset: 0, strides: vec![0, 1] };
-    let code = Code::LoadIndexed { binding: table, at, index, stride: columns, size: 20, guard: None };
+    let code = Code::LoadIndexed {
+        binding: table,
+        at,
+        index,
+        stride: columns,
+        size: 20,
+        guard: None,
+        operation: "gather",
+    };
     let found = k.kept(code, DType::F32);
     k.output(found, 0, &[columns as i64, 1]);
     let mut indices = vec![0u32; rows + 2];

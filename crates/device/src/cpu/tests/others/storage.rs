@@ -60,7 +60,8 @@ fn a_variable_survives_an_error() {
     let index = k.load(indices, 0, &[1]);
     let table = k.bind(Access::Read, DType::F32, 4);
     let at = Affine { offset: 0, strides: vec![0] };
-    let code = Code::LoadIndexed { binding: table, at, index, stride: 1, size: 4, guard: None };
+    let code =
+        Code::LoadIndexed { binding: table, at, index, stride: 1, size: 4, guard: None, operation: "gather" };
     let found = k.kept(code, DType::F32);
     let w = k.load(w_at, 0, &[1]);
     let sum = k.apply(E::Add, &[w, found]);
