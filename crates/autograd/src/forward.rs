@@ -7,7 +7,8 @@ use std::sync::Arc;
 use cotangent_tensor::{Code, DType, Error, Node, Op, Tensor, topological};
 
 use crate::gradient::{Gradient, State, Wrt};
-use crate::guard::{Guarded, join};
+use crate::guard::Guarded;
+use crate::join::join;
 use crate::pushforward::{Tangent, push, push_rule};
 use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
 use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};

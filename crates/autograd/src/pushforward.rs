@@ -10,11 +10,12 @@ use cotangent_tensor::{
 };
 
 use crate::State;
-use crate::guard::{Guarded, conjunction, join, own_number, shape_of, signed};
+use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
+use crate::join::join;
 use crate::pullback::Missing;
 use crate::reverse::sweep;
 use crate::stamp::{cast_at, masked_at};
-use crate::structure::{Factors, count, leaves_out, operands, placed, spread, spread_last};
+use crate::structure::{Factors, count, gathered, leaves_out, operands, placed, spread, spread_last};
 
 /// Tangent of an operand, or nothing where it is structurally zero.
 pub(crate) type Tangent = Option<Guarded>;
@@ -22,7 +23,6 @@ pub(crate) type Tangent = Option<Guarded>;
 /// Pushes tangents of the operands through `node`. Rules are pushed by [`push_rule`].
 pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, Error> {
     let primals = operands(node);
-    let plain = |tensor: Tensor| Ok(Some(Guarded::plain(tensor)));
     let result = || Tensor::from_node(node.clone());
     // Most operations have one operand that can have a tangent.
     let first = tangents.first().copied().and_then(Option::as_ref);
@@ -46,33 +46,32 @@ pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, E
         Op::Concat(axis) => Ok(push_concat(*axis, &primals, tangents)),
         Op::Reduce { kind: Reduce::Sum, axes } => Ok(first.map(|t| t.summed(axes))),
         Op::Reduce { kind: Reduce::Prod, axes } => {
-            first.map_or(Ok(None), |t| plain(push_product(node, &primals[0], axes, &t.masked())))
+            Ok(first.map(|t| t.reduced(axes, |t| push_product(node, &primals[0], axes, t))))
         }
-        Op::Reduce { kind: Reduce::Max | Reduce::Min, axes } => first.map_or(Ok(None), |t| {
+        Op::Reduce { kind: Reduce::Max | Reduce::Min, axes } => Ok(first.map(|t| {
             let mask = primals[0].eq(spread(&result(), &node.operands[0].shape, axes));
-            let total = t.clone().under(mask.clone(), true, true).masked().sum(signed(axes));
-            plain(total / count(&mask, axes))
-        }),
+            let mut total = t.clone().under(mask.clone(), true, true).summed(axes);
+            total.value = total.value / count(&mask, axes);
+            if t.guard.is_empty() { Guarded::plain(total.value) } else { total }
+        })),
         Op::CumulativeSum { axis, reverse } => {
-            first.map_or(Ok(None), |t| plain(t.masked().cumulative_sum(*axis as isize, *reverse)))
+            let sums = |t: &Tensor| t.cumulative_sum(*axis as isize, *reverse);
+            Ok(first.map(|t| t.mixed(&[*axis], false, sums, sums)))
         }
         Op::Matmul => {
-            let left = tangents[0].as_ref().map(|t| Guarded::plain(t.masked().matmul(&primals[1])));
-            let right = tangents[1].as_ref().map(|t| Guarded::plain(primals[0].matmul(&t.masked())));
+            let left = tangents[0].as_ref().map(|t| push_matmul(t, node, 1, |t| t.matmul(&primals[1])));
+            let right = tangents[1].as_ref().map(|t| push_matmul(t, node, 2, |t| primals[0].matmul(t)));
             Ok(join(left.into_iter().chain(right).collect()))
         }
-        Op::Gather(axis) => moved(&|t| t.gather(*axis as isize, &primals[1])),
-        Op::ScatterAdd(axis) => tangents[1].as_ref().map_or(Ok(None), |t| {
-            plain(Tensor::scatter_add(&primals[0], &t.masked(), *axis as isize, node.shape[*axis]))
-        }),
-        Op::LogSumExp => first.map_or(Ok(None), |t| plain((primals[0].softmax(-1) * t.masked()).sum(-1))),
-        Op::Softmax => first.map_or(Ok(None), |t| plain(push_softmax(&result(), &t.masked()))),
-        Op::CrossEntropy => {
-            first.map_or(Ok(None), |t| plain((primals[0].softmax_residual(&primals[1]) * t.masked()).sum(-1)))
-        }
-        Op::SoftmaxResidual => {
-            first.map_or(Ok(None), |t| plain(push_softmax(&primals[0].softmax(-1), &t.masked())))
-        }
+        Op::Gather(axis) => moved(&|t| gathered(t, *axis, &primals[1])),
+        Op::ScatterAdd(axis) => Ok(tangents[1].as_ref().map(|t| {
+            let sums = |t: &Tensor| Tensor::scatter_add(&primals[0], t, *axis as isize, node.shape[*axis]);
+            t.mixed(&[], false, sums, sums)
+        })),
+        Op::LogSumExp => Ok(first.map(|t| push_rows(t, &primals[0].softmax(-1)))),
+        Op::Softmax => Ok(first.map(|t| push_softmax(&result(), t))),
+        Op::CrossEntropy => Ok(first.map(|t| push_rows(t, &primals[0].softmax_residual(&primals[1])))),
+        Op::SoftmaxResidual => Ok(first.map(|t| push_softmax(&primals[0].softmax(-1), t))),
     }
 }
 
@@ -95,7 +94,10 @@ fn push_elementwise(
                     Some(factor) => tangent.times(&factor, own_number(&factor, node)),
                     None => tangent.clone(),
                 };
-                contributions.push(scaled.under(condition, holds, true));
+                contributions.push(match row {
+                    Elementwise::Select => scaled.in_branch(condition, holds),
+                    _ => scaled.under(condition, holds, true),
+                });
             }
             Partial::Zero | Partial::NotDifferentiable => {}
             Partial::Missing(function) => return Err(Missing::partial(row, function, node).error),
@@ -116,20 +118,43 @@ fn push_concat(axis: usize, primals: &[Tensor], tangents: &[&Tangent]) -> Tangen
     if tangents.iter().all(|t| t.as_ref().is_some_and(|t| t.guard.is_empty())) {
         return Some(value);
     }
-    let pending = tangents.iter().filter_map(|t| t.as_ref()).any(|t| t.guard.iter().any(|l| l.pending));
     let inside = tangents.iter().zip(primals).map(|(t, primal)| {
         let all = t.as_ref().and_then(|t| conjunction(&t.guard));
         all.unwrap_or_else(|| Tensor::full(shape_of(primal), t.is_some()))
     });
     let inside: Vec<Tensor> = inside.collect();
     let condition = Tensor::concat(&inside.iter().collect::<Vec<_>>(), axis as isize);
-    Some(value.under(condition, true, pending))
+    let parts = || tangents.iter().filter_map(|t| t.as_ref()).flat_map(|t| &t.guard);
+    let (pending, hides) = (parts().any(|l| l.pending), parts().any(|l| l.hides));
+    Some(value.with(Literal { condition, holds: true, pending, hides }))
+}
+
+/// A product with a matrix, which sums over the columns (`axis` 1 from the end) or rows (2) of the tangent.
+fn push_matmul(
+    tangent: &Guarded,
+    node: &Node,
+    axis: usize,
+    product: impl FnOnce(&Tensor) -> Tensor,
+) -> Guarded {
+    let axis = node.shape.rank() - axis;
+    let mut pushed = Guarded::plain(product(&tangent.masked()));
+    for literal in tangent.across(&[axis]) {
+        let condition = spread(&literal.condition, &node.shape, &[axis]);
+        pushed = pushed.with(Literal { condition, pending: false, ..literal });
+    }
+    pushed
+}
+
+/// The sum over each row of the tangent times a `factor`.
+fn push_rows(tangent: &Guarded, factor: &Tensor) -> Guarded {
+    tangent.reduced(&[shape_of(factor).rank() - 1], |t| (factor * t).sum(-1))
 }
 
 /// `p (t − Σ p t)`: the Jacobian of softmax is symmetric.
-fn push_softmax(p: &Tensor, tangent: &Tensor) -> Tensor {
-    let mean = (p * tangent).sum(-1);
-    p * (tangent - spread_last(&mean, &shape_of(p)))
+fn push_softmax(p: &Tensor, tangent: &Guarded) -> Guarded {
+    let shape = shape_of(p);
+    let pushed = |t: &Tensor| p * (t - spread_last(&(p * t).sum(-1), &shape));
+    tangent.mixed(&[shape.rank() - 1], true, pushed, |live| spread_last(&live.sum(-1), &shape))
 }
 
 /// Product rule up a binary tree of products.

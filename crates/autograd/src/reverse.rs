@@ -7,7 +7,8 @@ use std::sync::Arc;
 use cotangent_tensor::{Code, DType, Error, Node, Op, Rule, Tensor, topological};
 
 use crate::gradient::{Gradient, State, Wrt};
-use crate::guard::{Guarded, join};
+use crate::guard::Guarded;
+use crate::join::join;
 use crate::pullback::{Flow, Missing, pull, pull_rule};
 use crate::stamp::{brought, cast_at, labelled, masked_at, source_at, stamp};
 

@@ -101,10 +101,15 @@ fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>)
     }
 }
 
-/// The nodes that a contribution brought along.
+/// The nodes that a contribution brought along: its value and its conditions, and what the conditions are made of, since
+/// a sum looks through a broadcast.
 pub(crate) fn brought(contribution: &Guarded) -> impl Iterator<Item = *const Node> {
-    let conditions = contribution.guard.iter().map(|l| address(&l.condition));
-    std::iter::once(address(&contribution.value)).chain(conditions)
+    let conditions = contribution.guard.iter().filter_map(|l| l.condition.node().ok());
+    let with_operands = |node: &Arc<Node>| {
+        std::iter::once(node.key()).chain(node.operands.iter().map(Node::key)).collect::<Vec<_>>()
+    };
+    std::iter::once(address(&contribution.value))
+        .chain(conditions.flat_map(with_operands).collect::<Vec<_>>())
 }
 
 /// Names `tensor` as the derivative of `primal`, unless somebody else can see the node already.

@@ -26,6 +26,16 @@ pub(crate) fn spread_last(rows: &Tensor, shape: &Shape) -> Tensor {
     spread(rows, shape, &[shape.rank() - 1])
 }
 
+/// Slices along an axis; truth values travel as numbers, since devices gather words.
+pub(crate) fn gathered(tensor: &Tensor, axis: usize, indices: &Tensor) -> Tensor {
+    match tensor.node() {
+        Ok(node) if node.dtype == DType::Bool => {
+            tensor.cast(DType::F32).gather(axis as isize, indices).gt(0.0)
+        }
+        _ => tensor.gather(axis as isize, indices),
+    }
+}
+
 /// How many elements along `axes` satisfy `mask`, as F32, in the shape without the axes.
 pub(crate) fn count(mask: &Tensor, axes: &[usize]) -> Tensor {
     mask.cast(DType::F32).sum(signed(axes))

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use cotangent_tensor::{Array, Code, Error, Evaluate, Node, Op, Tensor, topological};
 
 use crate::State;
-use crate::guard::{Guarded, join, shape_of};
+use crate::guard::{Guarded, shape_of};
+use crate::join::join;
 use crate::pullback::{Flow, pull, pull_rule};
 use crate::reverse::grad;
 
