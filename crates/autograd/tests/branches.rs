@@ -34,10 +34,7 @@ fn check(name: &str, f: impl Fn(&Tensor) -> Tensor, x: &Tensor, expected: &[f64]
 
 /// Rows of logits; the second row is NaN and masked.
 fn rows() -> (Tensor, Tensor) {
-    (
-        Tensor::new([[0.0, 1.0], [f64::NAN, 0.0]]),
-        Tensor::new([true, false]),
-    )
+    (Tensor::new([[0.0, 1.0], [f64::NAN, 0.0]]), Tensor::new([true, false]))
 }
 
 #[test]
@@ -55,12 +52,7 @@ fn a_masked_row_of_nan_has_gradient_zero() {
     );
     check("logsumexp", |x| mask.select(x.logsumexp(1), 0.0).sum(..), &x, &[p, 1.0 - p, 0.0, 0.0]);
     let slope = -2.0 * p * (1.0 - p);
-    check(
-        "softmax",
-        |x| wide.select(x.softmax(1) * &weights, 0.0).sum(..),
-        &x,
-        &[slope, -slope, 0.0, 0.0],
-    );
+    check("softmax", |x| wide.select(x.softmax(1) * &weights, 0.0).sum(..), &x, &[slope, -slope, 0.0, 0.0]);
     check(
         "softmax_residual",
         |x| wide.select(x.softmax_residual(&labels) * &weights, 0.0).sum(..),
@@ -70,6 +62,17 @@ fn a_masked_row_of_nan_has_gradient_zero() {
     check("prod", |x| mask.select(x.prod(1), 0.0).sum(..), &x, &[1.0, 0.0, 0.0, 0.0]);
     check("sum", |x| mask.select((x * x).sum(1), 0.0).sum(..), &x, &[0.0, 2.0, 0.0, 0.0]);
     check("max", |x| mask.select(x.max_over(1), 0.0).sum(..), &x, &[0.0, 1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn a_row_of_nan_with_no_soft_label_has_gradient_zero() {
+    let target = Tensor::new([[0.25, 0.75], [0.0, 0.0]]);
+    let (x, _) = rows();
+    let p = 1.0 / (1.0 + 1f64.exp());
+    let loss = |x: &Tensor| {
+        target.eq(0.0).select(0.0, &target * (x.logsumexp(-1).unsqueeze(-1) - x)).sum(-1).sum(..)
+    };
+    check("soft_cross_entropy", loss, &x, &[p - 0.25, 0.25 - p, 0.0, 0.0]);
 }
 
 #[test]
@@ -111,12 +114,7 @@ fn an_infinite_slope_behind_a_mixing_operation_stays_out() {
     let x = Tensor::new([[0.0, 0.0], [4.0, 1.0]]);
     let row = c.unsqueeze(1);
     let w = Tensor::new([[1.0, 2.0], [3.0, 4.0]]);
-    check(
-        "matmul",
-        |x| row.select(root(x).matmul(&w), 0.0).sum(..),
-        &x,
-        &[0.0, 0.0, 3.0 * 0.25, 7.0 * 0.5],
-    );
+    check("matmul", |x| row.select(root(x).matmul(&w), 0.0).sum(..), &x, &[0.0, 0.0, 3.0 * 0.25, 7.0 * 0.5]);
     check(
         "matmul on the right",
         |x| c.select(w.matmul(&root(&x.transpose())), 0.0).sum(..),
@@ -143,10 +141,15 @@ fn a_row_mask_keeps_nan_rows_out_of_the_gradient_of_the_weights() {
     let row = Tensor::new([[false], [true]]);
     let masked = |w: &Tensor| row.select(x.matmul(w), 0.0).sum(..);
     check("rows", masked, &w, &[1.0, 1.0, 2.0, 2.0]);
-    check("rows, in batches", |w| {
-        let batch = Tensor::stack(&[&x, &x], 0);
-        row.select(batch.matmul(w), 0.0).sum(..)
-    }, &w, &[2.0, 2.0, 4.0, 4.0]);
+    check(
+        "rows, in batches",
+        |w| {
+            let batch = Tensor::stack(&[&x, &x], 0);
+            row.select(batch.matmul(w), 0.0).sum(..)
+        },
+        &w,
+        &[2.0, 2.0, 4.0, 4.0],
+    );
     // A column of the right operand.
     let y = Tensor::new([[f64::NAN, 5.0], [f64::NAN, 6.0]]);
     let column = Tensor::new([false, true]);
