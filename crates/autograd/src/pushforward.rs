@@ -209,10 +209,10 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
         }
     }
     let depends = cotangent_tensor::topological(&transposed);
-    if depends.iter().any(|n| rule.upstream.iter().any(|u| Arc::ptr_eq(u, n))) {
+    if depends.iter().any(|n| rule.upstream.iter().any(|u| u.identity() == n.identity())) {
         return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
     }
-    let from = rule.parameters.iter().chain(&slots).map(Node::key);
+    let from = rule.parameters.iter().chain(&slots).map(Node::identity);
     let to = node.operands.iter().cloned().chain(images);
     let mut pushed = substitute(&transposed, &from.zip(to).collect()).into_iter();
     let of = |upstream: &Arc<Node>| {

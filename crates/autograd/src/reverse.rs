@@ -172,11 +172,11 @@ impl Reached {
 pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
     let order = topological(seeds.iter().map(|(node, _)| node));
     let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
-    let wanted: HashSet<*const Node> = targets.iter().map(Node::key).collect();
+    let wanted: HashSet<*const ()> = targets.iter().map(Node::identity).collect();
     let captured = captures(&order, &wanted);
     let mut needed = vec![false; order.len()];
     for (i, node) in order.iter().enumerate() {
-        needed[i] = wanted.contains(&node.key())
+        needed[i] = wanted.contains(&node.identity())
             || captured.contains_key(&i)
             || node.operands.iter().any(|o| needed[index[&o.key()]]);
     }
@@ -185,12 +185,13 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
     for (node, seed) in seeds {
         inbox[index[&node.key()]].push((0, seed));
     }
-    let mut found: HashMap<*const Node, (Option<Tensor>, Reached)> = HashMap::new();
+    let mut found: HashMap<*const (), Found> = HashMap::new();
     for (i, node) in order.iter().enumerate().rev().filter(|&(i, _)| needed[i]) {
         let mail = std::mem::take(&mut inbox[i]);
         let reached_here = std::mem::take(&mut reached[i]);
         let mut flows = Vec::new();
         let mut value = None;
+        let is_wanted = wanted.contains(&node.identity());
         if let (Op::Rule(rule), false) = (&node.op, mail.is_empty()) {
             if let Some(node) = captured.get(&i) {
                 return Err(captured_error(rule, node));
@@ -205,13 +206,13 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
                 if below.contains(&true) {
                     flows = pulled(node, &cotangent, &below);
                 }
-                if wanted.contains(&node.key()) {
-                    value = Some(finished(node, cotangent)?);
-                }
+                value = is_wanted.then_some(cotangent);
             }
         }
-        if wanted.contains(&node.key()) {
-            found.insert(node.key(), (value, reached_here.clone()));
+        if is_wanted {
+            let found = found.entry(node.identity()).or_default();
+            found.cotangents.extend(value);
+            found.reached.absorb(&reached_here);
         }
         let mut flows = flows.into_iter();
         for operand in &node.operands {
@@ -243,7 +244,23 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
             }
         }
     }
-    Ok(targets.iter().map(|target| outcome(target, found.get(&target.key()))).collect())
+    let of = |target: &Arc<Node>| {
+        let Some(found) = found.get_mut(&target.identity()) else { return Ok(outcome(target, None)) };
+        let cotangents = std::mem::take(&mut found.cotangents);
+        if let Some(cotangent) = received(target, cotangents) {
+            found.value = Some(finished(target, cotangent)?);
+        }
+        Ok(outcome(target, Some(found)))
+    };
+    targets.iter().map(of).collect()
+}
+
+/// What was found for a target, under all names of it.
+#[derive(Default)]
+struct Found {
+    cotangents: Vec<Guarded>,
+    value: Option<Tensor>,
+    reached: Reached,
 }
 
 /// The cotangent of `node`: the sum of what its users sent.
@@ -285,10 +302,10 @@ fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Vec<Flow> {
     flows
 }
 
-fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gradient {
+fn outcome(target: &Arc<Node>, found: Option<&Found>) -> Gradient {
     let name = target.label.as_deref().unwrap_or(target.name());
     let new = |state| Gradient::new(state, target.shape, name);
-    let Some((value, reached)) = found else { return new(State::Unconnected) };
+    let Some(Found { value, reached, .. }) = found else { return new(State::Unconnected) };
     if let Some(Missing { op, error }) = &reached.missing {
         return Gradient::missing(op, error.clone(), target.shape);
     }
@@ -302,7 +319,7 @@ fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gra
 }
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
-pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BTreeMap<usize, Arc<Node>> {
+pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const ()>) -> BTreeMap<usize, Arc<Node>> {
     let mut found = BTreeMap::new();
     for (position, node) in order.iter().enumerate() {
         if let Op::Rule(rule) = &node.op
@@ -314,14 +331,14 @@ pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BT
     found
 }
 
-fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &HashSet<*const Node>) -> Option<Arc<Node>> {
-    let mut seen: HashSet<*const Node> = operands.iter().map(Node::key).collect();
+fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &HashSet<*const ()>) -> Option<Arc<Node>> {
+    let mut seen: HashSet<*const ()> = operands.iter().map(Node::identity).collect();
     let mut stack = rule.outputs.clone();
     while let Some(node) = stack.pop() {
-        if !seen.insert(node.key()) {
+        if !seen.insert(node.identity()) {
             continue;
         }
-        if wanted.contains(&node.key()) {
+        if wanted.contains(&node.identity()) {
             return Some(node);
         }
         if let Op::Rule(inner) = &node.op {

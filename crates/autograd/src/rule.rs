@@ -328,10 +328,10 @@ impl Tracer {
         own: impl Iterator<Item = &'a Arc<Node>>,
         parameters: &[Arc<Node>],
     ) -> Result<(), Error> {
-        let mut seen: HashSet<*const Node> = own.map(Node::key).collect();
+        let mut seen: HashSet<*const ()> = own.map(Node::identity).collect();
         let mut stack: Vec<Arc<Node>> = roots.cloned().collect();
         while let Some(node) = stack.pop() {
-            if !seen.insert(node.key()) {
+            if !seen.insert(node.identity()) {
                 continue;
             }
             if let Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) = &node.op {

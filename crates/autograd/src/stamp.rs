@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{DType, Node, Tensor};
+use cotangent_tensor::{DType, Label, Node, Tensor};
 
 use crate::guard::{Guarded, address};
 
@@ -91,7 +91,7 @@ fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>)
             shape: node.shape,
             dtype: node.dtype,
             location: at,
-            label: node.label.clone(),
+            label: node.label.as_ref().map(Label::detached),
         };
         images.insert(node.key(), Some(Arc::new(rebuilt)));
     }

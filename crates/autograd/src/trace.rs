@@ -63,7 +63,8 @@ pub fn trace(loss: &Tensor, nodes: &[&Tensor], evaluator: &dyn Evaluate) -> Resu
     let at = Location::caller();
     let gradients = grad(loss, nodes)?;
     let order = topological([loss.node()?]);
-    let position: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let position: HashMap<*const (), usize> =
+        order.iter().enumerate().map(|(i, n)| (n.identity(), i)).collect();
     let mut applications = Vec::new();
     for (tensor, gradient) in nodes.iter().zip(gradients) {
         let upstream = match gradient.state() {
@@ -71,7 +72,7 @@ pub fn trace(loss: &Tensor, nodes: &[&Tensor], evaluator: &dyn Evaluate) -> Resu
             State::Value(_) | State::Zero | State::Unconnected | State::Stopped { .. } => gradient.or_zero(),
         };
         let node = tensor.node()?.clone();
-        applications.push((position.get(&node.key()).copied(), node, upstream));
+        applications.push((position.get(&node.identity()).copied(), node, upstream));
     }
     applications.sort_by_key(|(place, ..)| *place);
     let names = names(applications.iter().map(|(_, node, _)| node));

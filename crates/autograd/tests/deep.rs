@@ -7,7 +7,7 @@ mod support;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use cotangent_autograd::{grad, jvp, map_cotangent};
+use cotangent_autograd::{custom_gradient, grad, jvp, map_cotangent};
 use cotangent_tensor::{Node, Op, Tensor, topological};
 
 /// A machine-independent stop, not a benchmark: quadratic passes would take hours here, ours take seconds.
@@ -89,4 +89,14 @@ fn many_pairs_of_complementary_branches_meet_in_linear_time() {
     assert_eq!(support::values(&gradient), [expected - 1.0, expected]);
     println!("{:?}", start.elapsed());
     assert!(start.elapsed() < LIMIT);
+}
+
+#[test]
+fn rules_inside_rules_drop_without_recursion() {
+    let x = Tensor::new(0.5);
+    let nested = chain(100_000, &x, |captured| {
+        custom_gradient("nested", [&x], |[x]| (&x + captured, |upstream: Tensor| upstream))
+    });
+    assert!(nested.error().is_none());
+    drop(nested);
 }

@@ -41,7 +41,8 @@
 //!
 //! # Invariants
 //!
-//! - A node never changes. Its identity is its address, so a `wrt` is found again by pointer.
+//! - A node never changes. Its identity is its address, that of the node it is another name of, or its token
+//!   ([`Node::identity`]); so a `wrt` is found again by pointer.
 //! - Operands of an elementwise node have equal shapes: broadcasting and casts are nodes of their own.
 //! - An invalid tensor carries the *first* (leftmost) error with the caller's line, and every operation on it yields the
 //!   same error. Only [`Tensor::shape`] and [`Tensor::dtype`] panic on it; nothing panics on bad input.
@@ -73,7 +74,7 @@ pub use elementwise::{Class, Elementwise, Partial, Real};
 pub use error::{Code, Detail, Error};
 pub use evaluate::Evaluate;
 pub use integer::Integer;
-pub use node::{Key, Node, Op, Reduce, Rule, RuleKind, Token, substitute, topological};
+pub use node::{Key, Label, Node, Op, Reduce, Rule, RuleKind, Token, substitute, topological};
 pub use reference::{Arithmetic, Bounded, Chain, Reference, Violation, bounded};
 pub use shape::{Axes, Dims, IntoShape, MAX_RANK, Shape};
 pub use tensor::{Operand, Tensor, where_};

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::elementwise::{Class, Real};
 use crate::{
-    Array, Code, DType, Elementwise, Error, Integer, IntoShape, Key, Node, Op, Scalar, Shape, Token, Values,
+    Array, Code, DType, Elementwise, Error, Integer, IntoShape, Key, Label, Node, Op, Scalar, Shape, Token,
+    Values,
 };
 
 /// The user's line.
@@ -65,12 +66,14 @@ impl Tensor {
             Err(error) => panic!("{error}"),
         }
     }
-    /// The same value under a name that kernels, traces and messages show.
+    /// The same value under a name that kernels, traces and messages show. Derivatives with respect to the one are
+    /// derivatives with respect to the other.
     pub fn named(&self, name: &str) -> Tensor {
         let Ok(node) = &self.0 else { return self.clone() };
         let (op, operands) = (node.op.clone(), node.operands.clone());
         let Node { shape, dtype, location, .. } = **node;
-        Tensor(Ok(Arc::new(Node { op, operands, shape, dtype, location, label: Some(name.into()) })))
+        let label = Some(Label::of(node, name));
+        Tensor(Ok(Arc::new(Node { op, operands, shape, dtype, location, label })))
     }
     pub(crate) fn build(at: At, op: Op, operands: Vec<Arc<Node>>, shape: Shape, dtype: DType) -> Tensor {
         Tensor(Ok(Arc::new(Node { op, operands, shape, dtype, location: at, label: None })))
