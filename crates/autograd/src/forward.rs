@@ -9,9 +9,10 @@ use cotangent_tensor::{Code, DType, Error, Node, Op, Partial, Tensor, topologica
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
-use crate::pushforward::{Tangent, push, push_rule};
+use crate::pushforward::{Tangent, push};
 use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
 use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
+use crate::transpose::push_rule;
 
 /// Jacobian-vector product: the change of each output as each `wrt` moves along its tangent.
 ///

@@ -75,6 +75,7 @@ mod rule;
 mod stamp;
 mod structure;
 mod trace;
+mod transpose;
 
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};

@@ -5,22 +5,17 @@
 
 use std::sync::Arc;
 
-use cotangent_tensor::{
-    Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Tensor, substitute,
-};
+use cotangent_tensor::{Elementwise, Error, Node, Op, Partial, Reduce, Tensor};
 
-use crate::State;
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
 use crate::join::join;
 use crate::pullback::Missing;
-use crate::reverse::sweep;
-use crate::stamp::{cast_at, masked_at};
 use crate::structure::{Factors, count, gathered, leaves_out, operands, placed, spread, spread_last};
 
 /// Tangent of an operand, or nothing where it is structurally zero.
 pub(crate) type Tangent = Option<Guarded>;
 
-/// Pushes tangents of the operands through `node`. Rules are pushed by [`push_rule`].
+/// Pushes tangents of the operands through `node`. Rules are pushed by [`push_rule`](crate::transpose::push_rule).
 pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, Error> {
     let primals = operands(node);
     let result = || Tensor::from_node(node.clone());
@@ -168,56 +163,4 @@ fn push_product(node: &Node, x: &Tensor, axes: &[usize], tangent: &Tensor) -> Te
         level = even * odd;
     }
     change.reshape(node.shape)
-}
-
-/// Tangents of all outputs of a rule, by transposing its pullback.
-///
-/// The pullback `G(x, u)` is linear in `u`, so its own pullback with respect to `u`, started with the tangents of the
-/// inputs, is the pushforward. A pullback that is not linear has none.
-pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) -> Result<Vec<Tangent>, Error> {
-    let nothing = || rule.outputs.iter().map(|_| None).collect();
-    if tangents.iter().all(|t| t.is_none()) {
-        return Ok(nothing());
-    }
-    let no_jvp = |why: &str| {
-        Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
-            .at(node.location)
-    };
-    if rule.gradients.len() != node.operands.len() {
-        return Err(no_jvp("it has no gradient rule").hint("define it with `custom_gradient`"));
-    }
-    let (mut seeds, mut slots, mut images) = (Vec::new(), Vec::new(), Vec::new());
-    for (gradient, tangent) in rule.gradients.iter().zip(tangents) {
-        if let (Some(gradient), Some(tangent)) = (gradient, tangent) {
-            let slot = Tensor::placeholder("tangent", gradient.shape, DType::F32);
-            slots.push(slot.node()?.clone());
-            images.push(masked_at(tangent, node).node()?.clone());
-            seeds.push((gradient.clone(), Guarded::plain(slot)));
-        }
-    }
-    if seeds.is_empty() {
-        return Ok(nothing());
-    }
-    let targets: Vec<Arc<Node>> = rule.upstream.iter().filter(|u| u.dtype.is_float()).cloned().collect();
-    let mut transposed = Vec::new();
-    for gradient in sweep(seeds, &targets)? {
-        match gradient.state() {
-            State::Value(tensor) => transposed.push(tensor.node()?.clone()),
-            State::Unconnected | State::Zero | State::Stopped { .. } | State::NotDifferentiable { .. } => {
-                return Err(no_jvp("its gradients do not depend on every upstream cotangent"));
-            }
-        }
-    }
-    let depends = cotangent_tensor::topological(&transposed);
-    if depends.iter().any(|n| rule.upstream.iter().any(|u| u.identity() == n.identity())) {
-        return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
-    }
-    let from = rule.parameters.iter().chain(&slots).map(Node::identity);
-    let to = node.operands.iter().cloned().chain(images);
-    let mut pushed = substitute(&transposed, &from.zip(to).collect()).into_iter();
-    let of = |upstream: &Arc<Node>| {
-        let tangent = upstream.dtype.is_float().then(|| pushed.next()).flatten();
-        tangent.map(|t| Guarded::plain(cast_at(&Tensor::from_node(t), DType::F32, node)))
-    };
-    Ok(rule.upstream.iter().map(of).collect())
 }

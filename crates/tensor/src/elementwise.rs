@@ -60,6 +60,19 @@ fn pass_unless<R>(condition: R) -> Partial<R> {
 }
 use Partial::{Missing, NotDifferentiable, One, Zero};
 
+/// `1 / √(1 + x²)`, also where the square overflows.
+fn steep_tail<R: Real>(x: &R) -> R {
+    let (size, one) = (x.abs(), x.constant(1.0));
+    // From here on, and long before, the 1 is lost.
+    size.lt(&x.constant(1e18)).select(&one.add(&x.mul(x)).rsqrt(), &size.recip())
+}
+/// `a / (a² + b²)`, also where the squares overflow or underflow.
+fn over_squares<R: Real>(a: &R, b: &R) -> R {
+    let (flat, steep, one) = (a.div(b), b.div(a), a.constant(1.0));
+    let square = |t: &R| one.add(&t.mul(t));
+    b.abs().gt(&a.abs()).select(&flat.div(b).div(&square(&flat)), &a.recip().div(&square(&steep)))
+}
+
 fn truth(v: bool) -> f64 {
     f64::from(u8::from(v))
 }
@@ -207,7 +220,7 @@ elementwise! {
     /// `a / b`.
     Div div Real |a, b; y| "({a} / {b})", a / b, a / b, [product(b.recip()), product(-(y / b))], 2.5;
     /// Remainder of the truncated quotient, with the sign of `a`.
-    Rem rem Real |a, b; y| "m_rem({a}, {b})", special::rem(a, b), math32::rem(a, b), [One, product(-(a / b).trunc())], 0.0;
+    Rem rem Real |a, b; y| "m_rem({a}, {b})", special::rem(a, b), math32::rem(a, b), [One, product(((y - a) / b).round())], 0.0;
     /// `−x`.
     Neg neg Real |x; y| "(-{x})", -x, -x, [product(x.constant(-1.0))], 0.0;
     /// `1 / x`.
@@ -269,9 +282,9 @@ elementwise! {
     /// Hyperbolic cosine.
     Cosh cosh Real |x; y| "m_cosh({x})", x.cosh(), math32::cosh(x), [product(x.sinh())], math32::promise::COSH;
     /// Inverse hyperbolic sine.
-    Asinh asinh Real |x; y| "m_asinh({x})", special::asinh(x), math32::asinh(x), [product((1.0 + x * x).rsqrt())], math32::promise::ASINH;
+    Asinh asinh Real |x; y| "m_asinh({x})", special::asinh(x), math32::asinh(x), [product(steep_tail(x))], math32::promise::ASINH;
     /// Inverse hyperbolic cosine, `x ≥ 1`.
-    Acosh acosh Real |x; y| "m_acosh({x})", special::acosh(x), math32::acosh(x), [product(((x - 1.0) * (x + 1.0)).rsqrt())], math32::promise::ACOSH;
+    Acosh acosh Real |x; y| "m_acosh({x})", special::acosh(x), math32::acosh(x), [product((x - 1.0).rsqrt() * (x + 1.0).rsqrt())], math32::promise::ACOSH;
     /// Inverse hyperbolic tangent, `|x| ≤ 1`.
     Atanh atanh Real |x; y| "m_atanh({x})", special::atanh(x), math32::atanh(x), [product(((1.0 - x) * (1.0 + x)).recip())], math32::promise::ATANH;
     /// Sine; the error is promised for `|x| ≤ 8192`.
@@ -288,7 +301,7 @@ elementwise! {
     Atan atan Real |x; y| "m_atan({x})", x.atan(), math32::atan(x), [product((1.0 + x * x).recip())], math32::promise::ATAN;
     /// Angle of the point `(b, a)`: the inverse tangent of `a / b` in the right quadrant.
     Atan2 atan2 Real |a, b; y| "m_atan2({a}, {b})", a.atan2(b), math32::atan2(a, b),
-        [product(b / (a * a + b * b)), product(-(a / (a * a + b * b)))], math32::promise::ATAN2;
+        [product(over_squares(b, a)), product(-over_squares(a, b))], math32::promise::ATAN2;
     /// Error function.
     Erf erf Real |x; y| "m_erf({x})", special::erf(x), math32::erf(x), [product(TWO_OVER_SQRT_PI * (-(x * x)).exp())], math32::promise::ERF;
     /// `1 − erf(x)`, accurate in the right tail.
@@ -299,9 +312,9 @@ elementwise! {
     Digamma digamma Real |x; y| "m_digamma({x})", special::digamma(x), math32::digamma(x), [product(x.trigamma())], math32::promise::DIGAMMA;
     /// Second derivative of `log Γ` for `x > 0`; NaN for `x ≤ 0`. Its own derivative has no row.
     Trigamma trigamma Real |x; y| "m_trigamma({x})", special::trigamma(x), math32::trigamma(x), [Missing("tetragamma")], math32::promise::TRIGAMMA;
-    /// `a · log b`, and 0 where `a = 0`.
+    /// `a · log b`, and 0 where `a = 0`. Derivative by `a` is 0 at `(0, 0)`.
     Xlogy xlogy Real |a, b; y| "m_xlogy({a}, {b})", special::xlogy(a, b), math32::xlogy(a, b),
-        [pick(b.ne(&b.constant(0.0)), b.log()), pick(a.ne(&a.constant(0.0)), a / b)], math32::promise::XLOGY;
+        [pick(a.ne(&a.constant(0.0)).or(&b.ne(&b.constant(0.0))), b.log()), pick(a.ne(&a.constant(0.0)), a / b)], math32::promise::XLOGY;
 
     /// `a = b`.
     Eq eq Test |a, b; y| "({a} == {b})", truth(a == b), mask(a == b), [NotDifferentiable, NotDifferentiable], 0.0;
