@@ -139,6 +139,7 @@ fn pushed(node: &Arc<Node>, incoming: &[&Tangent]) -> Result<Tangent, Error> {
         return Ok(None);
     }
     let mut tangent = push(node, incoming)?;
+    tangent.iter().try_for_each(Guarded::check).map_err(|e| e.at(node.location))?;
     let known = node.operands.iter().map(Node::key).chain([node.key()]);
     let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
     stamp(&mut tangent.iter_mut().collect::<Vec<_>>(), known.chain(brought), node.location);

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use cotangent_tensor::{DType, Node, Op, Scalar, Shape, Tensor};
+use cotangent_tensor::{DType, Error, Node, Op, Scalar, Shape, Tensor};
 
 /// More literals than this become one, so that a long chain of kinks costs a constant per node.
 const LITERALS: usize = 8;
@@ -85,6 +85,11 @@ impl Guarded {
     /// The same number everywhere, made by the sweep itself.
     pub(crate) fn number(shape: Shape, number: f64) -> Guarded {
         Guarded { guard: Vec::new(), value: Tensor::full(shape, number), number: Some(number) }
+    }
+    /// The first error of value and conditions.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.value.node()?;
+        self.guard.iter().try_for_each(|l| l.condition.node().map(|_| ()))
     }
     /// The value with the guard applied: what may mix with other elements or leave the sweep.
     pub(crate) fn masked(&self) -> Tensor {

@@ -222,7 +222,11 @@ fn pull_gather(indices: &Tensor, axis: usize, shape: &Shape, cotangent: &Guarded
 /// Up a binary tree of products, down again with the partner at each step: O(n) multiplications.
 fn pull_product(x: &Tensor, axes: &[usize], upstream: &Tensor) -> Tensor {
     let shape = shape_of(x);
-    let Some(factors) = Factors::new(&shape, axes) else { return Tensor::zeros(shape) };
+    let factors = match Factors::new(&shape, axes) {
+        Ok(Some(factors)) => factors,
+        Ok(None) => return Tensor::zeros(shape),
+        Err(error) => return Tensor::invalid(error),
+    };
     let mut level = factors.rows(x, 1.0);
     let mut levels = Vec::new();
     while shape_of(&level)[1] > 1 {

@@ -154,7 +154,11 @@ fn push_softmax(p: &Tensor, tangent: &Guarded) -> Guarded {
 
 /// Product rule up a binary tree of products.
 fn push_product(node: &Node, x: &Tensor, axes: &[usize], tangent: &Tensor) -> Tensor {
-    let Some(factors) = Factors::new(&shape_of(x), axes) else { return Tensor::zeros(node.shape) };
+    let factors = match Factors::new(&shape_of(x), axes) {
+        Ok(Some(factors)) => factors,
+        Ok(None) => return Tensor::zeros(node.shape),
+        Err(error) => return Tensor::invalid(error),
+    };
     let (mut level, mut change) = (factors.rows(x, 1.0), factors.rows(tangent, 0.0));
     while shape_of(&level)[1] > 1 {
         let (pairs, changes) = (factors.pairs(&level), factors.pairs(&change));

@@ -204,7 +204,7 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
             if let Some(cotangent) = cotangent {
                 let below: Vec<bool> = node.operands.iter().map(|o| needed[index[&o.key()]]).collect();
                 if below.contains(&true) {
-                    flows = pulled(node, &cotangent, &below);
+                    flows = pulled(node, &cotangent, &below)?;
                 }
                 value = is_wanted.then_some(cotangent);
             }
@@ -285,8 +285,8 @@ fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
     Ok(labelled(gradient, node))
 }
 
-/// [`pull`], with new nodes for the needed operands at the line of the primal.
-fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Vec<Flow> {
+/// [`pull`], with new nodes for the needed operands at the line of the primal. Error: of the first invalid cotangent.
+fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Result<Vec<Flow>, Error> {
     let mut flows = pull(node, cotangent);
     let known = node.operands.iter().map(Node::key).chain([node.key()]).chain(brought(cotangent));
     let mut made: Vec<&mut Guarded> = flows
@@ -298,16 +298,16 @@ fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Vec<Flow> {
             Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Missing(_) => None,
         })
         .collect();
+    made.iter().try_for_each(|contribution| contribution.check()).map_err(|e| e.at(node.location))?;
     stamp(&mut made, known, node.location);
-    flows
+    Ok(flows)
 }
 
 fn outcome(target: &Arc<Node>, found: Option<&Found>) -> Gradient {
-    let name = target.label.as_deref().unwrap_or(target.name());
-    let new = |state| Gradient::new(state, target.shape, name);
+    let new = |state| Gradient::new(state, target);
     let Some(Found { value, reached, .. }) = found else { return new(State::Unconnected) };
     if let Some(Missing { op, error }) = &reached.missing {
-        return Gradient::missing(op, error.clone(), target.shape);
+        return Gradient::missing(op, error.clone(), target);
     }
     new(match (value, reached) {
         (Some(value), _) => State::Value(value.clone()),

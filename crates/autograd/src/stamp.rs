@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{DType, Label, Node, Tensor};
+use cotangent_tensor::{DType, Label, Node, Shape, Tensor};
 
 use crate::guard::{Guarded, address};
 
@@ -38,6 +38,13 @@ pub(crate) fn masked_at(contribution: &Guarded, primal: &Node) -> Tensor {
 pub(crate) fn source_at(mut source: Guarded, primal: &Node) -> Guarded {
     stamp(&mut [&mut source], [], primal.location);
     source
+}
+
+/// Zeros of an element type, at a line.
+pub(crate) fn zeros_at(shape: Shape, dtype: DType, at: &'static Location<'static>) -> Tensor {
+    let mut zeros = Guarded::plain(Tensor::zeros(shape).cast(dtype));
+    stamp(&mut [&mut zeros], [], at);
+    zeros.value
 }
 
 /// Conversion to an element type, at the line of `primal`.

@@ -1,6 +1,6 @@
 //! Pieces of tensor code that both modes share: no derivative rule stands here.
 
-use cotangent_tensor::{DType, Node, Shape, Tensor};
+use cotangent_tensor::{DType, Error, Node, Shape, Tensor};
 
 use crate::guard::{Guarded, shape_of, signed};
 
@@ -70,7 +70,8 @@ pub(crate) fn scattered(part: &Tensor, starts: &[usize], steps: &[isize], whole:
 
 /// `stride − 1` zeros between neighbors along `axis`; `span` is the new length.
 fn dilated(tensor: &Tensor, axis: usize, stride: usize, span: usize) -> Tensor {
-    let shape = shape_of(tensor);
+    // Another axis may have been too long already.
+    let Ok(shape) = tensor.node().map(|node| node.shape) else { return tensor.clone() };
     let outer: usize = shape[..axis].iter().product();
     let inner: usize = shape[axis + 1..].iter().product();
     let mut dims = shape.to_vec();
@@ -108,13 +109,17 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    /// `None` without elements.
-    pub(crate) fn new(whole: &Shape, axes: &[usize]) -> Option<Factors> {
+    /// `None` without elements. Error: `E_TOO_LARGE` where the filled rows are.
+    pub(crate) fn new(whole: &Shape, axes: &[usize]) -> Result<Option<Factors>, Error> {
         let kept: Vec<usize> = (0..whole.rank()).filter(|a| !axes.contains(a)).collect();
         let rows = kept.iter().map(|&a| whole[a]).product();
-        let count = axes.iter().map(|&a| whole[a]).product();
+        let count: usize = axes.iter().map(|&a| whole[a]).product();
+        if rows * count == 0 {
+            return Ok(None);
+        }
+        Shape::new(&[rows, count.next_power_of_two()])?;
         let order = kept.into_iter().chain(axes.iter().copied()).collect();
-        (rows * count > 0).then_some(Factors { whole: *whole, order, count, rows })
+        Ok(Some(Factors { whole: *whole, order, count, rows }))
     }
     fn matrix(&self, tensor: &Tensor, width: usize) -> Tensor {
         match Shape::new(&[self.rows, width]) {

@@ -395,3 +395,28 @@ fn forward_mode_refuses_what_came_back_from_integers() {
     });
     assert_eq!(hvp(&slope.sum(..), &x, &one).unwrap_err().code(), Code::NotDifferentiable);
 }
+
+#[test]
+fn zeros_have_the_type_and_the_line_of_what_was_asked_for() {
+    let half = Tensor::zeros([2]).cast(DType::F16);
+    let other = Tensor::new(1.0);
+    let cases = [&other * 1.0, half.cast(DType::F32).sign().sum(..), half.cast(DType::F32).detach().sum(..)];
+    for loss in &cases {
+        let zeros = grad(loss, &half).unwrap().or_zero();
+        assert_eq!((zeros.dtype(), zeros.shape()[0]), (DType::F16, 2));
+        assert_eq!(zeros.node().unwrap().location.line(), half.node().unwrap().location.line());
+    }
+}
+
+#[test]
+fn derivatives_that_are_too_large_are_errors() {
+    // Nothing of this size is ever computed.
+    let x = Tensor::ones([(1 << 31) + 1]);
+    let y = x.prod(..);
+    assert_eq!(grad(&y, &x).unwrap_err().code(), Code::TooLarge);
+    assert_eq!(jvp(&[&y], &[(&x, &x)]).unwrap_err().code(), Code::TooLarge);
+    assert_eq!(grad(&(y * 2.0 + x.sum(..)), &x).unwrap_err().code(), Code::TooLarge);
+    let wide = Tensor::ones([3, 1 << 30]);
+    let part = wide.slice(1, 0, 1 << 30, 3).slice(0, 0, 3, 2).sum(..);
+    assert!(grad(&part, &wide).is_ok() || grad(&part, &wide).unwrap_err().code() == Code::TooLarge);
+}

@@ -342,6 +342,9 @@ fn t40_straight_through() {
     let y = straight_through(&(&z + &only_forward), &z);
     let state = grad(&y, &only_forward).unwrap();
     assert!(matches!(state.state(), State::Stopped { by } if by == "straight_through"));
+    let integer = straight_through(&z.cast(DType::I32), &z);
+    assert_eq!(integer.error().unwrap().code(), Code::RuleDtype);
+    assert!(integer.error().unwrap().to_string().contains("the value is i32, but the surrogate is f32"));
     let misfit = straight_through(&Tensor::zeros([3]), &Tensor::zeros([4]));
     assert_eq!(misfit.error().unwrap().code(), Code::RuleShape);
 }
@@ -525,4 +528,22 @@ fn half_precision_keeps_its_type_and_loses_nothing_on_the_way() {
     let doubled =
         surrogate_gradient("double", "a test", [&h], |[h]| (h, |g: Tensor| (g * 2.0).cast(DType::F16)));
     assert_digits(&gradient(&grad(&doubled.sum(..), &h).unwrap()), &[2.0, 2.0]);
+}
+
+#[test]
+fn as_many_outputs_come_back_invalid_as_valid() {
+    let wrong = Tensor::zeros([2]) + Tensor::zeros([3]);
+    let pair = |x: &Tensor| {
+        custom_gradient("pair", [x], |[x]| (vec![x.sin(), x.cos()], |g: Vec<Tensor>| &g[0] + &g[1]))
+    };
+    let lengths = |all: Vec<Tensor>| (all.len(), all.iter().filter(|t| t.error().is_some()).count());
+    assert_eq!(lengths(pair(&Tensor::zeros([2]))), (2, 0));
+    assert_eq!(lengths(pair(&wrong)), (2, 2));
+    let outside = custom_function("pair", [&wrong], |[x]| vec![x.sin(), x.cos(), x]);
+    assert_eq!(lengths(outside), (3, 3));
+    let misfit = custom_gradient("misfit", [&Tensor::zeros([2])], |[x]| {
+        (vec![x.sin(), x.cos()], |g: Vec<Tensor>| g[0].sum(..))
+    });
+    assert_eq!(misfit[1].error().unwrap().code(), Code::RuleShape);
+    assert_eq!(lengths(misfit), (2, 2));
 }

@@ -338,6 +338,7 @@ impl Tensor {
         }
         let (row, column) = (Tensor::iota(node.shape, -2), Tensor::iota(node.shape, -1));
         let zero = Tensor::constant_of(Location::caller(), node.shape, 0.0, node.dtype);
-        elementwise(Location::caller(), keep, &[column.into(), (row + offset).into()]).select(self, zero)
+        // The difference of coordinates fits where their sum with an offset may not.
+        elementwise(Location::caller(), keep, &[(column - row).into(), offset.into()]).select(self, zero)
     }
 }

@@ -87,7 +87,8 @@ impl Tensor {
 
     // ------------------------------------------------------------------------------------------------- sources
 
-    /// Host data as a tensor: nested arrays, vectors, single numbers, or an [`Array`].
+    /// Host data as a tensor: nested arrays, vectors, single numbers, or an [`Array`]. Invalid with `E_TOO_LARGE` for more
+    /// than 2³² − 1 values.
     #[track_caller]
     pub fn new(data: impl Into<Array>) -> Tensor {
         Tensor::leaf(Location::caller(), data.into())
@@ -99,6 +100,9 @@ impl Tensor {
         Tensor::attempt(at, || Ok(Tensor::leaf(at, Array::new(values, shape)?)))
     }
     fn leaf(at: At, array: Array) -> Tensor {
+        if let Some(error) = array.error() {
+            return Tensor::invalid(error.clone().at(at));
+        }
         let (shape, dtype) = (*array.shape(), array.dtype());
         Tensor::build(at, Op::Leaf(Arc::new(array)), vec![], shape, dtype)
     }
@@ -266,7 +270,12 @@ fn operand_dtypes(row: Elementwise, operands: &[Operand], nodes: &[Arc<Node>]) -
         })
         .collect();
     let condition = usize::from(row.class() == Class::Select);
-    let common = stated[condition..].iter().flatten().next().copied();
+    // A float decides, so that the hint is never to cast it: that would cut its gradient.
+    let float = |o: &Operand| matches!(o, Operand::Number(Scalar::Float(_)));
+    let floats = stated[condition..].iter().flatten().any(|d| d.is_float())
+        || operands[condition..].iter().any(float) && stated[condition..].iter().any(Option::is_some);
+    let first = stated[condition..].iter().flatten().next().copied();
+    let common = if floats { Some(DType::F32) } else { first };
     let common = common.or_else(|| match operands[operands.len() - 1] {
         Operand::Number(Scalar::Int(_)) | Operand::Tensor(_) => None,
         Operand::Number(scalar) => Some(scalar.dtype()),
