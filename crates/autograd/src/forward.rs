@@ -1,10 +1,9 @@
 //! Forward mode: one sweep from tangents of inputs to tangents of outputs.
 
-use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Error, Node, Op, Partial, Tensor, topological};
+use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, Tensor, topological};
 
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
@@ -44,7 +43,7 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         check_float("jvp", "output", position, node)?;
         roots.push(node.clone());
     }
-    let mut seeds: HashMap<*const (), Vec<Guarded>> = HashMap::new();
+    let mut seeds: AddressMap<(), Vec<Guarded>> = AddressMap::default();
     for (position, (primal, tangent)) in tangents.iter().enumerate() {
         let (primal, tangent) = (primal.node()?, tangent.node()?);
         check_float("jvp", "wrt", position, primal)?;
@@ -58,7 +57,7 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
     {
         return Err(captured_error(rule, &node));
     }
-    let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
     // One tangent per node; one per output for a rule.
     let mut known: Vec<Vec<Tangent>> = Vec::with_capacity(order.len());
     let mut lost: Vec<Lost> = Vec::with_capacity(order.len());
@@ -126,7 +125,8 @@ fn missing<'a>(
     }
     let operand = of.operands.iter().position(|o| lost(o).is_some())?;
     if let Op::Elementwise(row) = node.op
-        && let Some(Partial::Zero) = row.partials::<f64>(&vec![&1.0; row.arity()], &1.0).get(operand)
+        && let Some(Partial::Zero) =
+            row.partials::<f64>(&vec![&1.0; row.arity()], &1.0, |_| true).get(operand)
     {
         return None;
     }

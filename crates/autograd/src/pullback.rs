@@ -54,8 +54,9 @@ impl Missing {
     }
 }
 
-/// Pulls `cotangent` of `node` back to its operands. Rules are pulled back by [`pull_rule`].
-pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
+/// Pulls `cotangent` of `node` back to its operands; what flows to those whose position is not `needed` is arbitrary.
+/// Rules are pulled back by [`pull_rule`].
+pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded, needed: impl Fn(usize) -> bool) -> Vec<Flow> {
     use Flow::{Discrete, Value};
     let primals = operands(node);
     let shape = primals.first().map_or(Shape::SCALAR, shape_of);
@@ -65,7 +66,7 @@ pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
         Op::Iota { .. } | Op::RandomBits(_) | Op::Integer(_) | Op::ArgReduce { .. } => {
             primals.iter().map(|_| Discrete).collect()
         }
-        Op::Elementwise(row) => pull_elementwise(*row, node, &primals, cotangent),
+        Op::Elementwise(row) => pull_elementwise(*row, node, &primals, cotangent, needed),
         Op::Cast if node.operands[0].dtype.is_float() => vec![Value(cotangent.clone())],
         Op::Cast => vec![Discrete],
         Op::Reshape => moved(&|t| t.reshape(shape)),
@@ -116,7 +117,7 @@ pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
             let sums = |t: &Tensor| t.cumulative_sum(*axis as isize, !reverse);
             vec![Value(cotangent.mixed(&[*axis], false, sums, sums))]
         }
-        Op::Matmul => pull_matmul(&primals[0], &primals[1], cotangent),
+        Op::Matmul => pull_matmul(&primals[0], &primals[1], cotangent, needed),
         Op::Gather(axis) => vec![pull_gather(&primals[1], *axis, &shape, cotangent), Discrete],
         Op::ScatterAdd(axis) => {
             vec![Discrete, Value(cotangent.moved(|t| gathered(t, *axis, &primals[0])))]
@@ -138,9 +139,10 @@ fn pull_elementwise(
     node: &Arc<Node>,
     primals: &[Tensor],
     cotangent: &Guarded,
+    needed: impl Fn(usize) -> bool,
 ) -> Vec<Flow> {
     let result = Tensor::from_node(node.clone());
-    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result);
+    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result, needed);
     let flow = |partial| match partial {
         Partial::One => Flow::Value(cotangent.clone()),
         Partial::Product(factor) => Flow::Value(cotangent.times(&factor, own_number(&factor, node))),
@@ -177,7 +179,7 @@ fn pull_softmax(p: &Tensor, cotangent: &Guarded) -> Guarded {
 ///
 /// Where a branch left out a whole row of the product, the row of `A` may be NaN; so may a column of `B`. They are
 /// selected away, unless the guard of the other cotangent does that: a condition on rows stays in the guard of `dA`.
-fn pull_matmul(a: &Tensor, b: &Tensor, cotangent: &Guarded) -> Vec<Flow> {
+fn pull_matmul(a: &Tensor, b: &Tensor, cotangent: &Guarded, needed: impl Fn(usize) -> bool) -> Vec<Flow> {
     let (upstream, rank) = (cotangent.masked(), shape_of(a).rank());
     let (row, column) = (rank - 2, rank - 1);
     let pulled = |value: Tensor, operand: &Tensor, summed: usize, repeated: usize| {
@@ -197,10 +199,9 @@ fn pull_matmul(a: &Tensor, b: &Tensor, cotangent: &Guarded) -> Vec<Flow> {
             None => operand.clone(),
         }
     };
-    vec![
-        pulled(upstream.matmul(&clean(b, row, column, row).transpose()), a, column, column),
-        pulled(clean(a, column, row, column).transpose().matmul(&upstream), b, row, row),
-    ]
+    let left = || pulled(upstream.matmul(&clean(b, row, column, row).transpose()), a, column, column);
+    let right = || pulled(clean(a, column, row, column).transpose().matmul(&upstream), b, row, row);
+    vec![if needed(0) { left() } else { Flow::Zero }, if needed(1) { right() } else { Flow::Zero }]
 }
 
 /// What is gathered several times receives the sum; what is not gathered is structurally zero.

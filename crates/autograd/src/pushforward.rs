@@ -77,7 +77,7 @@ fn push_elementwise(
     tangents: &[&Tangent],
 ) -> Result<Tangent, Error> {
     let result = Tensor::from_node(node.clone());
-    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result);
+    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result, |at| tangents[at].is_some());
     let mut contributions = Vec::new();
     for (partial, tangent) in partials.into_iter().zip(tangents) {
         let Some(tangent) = tangent else { continue };

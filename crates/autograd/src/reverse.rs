@@ -1,10 +1,10 @@
 //! Reverse mode: one iterative sweep from the outputs to the tensors asked for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Error, Node, Op, Rule, Tensor, topological};
+use cotangent_tensor::{AddressMap, AddressSet, Code, DType, Error, Node, Op, Rule, Tensor, topological};
 
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
@@ -171,8 +171,8 @@ impl Reached {
 /// Cotangents of `targets` for the given cotangents of outputs.
 pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
     let order = topological(seeds.iter().map(|(node, _)| node));
-    let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
-    let wanted: HashSet<*const ()> = targets.iter().map(Node::identity).collect();
+    let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let wanted: AddressSet<()> = targets.iter().map(Node::identity).collect();
     let captured = captures(&order, &wanted);
     let mut needed = vec![false; order.len()];
     for (i, node) in order.iter().enumerate() {
@@ -185,7 +185,7 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
     for (node, seed) in seeds {
         inbox[index[&node.key()]].push((0, seed));
     }
-    let mut found: HashMap<*const (), Found> = HashMap::new();
+    let mut found: AddressMap<(), Found> = AddressMap::default();
     for (i, node) in order.iter().enumerate().rev().filter(|&(i, _)| needed[i]) {
         let mail = std::mem::take(&mut inbox[i]);
         let reached_here = std::mem::take(&mut reached[i]);
@@ -287,7 +287,7 @@ fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
 
 /// [`pull`], with new nodes for the needed operands at the line of the primal. Error: of the first invalid cotangent.
 fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Result<Vec<Flow>, Error> {
-    let mut flows = pull(node, cotangent);
+    let mut flows = pull(node, cotangent, |operand| needed[operand]);
     let known = node.operands.iter().map(Node::key).chain([node.key()]).chain(brought(cotangent));
     let mut made: Vec<&mut Guarded> = flows
         .iter_mut()
@@ -319,7 +319,7 @@ fn outcome(target: &Arc<Node>, found: Option<&Found>) -> Gradient {
 }
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
-pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const ()>) -> BTreeMap<usize, Arc<Node>> {
+pub(crate) fn captures(order: &[Arc<Node>], wanted: &AddressSet<()>) -> BTreeMap<usize, Arc<Node>> {
     let mut found = BTreeMap::new();
     for (position, node) in order.iter().enumerate() {
         if let Op::Rule(rule) = &node.op
@@ -331,8 +331,8 @@ pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const ()>) -> BTre
     found
 }
 
-fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &HashSet<*const ()>) -> Option<Arc<Node>> {
-    let mut seen: HashSet<*const ()> = operands.iter().map(Node::identity).collect();
+fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> Option<Arc<Node>> {
+    let mut seen: AddressSet<()> = operands.iter().map(Node::identity).collect();
     let mut stack = rule.outputs.clone();
     while let Some(node) = stack.pop() {
         if !seen.insert(node.identity()) {

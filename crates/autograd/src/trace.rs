@@ -127,7 +127,7 @@ fn local(node: &Arc<Node>, upstream: &Tensor) -> Result<(Tensor, Tensor), Error>
         let outputs = (0..rule.outputs.len()).map(|i| (i == *slot).then(|| upstream.clone()));
         (&tuple.operands, pull_rule(tuple, rule, outputs.collect()))
     } else {
-        (&node.operands, pull(node, &upstream))
+        (&node.operands, pull(node, &upstream, |_| true))
     };
     let differentiable = |o: &&Arc<Node>| o.dtype.is_float() && !matches!(o.op, Op::Constant(_));
     let first = operands.iter().find(differentiable).or_else(|| operands.iter().find(|o| o.dtype.is_float()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::shape::resolve_axis;
 use crate::tensor::{At, elementwise};
-use crate::{Axes, Code, DType, Detail, Elementwise, Error, Node, Op, Reduce, Shape, Tensor};
+use crate::{Axes, Code, DType, Detail, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, Tensor, Values};
 
 impl Tensor {
     #[track_caller]
@@ -348,13 +348,25 @@ fn integer_indices(name: &str, indices: &Node) -> Result<(), Error> {
 /// Host data is checked at once; what is computed on a device is checked there.
 #[expect(clippy::wildcard_enum_match_arm, reason = "everything else is computed")]
 fn check_indices(name: &str, indices: &Arc<Node>, size: usize) -> Result<(), Error> {
-    let values = match &indices.op {
-        Op::Leaf(array) => array.to_f64(),
-        Op::Constant(index) if indices.shape.elements() > 0 => vec![index.as_f64()],
-        _ => return Ok(()),
+    let outside = |value: i64| usize::try_from(value).map_or(true, |v| v >= size);
+    let bad = match &indices.op {
+        Op::Leaf(array) => match array.values() {
+            Values::Int(values) => {
+                values.iter().position(|&v| outside(v.into())).map(|at| (at, values[at].into()))
+            }
+            Values::Uint(values) => {
+                values.iter().position(|&v| outside(v.into())).map(|at| (at, values[at].into()))
+            }
+            Values::Float(_) | Values::Single(_) | Values::Bool(_) => None,
+        },
+        Op::Constant(Scalar::Int(value)) if indices.shape.elements() > 0 => {
+            outside((*value).into()).then_some((0, f64::from(*value)))
+        }
+        Op::Constant(Scalar::Uint(value)) if indices.shape.elements() > 0 => {
+            outside((*value).into()).then_some((0, f64::from(*value)))
+        }
+        _ => None,
     };
-    #[expect(clippy::cast_precision_loss, reason = "dimensions are below 2³²")]
-    let bad = values.into_iter().enumerate().find(|&(_, v)| v < 0.0 || v >= size as f64);
     bad.map_or(Ok(()), |(position, value)| Err(index_error(name, position, value, size)))
 }
 

@@ -163,9 +163,10 @@ macro_rules! elementwise {
                     $(Self::$Name => by_arity!(lanes1 lanes2 lanes3; $($x)+)(out, args, #[inline(always)] |$($x),+| $lanes),)*
                 }
             }
-            /// Derivatives with respect to each operand, given the operands and the result.
+            /// Derivatives with respect to each operand, given the operands and the result; [`Partial::Zero`] for those whose
+            /// position is not `needed`.
             #[allow(unused_variables, reason = "most rows use only some of operands and result")]
-            pub fn partials<R>(self, args: &[&R], result: &R) -> Vec<Partial<R>>
+            pub fn partials<R>(self, args: &[&R], result: &R, needed: impl Fn(usize) -> bool) -> Vec<Partial<R>>
             where
                 for<'a> &'a R: Add<&'a R, Output = R> + Add<R, Output = R> + Add<f64, Output = R>
                     + Sub<&'a R, Output = R> + Sub<R, Output = R> + Sub<f64, Output = R>
@@ -178,7 +179,10 @@ macro_rules! elementwise {
                     + Add<f64, Output = R> + Sub<f64, Output = R> + Mul<f64, Output = R> + Div<f64, Output = R> + Neg<Output = R>,
             {
                 match (self, args) {
-                    $((Self::$Name, &[$($x),+]) => { let $y = result; vec![$($partial),+] },)*
+                    $((Self::$Name, &[$($x),+]) => {
+                        let ($y, mut position) = (result, 0..);
+                        vec![$(if position.next().is_some_and(&needed) { $partial } else { Zero }),+]
+                    },)*
                     _ => Vec::new(),
                 }
             }

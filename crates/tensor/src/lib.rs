@@ -51,6 +51,7 @@
 //!   mutability; no closure lives in a tensor.
 //! - Host data of type F32 keeps its f64 digits; devices round it once. The reference rounds nothing but F16.
 
+mod address;
 mod array;
 mod build;
 mod dtype;
@@ -67,6 +68,7 @@ pub mod shape;
 pub mod special;
 mod tensor;
 
+pub use address::{AddressHasher, AddressMap, AddressSet};
 pub use array::{Array, Values};
 pub use build::index_error;
 pub use dtype::{DType, Scalar};

@@ -1,12 +1,13 @@
 //! The graph: immutable nodes under reference counts, and the passes that walk them without recursion.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use crate::address::{AddressMap, AddressSet};
 use crate::{Array, DType, Elementwise, Integer, Scalar, Shape};
 
 /// What a node computes from its operands. Closed: every pass is an exhaustive `match`.
@@ -356,7 +357,7 @@ pub(crate) fn topological_until<'a>(
     stop: impl Fn(&Arc<Node>) -> bool,
 ) -> Vec<Arc<Node>> {
     // A node is pushed twice: once to visit its operands, once to be emitted after them.
-    let mut seen: HashSet<*const Node> = HashSet::new();
+    let mut seen: AddressSet<Node> = AddressSet::default();
     let mut order = Vec::new();
     let mut stack: Vec<(Arc<Node>, bool)> = roots.into_iter().map(|n| (n.clone(), false)).collect();
     stack.reverse();
@@ -383,7 +384,7 @@ pub(crate) fn topological_until<'a>(
 /// The graphs of `roots` with some nodes replaced, by [`Node::identity`]; nodes that do not depend on a replaced one are
 /// shared.
 pub fn substitute(roots: &[Arc<Node>], replacements: &HashMap<*const (), Arc<Node>>) -> Vec<Arc<Node>> {
-    let mut done: HashMap<*const Node, Arc<Node>> = HashMap::new();
+    let mut done: AddressMap<Node, Arc<Node>> = AddressMap::default();
     for node in topological(roots) {
         let image = if let Some(replacement) = replacements.get(&node.identity()) {
             replacement.clone()
