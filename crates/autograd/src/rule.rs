@@ -175,11 +175,11 @@ impl Tracer {
         P: FnOnce(O::Upstream) -> G,
         G: Gradients,
     {
-        let (operands, parameters, placeholders) = match self.parameters(inputs) {
+        let (operands, parameters) = match self.parameters(inputs) {
             Ok(parameters) => parameters,
             Err(error) => return self.invalid(inputs, error, |traced| function(traced).0),
         };
-        match self.guarded(|| function(inputs.traced(placeholders))) {
+        match self.guarded(|| function(inputs.traced(tensors(&parameters)))) {
             Ok((traced, pullback)) => {
                 let outputs = traced.tensors();
                 let count = outputs.len();
@@ -224,11 +224,11 @@ impl Tracer {
         inputs: &I,
         function: impl FnOnce(I::Traced) -> O,
     ) -> O {
-        let (operands, parameters, placeholders) = match self.parameters(inputs) {
+        let (operands, parameters) = match self.parameters(inputs) {
             Ok(parameters) => parameters,
             Err(error) => return self.invalid(inputs, error, function),
         };
-        let traced = match self.guarded(|| function(inputs.traced(placeholders))) {
+        let traced = match self.guarded(|| function(inputs.traced(tensors(&parameters)))) {
             Ok(traced) => traced.tensors(),
             Err(error) => return O::invalid(error, 1),
         };
@@ -242,14 +242,11 @@ impl Tracer {
         build().map_or_else(|error| O::invalid(error, traced.len()), O::applied)
     }
 
-    /// The operands, their placeholders, and the same as tensors.
-    fn parameters<I: Inputs>(
-        &self,
-        inputs: &I,
-    ) -> Result<(Vec<Arc<Node>>, Vec<Arc<Node>>, Vec<Tensor>), Error> {
+    /// The operands and their placeholders.
+    fn parameters<I: Inputs>(&self, inputs: &I) -> Result<(Vec<Arc<Node>>, Vec<Arc<Node>>), Error> {
         let operands = inputs.tensors().iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
-        let (parameters, placeholders) = self.placeholders(&operands)?;
-        Ok((operands, parameters, placeholders))
+        let parameters = self.placeholders(&operands)?;
+        Ok((operands, parameters))
     }
 
     /// Invalid outputs for an invalid input. Where only the closure knows how many, it is asked, with invalid inputs.
@@ -267,7 +264,7 @@ impl Tracer {
         O::invalid(error, count)
     }
 
-    fn placeholders(&self, operands: &[Arc<Node>]) -> Result<(Vec<Arc<Node>>, Vec<Tensor>), Error> {
+    fn placeholders(&self, operands: &[Arc<Node>]) -> Result<Vec<Arc<Node>>, Error> {
         let named = |(position, operand): (usize, &Arc<Node>)| {
             let name = match (&operand.label, &operand.op) {
                 (Some(label), _) => label.to_string(),
@@ -277,7 +274,7 @@ impl Tracer {
             Tensor::placeholder(&name, operand.shape, operand.dtype)
         };
         let tensors: Vec<Tensor> = operands.iter().enumerate().map(named).collect();
-        Ok((self.valid(&tensors)?, tensors))
+        self.valid(&tensors)
     }
 
     /// Runs a closure of the user's; a panic becomes an error.
@@ -420,6 +417,10 @@ impl Tracer {
         };
         outputs.into_iter().enumerate().map(project).collect()
     }
+}
+
+fn tensors(nodes: &[Arc<Node>]) -> Vec<Tensor> {
+    nodes.iter().map(|node| Tensor::from_node(node.clone())).collect()
 }
 
 fn count(n: usize) -> Detail {

@@ -77,6 +77,8 @@ impl Tensor {
         })
     }
     /// `log Σ exp` over axes, which disappear; −inf where all elements are −inf.
+    ///
+    /// Invalid with `E_AXIS`, `E_EMPTY_REDUCTION` over an empty axis, `E_DTYPE` for anything but floats.
     #[track_caller]
     pub fn logsumexp(&self, axes: impl Axes) -> Tensor {
         let at = Location::caller();
@@ -130,6 +132,8 @@ impl Tensor {
         })
     }
     /// Running sum along an axis, the element itself included; from the end if `reverse`.
+    ///
+    /// Invalid with `E_AXIS`, and with `E_DTYPE` for anything but floats.
     #[track_caller]
     pub fn cumulative_sum(&self, axis: isize, reverse: bool) -> Tensor {
         let at = Location::caller();
@@ -221,6 +225,9 @@ impl Tensor {
 
     /// Matrix product over the last two axes, leading axes broadcast. One-dimensional operands act as a row on the left
     /// and a column on the right.
+    ///
+    /// Invalid with `E_MATMUL_DIM` if the inner dimensions differ or an operand is a scalar, `E_BROADCAST` if the leading
+    /// axes do not fit, `E_DTYPE` for anything but floats, `E_TOO_LARGE`.
     #[track_caller]
     pub fn matmul(&self, rhs: &Tensor) -> Tensor {
         let at = Location::caller();
@@ -267,6 +274,9 @@ impl Tensor {
         })
     }
     /// Slices along an axis, one per index: the axis is replaced by the shape of `indices` (integers).
+    ///
+    /// Invalid with `E_AXIS`, `E_DTYPE` for indices that are no integers, `E_INDEX` for host indices outside the axis
+    /// (what a device computes is checked there), `E_RANK` and `E_TOO_LARGE` of the result.
     #[track_caller]
     pub fn gather(&self, axis: isize, indices: &Tensor) -> Tensor {
         let at = Location::caller();
@@ -287,6 +297,8 @@ impl Tensor {
     }
     /// Adds slices of `updates` into zeros: slice `indices[i]` along `axis` of the result (of length `size`) receives
     /// slice `i` of `updates`. Sums in a fixed order; `indices` is one-dimensional.
+    ///
+    /// Invalid as [`Tensor::gather`], and with `E_BROADCAST` unless there is one index per slice.
     #[track_caller]
     pub fn scatter_add(indices: &Tensor, updates: &Tensor, axis: isize, size: usize) -> Tensor {
         let at = Location::caller();

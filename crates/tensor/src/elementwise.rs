@@ -123,11 +123,15 @@ macro_rules! real_method {
 }
 
 macro_rules! elementwise {
-    ($( $(#[$doc:meta])* $Name:ident $name:ident $class:ident |$($x:ident),+ ; $y:ident|
+    ($( $(#[doc = $doc:literal])* $Name:ident $name:ident $class:ident |$($x:ident),+ ; $y:ident|
         $wgsl:literal, $eval:expr, $lanes:expr, [$($partial:expr),+], $ulp:expr; )*) => {
         /// The elementwise operations on floats and truth values.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Elementwise { $( $(#[$doc])* $Name, )* }
+        pub enum Elementwise { $( $(#[doc = $doc])* $Name, )* }
+
+        /// The description of a row, for the method that applies it.
+        macro_rules! row_doc { $( ($Name) => { concat!($($doc, "\n"),*) }; )* }
+        pub(crate) use row_doc;
 
         impl Elementwise {
             /// Every row.
@@ -194,7 +198,7 @@ macro_rules! elementwise {
             fn constant(&self, value: f64) -> Self;
             /// Applies a row.
             fn apply(operation: Elementwise, args: &[&Self]) -> Self;
-            $( real_method! { $(#[$doc])* $Name $name $($x)+ } )*
+            $( real_method! { $(#[doc = $doc])* $Name $name $($x)+ } )*
         }
     };
 }
@@ -257,17 +261,17 @@ elementwise! {
     /// `√x`; derivative +inf at 0.
     Sqrt sqrt Real |x; y| "sqrt({x})", x.sqrt(), x.sqrt(), [product(0.5 / y)], 3.0;
     /// `1 / √x`.
-    Rsqrt rsqrt Real |x; y| "m_rsqrt({x})", 1.0 / x.sqrt(), math32::rsqrt(x), [product(-0.5 * (y / x))], 4.0;
+    Rsqrt rsqrt Real |x; y| "m_rsqrt({x})", special::rsqrt(x), math32::rsqrt(x), [product(-0.5 * (y / x))], 2.0 * math32::promise::RSQRT;
     /// `eˣ`.
-    Exp exp Real |x; y| "m_exp({x})", x.exp(), math32::exp(x), [product(y.clone())], math32::promise::EXP;
+    Exp exp Real |x; y| "m_exp({x})", special::exp(x), math32::exp(x), [product(y.clone())], math32::promise::EXP;
     /// `2ˣ`.
-    Exp2 exp2 Real |x; y| "m_exp2({x})", x.exp2(), math32::exp2(x), [product(LN_2 * y)], math32::promise::EXP2;
+    Exp2 exp2 Real |x; y| "m_exp2({x})", special::exp2(x), math32::exp2(x), [product(LN_2 * y)], math32::promise::EXP2;
     /// `eˣ − 1`, accurate near 0.
     Expm1 expm1 Real |x; y| "m_expm1({x})", special::expm1(x), math32::expm1(x), [product(x.exp())], math32::promise::EXPM1;
     /// Natural logarithm.
-    Log log Real |x; y| "m_log({x})", x.ln(), math32::log(x), [product(x.recip())], math32::promise::LOG;
+    Log log Real |x; y| "m_log({x})", special::log(x), math32::log(x), [product(x.recip())], math32::promise::LOG;
     /// Logarithm to base 2.
-    Log2 log2 Real |x; y| "m_log2({x})", x.log2(), math32::log2(x), [product(1.0 / (LN_2 * x))], math32::promise::LOG2;
+    Log2 log2 Real |x; y| "m_log2({x})", special::log2(x), math32::log2(x), [product(1.0 / (LN_2 * x))], math32::promise::LOG2;
     /// `log(1 + x)`, accurate near 0.
     Log1p log1p Real |x; y| "m_log1p({x})", special::log1p(x), math32::log1p(x), [product(1.0 / (1.0 + x))], math32::promise::LOG1P;
     /// `xʸ` by IEEE 754: `x⁰ = 1ʸ = 1`. Derivative by `x` is 0 where `y = 0`; by `y` 0 where `x ≤ 0`.
@@ -280,11 +284,11 @@ elementwise! {
     /// `log(1 + eˣ)`.
     Softplus softplus Real |x; y| "m_softplus({x})", special::softplus(x), math32::softplus(x), [product(x.sigmoid())], math32::promise::SOFTPLUS;
     /// Hyperbolic tangent.
-    Tanh tanh Real |x; y| "m_tanh({x})", x.tanh(), math32::tanh(x), [product((1.0 - y) * (1.0 + y))], math32::promise::TANH;
+    Tanh tanh Real |x; y| "m_tanh({x})", special::tanh(x), math32::tanh(x), [product((1.0 - y) * (1.0 + y))], math32::promise::TANH;
     /// Hyperbolic sine.
-    Sinh sinh Real |x; y| "m_sinh({x})", x.sinh(), math32::sinh(x), [product(x.cosh())], math32::promise::SINH;
+    Sinh sinh Real |x; y| "m_sinh({x})", special::sinh(x), math32::sinh(x), [product(x.cosh())], math32::promise::SINH;
     /// Hyperbolic cosine.
-    Cosh cosh Real |x; y| "m_cosh({x})", x.cosh(), math32::cosh(x), [product(x.sinh())], math32::promise::COSH;
+    Cosh cosh Real |x; y| "m_cosh({x})", special::cosh(x), math32::cosh(x), [product(x.sinh())], math32::promise::COSH;
     /// Inverse hyperbolic sine.
     Asinh asinh Real |x; y| "m_asinh({x})", special::asinh(x), math32::asinh(x), [product(steep_tail(x))], math32::promise::ASINH;
     /// Inverse hyperbolic cosine, `x ≥ 1`.
@@ -292,19 +296,19 @@ elementwise! {
     /// Inverse hyperbolic tangent, `|x| ≤ 1`.
     Atanh atanh Real |x; y| "m_atanh({x})", special::atanh(x), math32::atanh(x), [product(((1.0 - x) * (1.0 + x)).recip())], math32::promise::ATANH;
     /// Sine; the error is promised for `|x| ≤ 8192`.
-    Sin sin Real |x; y| "m_sin({x})", x.sin(), math32::sin(x), [product(x.cos())], math32::promise::SIN;
+    Sin sin Real |x; y| "m_sin({x})", special::sin(x), math32::sin(x), [product(x.cos())], math32::promise::SIN;
     /// Cosine; the error is promised for `|x| ≤ 8192`.
-    Cos cos Real |x; y| "m_cos({x})", x.cos(), math32::cos(x), [product(-x.sin())], math32::promise::COS;
+    Cos cos Real |x; y| "m_cos({x})", special::cos(x), math32::cos(x), [product(-x.sin())], math32::promise::COS;
     /// Tangent; the error is promised for `|x| ≤ 8192`.
-    Tan tan Real |x; y| "m_tan({x})", x.tan(), math32::tan(x), [product(1.0 + y * y)], math32::promise::TAN;
+    Tan tan Real |x; y| "m_tan({x})", special::tan(x), math32::tan(x), [product(1.0 + y * y)], math32::promise::TAN;
     /// Inverse sine, `|x| ≤ 1`.
-    Asin asin Real |x; y| "m_asin({x})", x.asin(), math32::asin(x), [product(((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ASIN;
+    Asin asin Real |x; y| "m_asin({x})", special::asin(x), math32::asin(x), [product(((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ASIN;
     /// Inverse cosine, `|x| ≤ 1`.
-    Acos acos Real |x; y| "m_acos({x})", x.acos(), math32::acos(x), [product(-((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ACOS;
+    Acos acos Real |x; y| "m_acos({x})", special::acos(x), math32::acos(x), [product(-((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ACOS;
     /// Inverse tangent.
-    Atan atan Real |x; y| "m_atan({x})", x.atan(), math32::atan(x), [product((1.0 + x * x).recip())], math32::promise::ATAN;
+    Atan atan Real |x; y| "m_atan({x})", special::atan(x), math32::atan(x), [product((1.0 + x * x).recip())], math32::promise::ATAN;
     /// Angle of the point `(b, a)`: the inverse tangent of `a / b` in the right quadrant.
-    Atan2 atan2 Real |a, b; y| "m_atan2({a}, {b})", a.atan2(b), math32::atan2(a, b),
+    Atan2 atan2 Real |a, b; y| "m_atan2({a}, {b})", special::atan2(a, b), math32::atan2(a, b),
         [product(over_squares(b, a)), product(-over_squares(a, b))], math32::promise::ATAN2;
     /// Error function.
     Erf erf Real |x; y| "m_erf({x})", special::erf(x), math32::erf(x), [product(TWO_OVER_SQRT_PI * (-(x * x)).exp())], math32::promise::ERF;
