@@ -160,6 +160,8 @@ pub fn map_cotangent(x: &Tensor, change: impl FnOnce(Tensor) -> Tensor) -> Tenso
     rule.apply([x], |[x]| (x, change))
 }
 
+type Nodes = Vec<Arc<Node>>;
+
 /// One application of a rule: calls the closures, checks what they return, builds the node.
 struct Tracer {
     rule: CustomGradient,
@@ -243,7 +245,7 @@ impl Tracer {
     }
 
     /// The operands and their placeholders.
-    fn parameters<I: Inputs>(&self, inputs: &I) -> Result<(Vec<Arc<Node>>, Vec<Arc<Node>>), Error> {
+    fn parameters<I: Inputs>(&self, inputs: &I) -> Result<(Nodes, Nodes), Error> {
         let operands = inputs.tensors().iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
         let parameters = self.placeholders(&operands)?;
         Ok((operands, parameters))
