@@ -4,10 +4,10 @@
 // expm1, erf, lgamma or digamma at all, and lets a compiler assume that NaN and infinity do not occur. The functions
 // below use + - * / sqrt, integer operations, comparisons and `select`; their algorithms and coefficients are those of
 // `crates/tensor/src/math32`, whose module `promise` lists the largest error of each in ULP. Results below 2^-126 may be
-// flushed to zero. Both sides of every pick are computed: there is no branch and no loop.
+// flushed to zero. Both sides of every pick are computed: there is no branch, and no loop but the one of m_rem.
 //
 // Bindings. None but the hole: a kernel supplies `opaque_zero`. Limits. sin, cos, tan: |x| <= 8192; lgamma, digamma,
-// trigamma: x > 0; m_exp_nonpositive: x <= 0; m_rem: |x/y| < 2^24.
+// trigamma: x > 0; m_exp_nonpositive: x <= 0. The loop of m_rem runs at most 35 times.
 //
 // Form. A generator copies the functions that a kernel calls, with all that they call: every function therefore starts
 // with `fn` in the first column, ends with a brace in the first column or on the same line, and holds its own constants.
@@ -87,33 +87,22 @@ fn m_round(x: f32) -> f32 { return select(round(x), x, (bitcast<u32>(x) & 0x7fff
 // Integer part, toward zero.
 fn m_trunc(x: f32) -> f32 { return select(trunc(x), x, (bitcast<u32>(x) & 0x7fffffffu) >= 0x4b000000u); }
 
-// r - q y without rounding, q the integer nearest to the quotient r/y from below or one off.
-fn m_rem_step(r: f32, y: f32) -> f32 {
-  let q = trunc(fb(r / y));
-  let p = fb(q * y);
-  let q_high = m_high_half(q);
-  let y_high = m_high_half(y);
-  let q_low = q - q_high;
-  let y_low = y - y_high;
-  let p_low = fb(fb(fb(q_high * y_high - p) + q_high * y_low) + q_low * y_high) + q_low * y_low;
-  return fb(r - p) - p_low;
-}
-
-// Remainder x - trunc(x/y) y with the sign of x, exact for |x/y| < 2^24; NaN for y = 0 and for infinite x.
+// Remainder x - trunc(x/y) y with the sign of x, exact (C's fmod) for all operands; NaN for y = 0 and for infinite x.
+// Long division on the significands, eight bits of the quotient at a time.
 fn m_rem(x: f32, y: f32) -> f32 {
-  let ax = abs(x);
-  let ay = abs(y);
-  let is_huge = ax > 1.0e38;                                   // q y may round up past the largest float
-  let u = select(ax, 0.25 * ax, is_huge);
-  let v = select(ay, 0.25 * ay, is_huge);
-  var r = m_rem_step(m_rem_step(u, v), v);
-  r = select(r, r + v, r < 0.0);                               // a quotient that was rounded up to an integer
-  r = select(r, r - v, r >= v);
-  r = select(r, 4.0 * r, is_huge);
-  r = m_copysign(select(r, ax, ax < ay), x);
   let bx = bitcast<u32>(x) & 0x7fffffffu;
   let by = bitcast<u32>(y) & 0x7fffffffu;
-  return select(r, m_nan(), bx >= 0x7f800000u || by > 0x7f800000u || by == 0u);
+  let ex = max(bx >> 23u, 1u);                                 // denormals count from the same exponent as the smallest
+  let ey = max(by >> 23u, 1u);                                 // normal numbers, without the implied bit
+  let mx = bx - ((ex - 1u) << 23u);
+  let my = max(by - ((ey - 1u) << 23u), 1u);
+  var r = mx % my;
+  var left = select(0u, ex - ey, bx >= by);
+  for (; left > 0u; left -= min(left, 8u)) { r = (r << min(left, 8u)) % my; }
+  let shift = min(countLeadingZeros(r | 1u) - 8u, ey - 1u);
+  let exact = select(((ey - 1u - shift) << 23u) + (r << shift), 0u, r == 0u);
+  let magnitude = bitcast<f32>(select(exact, bx, bx < by));
+  return select(m_copysign(magnitude, x), m_nan(), bx >= 0x7f800000u || by > 0x7f800000u || by == 0u);
 }
 
 // 1/sqrt(x); +inf at +0, NaN for x < 0.

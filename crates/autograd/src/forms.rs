@@ -24,8 +24,10 @@ pub trait Outputs {
     fn applied(tensors: Vec<Tensor>) -> Self;
     /// The cotangents of as many outputs.
     fn upstream(tensors: Vec<Tensor>) -> Self::Upstream;
-    /// The same invalid tensor for every output (one, if their number is not known).
-    fn invalid(error: Error) -> Self;
+    /// The same invalid tensor for every output; `count` is their number where the form leaves it open.
+    fn invalid(error: Error, count: usize) -> Self;
+    /// Whether only a call tells how many outputs there are.
+    const OPEN: bool = false;
 }
 
 /// What a gradient closure may give: one tensor, a tuple, an array or a vector, `None` where nothing passes.
@@ -72,7 +74,7 @@ impl Outputs for Tensor {
     fn upstream(tensors: Vec<Tensor>) -> Tensor {
         one(tensors)
     }
-    fn invalid(error: Error) -> Tensor {
+    fn invalid(error: Error, _: usize) -> Tensor {
         Tensor::invalid(error)
     }
 }
@@ -87,7 +89,7 @@ impl Outputs for (Tensor, Tensor) {
     fn upstream(tensors: Vec<Tensor>) -> Self {
         array::<2>(tensors).into()
     }
-    fn invalid(error: Error) -> Self {
+    fn invalid(error: Error, _: usize) -> Self {
         (Tensor::invalid(error.clone()), Tensor::invalid(error))
     }
 }
@@ -102,7 +104,7 @@ impl<const N: usize> Outputs for [Tensor; N] {
     fn upstream(tensors: Vec<Tensor>) -> Self {
         array(tensors)
     }
-    fn invalid(error: Error) -> Self {
+    fn invalid(error: Error, _: usize) -> Self {
         std::array::from_fn(|_| Tensor::invalid(error.clone()))
     }
 }
@@ -117,9 +119,10 @@ impl Outputs for Vec<Tensor> {
     fn upstream(tensors: Vec<Tensor>) -> Self {
         tensors
     }
-    fn invalid(error: Error) -> Self {
-        vec![Tensor::invalid(error)]
+    fn invalid(error: Error, count: usize) -> Self {
+        vec![Tensor::invalid(error); count]
     }
+    const OPEN: bool = true;
 }
 
 impl Gradients for Tensor {

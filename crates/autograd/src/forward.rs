@@ -1,16 +1,17 @@
 //! Forward mode: one sweep from tangents of inputs to tangents of outputs.
 
-use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Error, Node, Op, Tensor, topological};
+use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, Tensor, topological};
 
 use crate::gradient::{Gradient, State, Wrt};
-use crate::guard::{Guarded, join};
-use crate::pushforward::{Tangent, push, push_rule};
+use crate::guard::Guarded;
+use crate::join::join;
+use crate::pushforward::{Tangent, push};
 use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
 use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
+use crate::transpose::push_rule;
 
 /// Jacobian-vector product: the change of each output as each `wrt` moves along its tangent.
 ///
@@ -42,13 +43,13 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         check_float("jvp", "output", position, node)?;
         roots.push(node.clone());
     }
-    let mut seeds: HashMap<*const Node, Vec<Guarded>> = HashMap::new();
+    let mut seeds: AddressMap<(), Vec<Guarded>> = AddressMap::default();
     for (position, (primal, tangent)) in tangents.iter().enumerate() {
         let (primal, tangent) = (primal.node()?, tangent.node()?);
         check_float("jvp", "wrt", position, primal)?;
         check_fit("jvp", ("tangent", "input"), position, tangent, primal)?;
         let seed = Guarded::plain(cast_at(&Tensor::from_node(tangent.clone()), DType::F32, primal));
-        seeds.entry(primal.key()).or_default().push(seed);
+        seeds.entry(primal.identity()).or_default().push(seed);
     }
     let order = topological(&roots);
     if let Some((position, node)) = captures(&order, &seeds.keys().copied().collect()).into_iter().next()
@@ -56,36 +57,80 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
     {
         return Err(captured_error(rule, &node));
     }
-    let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
     // One tangent per node; one per output for a rule.
     let mut known: Vec<Vec<Tangent>> = Vec::with_capacity(order.len());
+    let mut lost: Vec<Lost> = Vec::with_capacity(order.len());
     for node in &order {
         let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
         let incoming: Vec<&Tangent> = node.operands.iter().map(|o| &known[index[&o.key()]][slot]).collect();
-        let tangents = if let Op::Rule(rule) = &node.op {
+        let moves = |o: &Arc<Node>| known[index[&o.key()]].iter().any(Option::is_some);
+        let mut gone = missing(node, moves, |o| &lost[index[&o.key()]]);
+        let mut tangents = if let Op::Rule(rule) = &node.op {
             push_rule(node, rule, &incoming)?
         } else {
             vec![pushed(node, &incoming)?]
         };
-        known.push(match seeds.remove(&node.key()) {
-            Some(given) => {
-                vec![total(node, given.into_iter().chain(tangents.into_iter().flatten()).collect())]
-            }
-            None => tangents,
-        });
+        if let Some(given) = seeds.get(&node.identity()) {
+            let all = given.iter().cloned().chain(tangents.into_iter().flatten());
+            tangents = vec![total(node, all.collect())];
+        }
+        // A value on any path counts, as in reverse mode.
+        if node.dtype.is_float() && tangents.iter().any(Option::is_some) {
+            gone = None;
+        }
+        known.push(tangents);
+        lost.push(gone);
     }
-    let of = |root: &Arc<Node>| match &known[index[&root.key()]][0] {
-        Some(tangent) => {
+    let of = |root: &Arc<Node>| match (&known[index[&root.key()]][0], &lost[index[&root.key()]]) {
+        (Some(tangent), _) => {
             let change = cast_at(&masked_at(tangent, root), root.dtype, root);
             change.node()?;
             Ok(change)
         }
-        None => {
+        (None, Some(op)) => {
+            let message = format!("no derivative through `{op}`, which leaves the floats");
+            let error = Error::new(Code::NotDifferentiable, "jvp", message);
+            Err(error.hint("write one with `custom_gradient`, or cut the path with `detach`"))
+        }
+        (None, None) => {
             let zeros = source_at(Guarded::number(root.shape, 0.0), root);
             Ok(cast_at(&zeros.value, root.dtype, root))
         }
     };
     roots.iter().map(of).collect()
+}
+
+/// The operation at which a change left the floats for integers, where nothing but that is known of it.
+type Lost = Option<Arc<str>>;
+
+/// What is missing of the change of `node`: an integer has none, and what is made of it has none that could be known.
+/// Truth values are piecewise constant, and so is what passes through them.
+fn missing<'a>(
+    node: &Arc<Node>,
+    moves: impl Fn(&Arc<Node>) -> bool,
+    lost: impl Fn(&Arc<Node>) -> &'a Lost,
+) -> Lost {
+    let of = match &node.op {
+        Op::Detach => return None,
+        // The tuple of a rule has no type of its own: its projections have.
+        Op::Project(_) if !node.dtype.is_float() => &node.operands[0],
+        _ => node,
+    };
+    if node.dtype == DType::Bool && !matches!(node.op, Op::Rule(_)) {
+        return None;
+    }
+    if !node.dtype.is_float() && !matches!(node.op, Op::Rule(_)) && of.operands.iter().any(moves) {
+        return Some(of.name().into());
+    }
+    let operand = of.operands.iter().position(|o| lost(o).is_some())?;
+    if let Op::Elementwise(row) = node.op
+        && let Some(Partial::Zero) =
+            row.partials::<f64>(&vec![&1.0; row.arity()], &1.0, |_| true).get(operand)
+    {
+        return None;
+    }
+    lost(&of.operands[operand]).clone()
 }
 
 /// [`push`], with new nodes at the line of the primal.
@@ -94,6 +139,7 @@ fn pushed(node: &Arc<Node>, incoming: &[&Tangent]) -> Result<Tangent, Error> {
         return Ok(None);
     }
     let mut tangent = push(node, incoming)?;
+    tangent.iter().try_for_each(Guarded::check).map_err(|e| e.at(node.location))?;
     let known = node.operands.iter().map(Node::key).chain([node.key()]);
     let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
     stamp(&mut tangent.iter_mut().collect::<Vec<_>>(), known.chain(brought), node.location);

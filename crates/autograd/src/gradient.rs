@@ -1,8 +1,11 @@
 //! What a gradient may turn out to be, and with respect to what one may ask.
 
 use std::borrow::Borrow;
+use std::panic::Location;
 
-use cotangent_tensor::{Code, Error, Shape, Tensor};
+use cotangent_tensor::{Code, DType, Error, Node, Shape, Tensor};
+
+use crate::stamp::zeros_at;
 
 /// Why there is, or is not, a derivative.
 ///
@@ -32,13 +35,17 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub struct Gradient {
     state: State,
+    /// Shape, element type and line of the tensor that was asked for.
     shape: Shape,
+    dtype: DType,
+    location: &'static Location<'static>,
     /// What `or_error` answers without a value.
     error: Option<Error>,
 }
 
 impl Gradient {
-    pub(crate) fn new(state: State, shape: Shape, name: &str) -> Gradient {
+    pub(crate) fn new(state: State, target: &Node) -> Gradient {
+        let name = target.label.as_deref().unwrap_or(target.name());
         let error = match &state {
             State::Value(_) | State::Zero => None,
             State::Unconnected => Some(
@@ -54,10 +61,12 @@ impl Gradient {
                     .hint("write one with `custom_gradient`, or cut the path with `detach`"),
             ),
         };
-        Gradient { state, shape, error: error.map(|e| e.shape("shape", &shape)) }
+        let Node { shape, dtype, location, .. } = *target;
+        Gradient { state, shape, dtype, location, error: error.map(|e| e.shape("shape", &shape)) }
     }
-    pub(crate) fn missing(op: &str, error: Error, shape: Shape) -> Gradient {
-        Gradient { state: State::NotDifferentiable { op: op.to_string() }, shape, error: Some(error) }
+    pub(crate) fn missing(op: &str, error: Error, target: &Node) -> Gradient {
+        let state = State::NotDifferentiable { op: op.to_string() };
+        Gradient { error: Some(error), ..Gradient::new(state, target) }
     }
     /// What was found.
     pub fn state(&self) -> &State {
@@ -78,7 +87,7 @@ impl Gradient {
         match (&self.state, &self.error) {
             (State::Value(tensor), _) => tensor.clone(),
             (State::NotDifferentiable { .. }, Some(error)) => Tensor::invalid(error.clone()),
-            _ => Tensor::zeros(self.shape),
+            _ => zeros_at(self.shape, self.dtype, self.location),
         }
     }
     /// The derivative, which must exist (a structural zero does). Errors: `E_UNCONNECTED`, `E_STOPPED`,

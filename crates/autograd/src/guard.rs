@@ -5,12 +5,13 @@
 //! it went through partials of a branch that was not taken. A mask is applied only where contributions under
 //! different guards meet, before elements mix, and at the end; so `0 · inf` never happens. Guards are closed under
 //! *or*: where contributions meet, the disjunction of their guards stays behind, or `0 · inf` would come back one node
-//! later. The same pairs serve tangents of forward mode.
+//! later. For the same reason what mixes elements stays guarded by *any* of theirs: a sum of masked elements alone is a
+//! structural zero. Such a guard has no mask due; nobody computes it unless an unbounded partial follows. The same
+//! pairs serve tangents of forward mode.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_tensor::{Node, Op, Scalar, Shape, Tensor};
+use cotangent_tensor::{DType, Error, Node, Op, Scalar, Shape, Tensor};
 
 /// More literals than this become one, so that a long chain of kinks costs a constant per node.
 const LITERALS: usize = 8;
@@ -22,6 +23,9 @@ pub(crate) struct Literal {
     pub(crate) holds: bool,
     /// Whether the value may differ from zero where this literal fails, so that a mask is still due.
     pub(crate) pending: bool,
+    /// Whether a NaN may stand behind it, in the primals, where it fails: it is the condition of a branch. What a kink
+    /// drops cannot be NaN, or the result of the kink would be.
+    pub(crate) hides: bool,
 }
 
 /// A contribution: `value` where every literal of `guard` holds, else zero.
@@ -34,8 +38,6 @@ pub(crate) struct Guarded {
     pub(crate) number: Option<f64>,
 }
 
-type Key = Vec<(*const Node, bool)>;
-
 pub(crate) fn address(tensor: &Tensor) -> *const Node {
     tensor.node().map_or(std::ptr::null(), |node| node.key())
 }
@@ -45,8 +47,13 @@ pub(crate) fn shape_of(tensor: &Tensor) -> Shape {
 }
 
 impl Literal {
-    fn key(&self) -> (*const Node, bool) {
+    pub(crate) fn key(&self) -> (*const Node, bool) {
         (address(&self.condition), self.holds)
+    }
+    /// Takes over what is still due from an equal literal.
+    pub(crate) fn absorb(&mut self, other: &Literal) {
+        self.pending |= other.pending;
+        self.hides |= other.hides;
     }
     /// The literal as a truth value of its own.
     fn truth(&self) -> Tensor {
@@ -60,7 +67,7 @@ pub(crate) fn conjunction<'a>(literals: impl IntoIterator<Item = &'a Literal>) -
 }
 
 /// `value` where the pending ones among `literals` hold, else zero.
-fn mask<'a>(value: &Tensor, literals: impl IntoIterator<Item = &'a Literal>) -> Tensor {
+pub(crate) fn mask<'a>(value: &Tensor, literals: impl IntoIterator<Item = &'a Literal>) -> Tensor {
     let pending: Vec<&Literal> = literals.into_iter().filter(|l| l.pending).collect();
     match pending[..] {
         [] => value.clone(),
@@ -79,25 +86,36 @@ impl Guarded {
     pub(crate) fn number(shape: Shape, number: f64) -> Guarded {
         Guarded { guard: Vec::new(), value: Tensor::full(shape, number), number: Some(number) }
     }
+    /// The first error of value and conditions.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.value.node()?;
+        self.guard.iter().try_for_each(|l| l.condition.node().map(|_| ()))
+    }
     /// The value with the guard applied: what may mix with other elements or leave the sweep.
     pub(crate) fn masked(&self) -> Tensor {
         mask(&self.value, &self.guard)
     }
     /// Counts only where `condition` is `holds` as well. `pending` as in [`Literal`].
-    pub(crate) fn under(mut self, condition: Tensor, holds: bool, pending: bool) -> Guarded {
-        let literal = Literal { condition, holds, pending };
+    pub(crate) fn under(self, condition: Tensor, holds: bool, pending: bool) -> Guarded {
+        self.with(Literal { condition, holds, pending, hides: false })
+    }
+    /// Counts only where a branch was taken: where `condition` is `holds`.
+    pub(crate) fn in_branch(self, condition: Tensor, holds: bool) -> Guarded {
+        self.with(Literal { condition, holds, pending: true, hides: true })
+    }
+    /// Counts only where the literal holds as well.
+    pub(crate) fn with(mut self, literal: Literal) -> Guarded {
+        if literal.pending {
+            self.number = None;
+        }
         match self.guard.iter_mut().find(|l| l.key() == literal.key()) {
-            Some(known) => known.pending |= pending,
+            Some(known) => known.absorb(&literal),
             None => self.guard.push(literal),
         }
-        if self.guard.len() > LITERALS {
-            let pending = self.guard.iter().any(|l| l.pending);
-            if let Some(condition) = conjunction(&self.guard) {
-                self.guard = vec![Literal { condition, holds: true, pending }];
-            }
-        }
-        if pending {
-            self.number = None;
+        if self.guard.len() > LITERALS
+            && let Some(all) = merged(&self.guard.iter().collect::<Vec<_>>())
+        {
+            self.guard = vec![all];
         }
         self
     }
@@ -140,10 +158,27 @@ impl Guarded {
         let guard = self.guard.iter().map(|l| Literal { condition: movement(&l.condition), ..l.clone() });
         Guarded { guard: guard.collect(), value: movement(&self.value), number: None }
     }
-    /// Summed over `axes`, which disappear. Conditions that are constant along the axes stay in the guard; the others
-    /// are applied before elements mix.
+    /// Summed over `axes`, which disappear.
     pub(crate) fn summed(&self, axes: &[usize]) -> Guarded {
         let shape = shape_of(&self.value);
+        let count: usize = axes.iter().map(|&a| shape[a]).product();
+        let constant = |l: &Literal| constant_along(&l.condition, axes).is_some();
+        if let (Some(number), true) = (self.number, self.guard.iter().all(constant)) {
+            let guard = self.across(axes);
+            #[expect(clippy::cast_precision_loss, reason = "counts are below 2³²")]
+            return Guarded { guard, ..Guarded::number(shape.without(axes), number * count as f64) };
+        }
+        self.reduced(axes, |value| value.sum(signed(axes)))
+    }
+    /// Through something linear along `axes`, which disappear. Conditions that are constant along the axes stay in the
+    /// guard; the others are applied before elements mix, and the result counts where they hold anywhere.
+    pub(crate) fn reduced(&self, axes: &[usize], reduction: impl FnOnce(&Tensor) -> Tensor) -> Guarded {
+        let applied = self.guard.iter().filter(|l| constant_along(&l.condition, axes).is_none());
+        let value = reduction(&mask(&self.value, applied));
+        Guarded { guard: self.across(axes), value, number: None }
+    }
+    /// The guard of a sum over `axes`, which disappear: no mask is due for the conditions that vary along them.
+    pub(crate) fn across(&self, axes: &[usize]) -> Vec<Literal> {
         let (mut kept, mut applied) = (Vec::new(), Vec::new());
         for literal in &self.guard {
             match constant_along(&literal.condition, axes) {
@@ -151,14 +186,47 @@ impl Guarded {
                 None => applied.push(literal),
             }
         }
-        let count: usize = axes.iter().map(|&a| shape[a]).product();
-        if let (Some(number), true) = (self.number, applied.iter().all(|l| !l.pending) && applied.is_empty())
-        {
-            #[expect(clippy::cast_precision_loss, reason = "counts are below 2³²")]
-            return Guarded { guard: kept, ..Guarded::number(shape.without(axes), number * count as f64) };
+        kept.extend(merged(&applied).map(|all| Literal {
+            condition: any(&all.condition, axes),
+            pending: false,
+            ..all
+        }));
+        kept
+    }
+    /// The same value under those conditions of branches that vary along `axis`.
+    pub(crate) fn hidden_along(&self, axis: usize) -> Guarded {
+        let varies = |l: &&Literal| l.hides && constant_along(&l.condition, &[axis]).is_none();
+        Guarded { guard: self.guard.iter().filter(varies).cloned().collect(), ..self.clone() }
+    }
+    /// Through something linear that mixes elements along `axes` into others. `live` does to the guard, as ones and
+    /// zeros, what `mixture` does to the value, and gives a positive number where any of it counts. Conditions that are
+    /// constant along the axes stay. `unbounded`: the mixture multiplies by primals.
+    pub(crate) fn mixed(
+        &self,
+        axes: &[usize],
+        unbounded: bool,
+        mixture: impl FnOnce(&Tensor) -> Tensor,
+        live: impl FnOnce(&Tensor) -> Tensor,
+    ) -> Guarded {
+        let (kept, applied): (Vec<&Literal>, Vec<&Literal>) =
+            self.guard.iter().partition(|l| !axes.is_empty() && constant_along(&l.condition, axes).is_some());
+        let value = mixture(&mask(&self.value, applied.iter().copied()));
+        let due = |l: &Literal| Literal { pending: l.pending || unbounded && l.hides, ..l.clone() };
+        let guard = kept.into_iter().map(due).collect();
+        let mixed = Guarded { guard, value, number: None };
+        match merged(&applied) {
+            Some(all) => {
+                let condition = live(&all.condition.cast(DType::F32)).gt(0.0);
+                mixed.with(Literal { condition, pending: unbounded && all.hides, ..all })
+            }
+            None => mixed,
         }
-        let value = mask(&self.value, applied.iter().copied()).sum(signed(axes));
-        Guarded { guard: kept, value, number: None }
+    }
+    /// A value made of this one by something that does not mix what is kept apart by `movement`; any partial may have
+    /// come in.
+    pub(crate) fn carried(&self, value: Tensor, movement: impl Fn(&Tensor) -> Tensor) -> Guarded {
+        let due = |l: &Literal| Literal { condition: movement(&l.condition), pending: true, ..l.clone() };
+        Guarded { guard: self.guard.iter().map(due).collect(), value, number: None }
     }
 }
 
@@ -167,21 +235,45 @@ pub(crate) fn signed(axes: &[usize]) -> Vec<isize> {
     axes.iter().map(|&a| isize::try_from(a).unwrap_or(isize::MAX)).collect()
 }
 
-/// `condition` without `axes`, if it is a broadcast that repeats one value along them.
-fn constant_along(condition: &Tensor, axes: &[usize]) -> Option<Tensor> {
+/// All literals as one; `None` for none.
+pub(crate) fn merged(literals: &[&Literal]) -> Option<Literal> {
+    let (pending, hides) = (literals.iter().any(|l| l.pending), literals.iter().any(|l| l.hides));
+    let condition = conjunction(literals.iter().copied())?;
+    Some(Literal { condition, holds: true, pending, hides })
+}
+
+/// The operand of a broadcast under a shape of the same rank as the result.
+fn repeated(condition: &Tensor) -> Option<(Tensor, Shape)> {
     let node = condition.node().ok()?;
-    let result = node.shape.without(axes);
-    if let (Op::Constant(Scalar::Bool(truth)), false) = (&node.op, node.shape.elements() == 0) {
-        return Some(Tensor::full(result, *truth));
-    }
     let (Op::Broadcast, [source]) = (&node.op, &node.operands[..]) else { return None };
     let added = node.shape.rank() - source.shape.rank();
     let lined: Vec<usize> = std::iter::repeat_n(1, added).chain(source.shape.iter().copied()).collect();
-    if axes.iter().any(|&a| lined[a] != 1) {
-        return None;
+    let lined = Shape::new(&lined).ok()?;
+    (node.shape.elements() > 0).then(|| (Tensor::from_node(source.clone()).reshape(lined), lined))
+}
+
+/// `condition` without `axes`, if it repeats one value along them.
+fn constant_along(condition: &Tensor, axes: &[usize]) -> Option<Tensor> {
+    let node = condition.node().ok()?;
+    if let (Op::Constant(Scalar::Bool(truth)), false) = (&node.op, node.shape.elements() == 0) {
+        return Some(Tensor::full(node.shape.without(axes), *truth));
     }
-    let kept = Shape::new(&lined).ok()?.without(axes);
-    Some(Tensor::from_node(source.clone()).reshape(kept).broadcast_to(result))
+    let (source, lined) = repeated(condition)?;
+    let kept = axes.iter().all(|&a| lined[a] == 1).then(|| lined.without(axes))?;
+    Some(source.reshape(kept).broadcast_to(node.shape.without(axes)))
+}
+
+/// Whether `condition` holds anywhere along `axes`, which disappear; found before values are repeated, if they are.
+fn any(condition: &Tensor, axes: &[usize]) -> Tensor {
+    let anywhere = |t: &Tensor, axes: &[usize]| t.cast(DType::F32).sum(signed(axes)).gt(0.0);
+    match repeated(condition) {
+        Some((source, lined)) => {
+            let varying: Vec<usize> = axes.iter().copied().filter(|&a| lined[a] != 1).collect();
+            let found = if varying.is_empty() { source } else { anywhere(&source, &varying) };
+            found.reshape(lined.without(axes)).broadcast_to(shape_of(condition).without(axes))
+        }
+        None => anywhere(condition, axes),
+    }
 }
 
 /// The number that a factor made for `node` is everywhere. Operands of the node do not count: they are the user's.
@@ -189,115 +281,4 @@ pub(crate) fn own_number(factor: &Tensor, node: &Node) -> Option<f64> {
     let made = factor.node().ok()?;
     let Op::Constant(scalar) = made.op else { return None };
     (!node.operands.iter().any(|o| Arc::ptr_eq(o, made))).then(|| scalar.as_f64())
-}
-
-fn added(a: Guarded, b: Guarded) -> Guarded {
-    let mut guard = a.guard;
-    for (mine, other) in guard.iter_mut().zip(&b.guard) {
-        mine.pending |= other.pending;
-    }
-    match (a.number, b.number) {
-        (Some(x), Some(y)) => Guarded { guard, ..Guarded::number(shape_of(&a.value), x + y) },
-        _ => Guarded { guard, value: &a.value + &b.value, number: None },
-    }
-}
-
-/// The sum of contributions under their guards.
-///
-/// Equal guards add up; `(G ∧ c, a) + (G ∧ ¬c, b) = (G, select(c, a, b))`; what is left shares a common part `C`:
-/// `(C ∧ p, a) + (C ∧ q, b) = (C ∧ (p ∨ q), select(p, a, 0) + select(q, b, 0))`. `None` for no contributions.
-pub(crate) fn join(contributions: Vec<Guarded>) -> Option<Guarded> {
-    let mut groups = equal_guards_added(contributions);
-    while let Some((first, second, position)) = complementary(&groups) {
-        // `first < second`, so that removing the second leaves the first in place.
-        let second = groups.remove(second);
-        let first = &mut groups[first];
-        let literal = first.guard.remove(position);
-        let (yes, no) =
-            if literal.holds { (&first.value, &second.value) } else { (&second.value, &first.value) };
-        first.value = literal.condition.select(yes, no);
-        first.number = None;
-        let mut others = second.guard;
-        others.remove(position);
-        for (mine, other) in first.guard.iter_mut().zip(&others) {
-            mine.pending |= other.pending;
-        }
-        groups = equal_guards_added(groups);
-    }
-    if groups.len() < 2 {
-        return groups.pop();
-    }
-    let has = |group: &Guarded, literal: &Literal| group.guard.iter().any(|l| l.key() == literal.key());
-    let mut common: Vec<Literal> = groups[0].guard.clone();
-    common.retain(|l| groups.iter().all(|g| has(g, l)));
-    for literal in &mut common {
-        literal.pending = groups.iter().flat_map(|g| &g.guard).any(|l| l.key() == literal.key() && l.pending);
-    }
-    let mut rests = Vec::new();
-    let mut masked = Vec::new();
-    for group in &groups {
-        let rest: Vec<&Literal> =
-            group.guard.iter().filter(|l| !common.iter().any(|c| c.key() == l.key())).collect();
-        masked.push(mask(&group.value, rest.iter().copied()));
-        rests.push(conjunction(rest));
-    }
-    let total = Guarded { guard: common, value: pairwise(masked, |a, b| a + b)?, number: None };
-    // The sum is zero where no contribution is live, so no mask is due yet; but the next partial may be infinite.
-    match rests.into_iter().collect::<Option<Vec<Tensor>>>() {
-        Some(rests) => Some(total.under(pairwise(rests, |a, b| a.or(b))?, true, false)),
-        None => Some(total),
-    }
-}
-
-fn key_of(guard: &[Literal]) -> Key {
-    guard.iter().map(Literal::key).collect()
-}
-
-fn equal_guards_added(contributions: Vec<Guarded>) -> Vec<Guarded> {
-    if contributions.len() < 2 {
-        return contributions;
-    }
-    let mut place: HashMap<Key, usize> = HashMap::new();
-    let mut groups: Vec<Vec<Guarded>> = Vec::new();
-    for contribution in contributions {
-        let group = *place.entry(key_of(&contribution.guard)).or_insert(groups.len());
-        match groups.get_mut(group) {
-            Some(members) => members.push(contribution),
-            None => groups.push(vec![contribution]),
-        }
-    }
-    groups.into_iter().filter_map(|members| pairwise(members, added)).collect()
-}
-
-/// Two groups whose guards differ in the polarity of one literal.
-fn complementary(groups: &[Guarded]) -> Option<(usize, usize, usize)> {
-    if groups.len() < 2 {
-        return None;
-    }
-    let place: HashMap<Key, usize> =
-        groups.iter().enumerate().map(|(at, group)| (key_of(&group.guard), at)).collect();
-    groups.iter().enumerate().find_map(|(first, group)| {
-        (0..group.guard.len()).rev().find_map(|position| {
-            let mut key = key_of(&group.guard);
-            key[position].1 = !key[position].1;
-            let second = *place.get(&key)?;
-            (first < second).then_some((first, second, position))
-        })
-    })
-}
-
-/// Combines neighbors, then neighbors of the results: a tree of logarithmic depth in a fixed order.
-fn pairwise<T>(mut items: Vec<T>, combine: impl Fn(T, T) -> T) -> Option<T> {
-    while items.len() > 1 {
-        let mut next = Vec::with_capacity(items.len().div_ceil(2));
-        let mut rest = items.into_iter();
-        while let Some(first) = rest.next() {
-            next.push(match rest.next() {
-                Some(second) => combine(first, second),
-                None => first,
-            });
-        }
-        items = next;
-    }
-    items.pop()
 }

@@ -40,8 +40,9 @@
 //! The branch that is not taken never reaches a derivative, at any order and in both modes: contributions carry the
 //! conditions under which they count, and a mask is applied where contributions meet or elements mix, never by
 //! multiplying with zero. So `where(x > 0, √x, 0)` has derivative 0 at 0. The same holds for what a slice or a gather
-//! leaves out and for elements that are not the largest. What a *sum* has masked is an ordinary zero again: an
-//! infinite slope behind it, on a path that is taken, gives NaN, as `√(0·x)` does.
+//! leaves out, for elements that are not the largest, and for sums, rows and products of matrices of which nothing
+//! counts: a NaN in a masked row of logits or of a design matrix stays there. What is an ordinary zero, as in `√(0·x)`,
+//! gives NaN where the slope behind it is infinite. A custom rule sees masked numbers, and what it returns is unmasked.
 //!
 //! # Custom gradients
 //!
@@ -66,6 +67,7 @@ mod forms;
 mod forward;
 mod gradient;
 mod guard;
+mod join;
 mod pullback;
 mod pushforward;
 mod reverse;
@@ -73,6 +75,7 @@ mod rule;
 mod stamp;
 mod structure;
 mod trace;
+mod transpose;
 
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use cotangent_tensor::{Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Shape, Tensor};
 
-use crate::guard::{Guarded, own_number, shape_of};
+use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
 use crate::stamp::{cast_at, masked_at, source_at};
-use crate::structure::{Factors, count, leaves_out, operands, placed, scattered, spread, spread_last};
+use crate::structure::{
+    Factors, count, gathered, leaves_out, operands, placed, scattered, spread, spread_last,
+};
 
 /// What reaches one operand.
 pub(crate) enum Flow {
@@ -52,19 +54,19 @@ impl Missing {
     }
 }
 
-/// Pulls `cotangent` of `node` back to its operands. Rules are pulled back by [`pull_rule`].
-pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
+/// Pulls `cotangent` of `node` back to its operands; what flows to those whose position is not `needed` is arbitrary.
+/// Rules are pulled back by [`pull_rule`].
+pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded, needed: impl Fn(usize) -> bool) -> Vec<Flow> {
     use Flow::{Discrete, Value};
     let primals = operands(node);
     let shape = primals.first().map_or(Shape::SCALAR, shape_of);
     let moved = |movement: &dyn Fn(&Tensor) -> Tensor| vec![Value(cotangent.moved(movement))];
-    let plain = |tensor: Tensor| Value(Guarded::plain(tensor));
     match &node.op {
         Op::Leaf(_) | Op::Constant(_) | Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) => vec![],
         Op::Iota { .. } | Op::RandomBits(_) | Op::Integer(_) | Op::ArgReduce { .. } => {
             primals.iter().map(|_| Discrete).collect()
         }
-        Op::Elementwise(row) => pull_elementwise(*row, node, &primals, cotangent),
+        Op::Elementwise(row) => pull_elementwise(*row, node, &primals, cotangent, needed),
         Op::Cast if node.operands[0].dtype.is_float() => vec![Value(cotangent.clone())],
         Op::Cast => vec![Discrete],
         Op::Reshape => moved(&|t| t.reshape(shape)),
@@ -108,35 +110,24 @@ pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded) -> Vec<Flow> {
             vec![Value(share.moved(|t| spread(t, &shape, axes)).under(mask, true, true))]
         }
         Op::Reduce { kind: Reduce::Prod, axes } => {
-            vec![plain(pull_product(&primals[0], axes, &cotangent.masked()))]
+            let value = pull_product(&primals[0], axes, &cotangent.value);
+            vec![Value(cotangent.carried(value, |t| spread(t, &shape, axes)))]
         }
         Op::CumulativeSum { axis, reverse } => {
-            vec![plain(cotangent.masked().cumulative_sum(*axis as isize, !reverse))]
+            let sums = |t: &Tensor| t.cumulative_sum(*axis as isize, !reverse);
+            vec![Value(cotangent.mixed(&[*axis], false, sums, sums))]
         }
-        Op::Matmul => {
-            let upstream = cotangent.masked();
-            vec![
-                plain(upstream.matmul(&primals[1].transpose())),
-                plain(primals[0].transpose().matmul(&upstream)),
-            ]
-        }
+        Op::Matmul => pull_matmul(&primals[0], &primals[1], cotangent, needed),
         Op::Gather(axis) => vec![pull_gather(&primals[1], *axis, &shape, cotangent), Discrete],
         Op::ScatterAdd(axis) => {
-            vec![Discrete, plain(cotangent.masked().gather(*axis as isize, &primals[0]))]
+            vec![Discrete, Value(cotangent.moved(|t| gathered(t, *axis, &primals[0])))]
         }
-        Op::LogSumExp => {
-            vec![plain(spread_last(&cotangent.masked(), &shape) * primals[0].softmax(-1))]
-        }
-        Op::Softmax => {
-            vec![plain(pull_softmax(&Tensor::from_node(node.clone()), &cotangent.masked()))]
-        }
+        Op::LogSumExp => vec![Value(pull_rows(cotangent, &primals[0].softmax(-1)))],
+        Op::Softmax => vec![Value(pull_softmax(&Tensor::from_node(node.clone()), cotangent))],
         Op::CrossEntropy => {
-            let residual = primals[0].softmax_residual(&primals[1]);
-            vec![plain(spread_last(&cotangent.masked(), &shape) * residual), Discrete]
+            vec![Value(pull_rows(cotangent, &primals[0].softmax_residual(&primals[1]))), Discrete]
         }
-        Op::SoftmaxResidual => {
-            vec![plain(pull_softmax(&primals[0].softmax(-1), &cotangent.masked())), Discrete]
-        }
+        Op::SoftmaxResidual => vec![Value(pull_softmax(&primals[0].softmax(-1), cotangent)), Discrete],
         Op::Detach => vec![Flow::Stopped("detach".into())],
         Op::Inspect(_) | Op::Project(_) => vec![Value(cotangent.clone())],
         Op::Rule(_) => vec![],
@@ -148,9 +139,10 @@ fn pull_elementwise(
     node: &Arc<Node>,
     primals: &[Tensor],
     cotangent: &Guarded,
+    needed: impl Fn(usize) -> bool,
 ) -> Vec<Flow> {
     let result = Tensor::from_node(node.clone());
-    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result);
+    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result, needed);
     let flow = |partial| match partial {
         Partial::One => Flow::Value(cotangent.clone()),
         Partial::Product(factor) => Flow::Value(cotangent.times(&factor, own_number(&factor, node))),
@@ -159,7 +151,10 @@ fn pull_elementwise(
                 Some(factor) => cotangent.times(&factor, own_number(&factor, node)),
                 None => cotangent.clone(),
             };
-            Flow::Value(scaled.under(condition, holds, true))
+            Flow::Value(match row {
+                Elementwise::Select => scaled.in_branch(condition, holds),
+                _ => scaled.under(condition, holds, true),
+            })
         }
         Partial::Zero => Flow::Zero,
         Partial::NotDifferentiable => Flow::Discrete,
@@ -168,20 +163,59 @@ fn pull_elementwise(
     partials.into_iter().map(flow).collect()
 }
 
+/// One cotangent per row times a `factor` per element of the row.
+fn pull_rows(cotangent: &Guarded, factor: &Tensor) -> Guarded {
+    cotangent.moved(|t| spread_last(t, &shape_of(factor))).times(factor, None)
+}
+
 /// `p (u − Σ p u)` along the last axis.
-fn pull_softmax(p: &Tensor, upstream: &Tensor) -> Tensor {
+fn pull_softmax(p: &Tensor, cotangent: &Guarded) -> Guarded {
     let shape = shape_of(p);
-    p * (upstream - spread_last(&(p * upstream).sum(-1), &shape))
+    let pulled = |upstream: &Tensor| p * (upstream - spread_last(&(p * upstream).sum(-1), &shape));
+    cotangent.mixed(&[shape.rank() - 1], true, pulled, |live| spread_last(&live.sum(-1), &shape))
+}
+
+/// `dA = U Bᵀ` and `dB = Aᵀ U`.
+///
+/// Where a branch left out a whole row of the product, the row of `A` may be NaN; so may a column of `B`. They are
+/// selected away, unless the guard of the other cotangent does that: a condition on rows stays in the guard of `dA`.
+fn pull_matmul(a: &Tensor, b: &Tensor, cotangent: &Guarded, needed: impl Fn(usize) -> bool) -> Vec<Flow> {
+    let (upstream, rank) = (cotangent.masked(), shape_of(a).rank());
+    let (row, column) = (rank - 2, rank - 1);
+    let pulled = |value: Tensor, operand: &Tensor, summed: usize, repeated: usize| {
+        let mut pulled = Guarded::plain(value);
+        for literal in cotangent.across(&[summed]) {
+            let condition = spread(&literal.condition, &shape_of(operand), &[repeated]);
+            // What was applied is exactly zero by now, unless it met a NaN.
+            let pending = literal.pending && literal.hides;
+            pulled = pulled.with(Literal { condition, pending, ..literal });
+        }
+        Flow::Value(pulled)
+    };
+    let clean = |operand: &Tensor, summed: usize, other: usize, repeated: usize| {
+        let live = cotangent.hidden_along(other).across(&[summed]);
+        match conjunction(&live) {
+            Some(live) => spread(&live, &shape_of(operand), &[repeated]).select(operand, 0.0),
+            None => operand.clone(),
+        }
+    };
+    let left = || pulled(upstream.matmul(&clean(b, row, column, row).transpose()), a, column, column);
+    let right = || pulled(clean(a, column, row, column).transpose().matmul(&upstream), b, row, row);
+    vec![if needed(0) { left() } else { Flow::Zero }, if needed(1) { right() } else { Flow::Zero }]
 }
 
 /// What is gathered several times receives the sum; what is not gathered is structurally zero.
 fn pull_gather(indices: &Tensor, axis: usize, shape: &Shape, cotangent: &Guarded) -> Flow {
     let size = shape[axis];
-    let sums = Tensor::scatter_add(indices, &cotangent.masked(), axis as isize, size);
+    let sums = |t: &Tensor| Tensor::scatter_add(indices, t, axis as isize, size);
+    let scattered = cotangent.mixed(&[], false, sums, sums);
+    if !cotangent.guard.is_empty() {
+        return Flow::Value(scattered);
+    }
     let ones = Tensor::ones(shape_of(indices));
     let hit = Tensor::scatter_add(indices, &ones, 0, size).gt(0.0);
     let others: Vec<usize> = (0..shape.rank()).filter(|&a| a != axis).collect();
-    Flow::Value(Guarded::plain(sums).under(spread(&hit, shape, &others), true, false))
+    Flow::Value(scattered.under(spread(&hit, shape, &others), true, false))
 }
 
 /// The cotangent of each factor: upstream times the product of the *other* factors, exactly, never `y / x`.
@@ -189,7 +223,11 @@ fn pull_gather(indices: &Tensor, axis: usize, shape: &Shape, cotangent: &Guarded
 /// Up a binary tree of products, down again with the partner at each step: O(n) multiplications.
 fn pull_product(x: &Tensor, axes: &[usize], upstream: &Tensor) -> Tensor {
     let shape = shape_of(x);
-    let Some(factors) = Factors::new(&shape, axes) else { return Tensor::zeros(shape) };
+    let factors = match Factors::new(&shape, axes) {
+        Ok(Some(factors)) => factors,
+        Ok(None) => return Tensor::zeros(shape),
+        Err(error) => return Tensor::invalid(error),
+    };
     let mut level = factors.rows(x, 1.0);
     let mut levels = Vec::new();
     while shape_of(&level)[1] > 1 {

@@ -5,24 +5,19 @@
 
 use std::sync::Arc;
 
-use cotangent_tensor::{
-    Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Tensor, substitute,
-};
+use cotangent_tensor::{Elementwise, Error, Node, Op, Partial, Reduce, Tensor};
 
-use crate::State;
-use crate::guard::{Guarded, conjunction, join, own_number, shape_of, signed};
+use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
+use crate::join::join;
 use crate::pullback::Missing;
-use crate::reverse::sweep;
-use crate::stamp::{cast_at, masked_at};
-use crate::structure::{Factors, count, leaves_out, operands, placed, spread, spread_last};
+use crate::structure::{Factors, count, gathered, leaves_out, operands, placed, spread, spread_last};
 
 /// Tangent of an operand, or nothing where it is structurally zero.
 pub(crate) type Tangent = Option<Guarded>;
 
-/// Pushes tangents of the operands through `node`. Rules are pushed by [`push_rule`].
+/// Pushes tangents of the operands through `node`. Rules are pushed by [`push_rule`](crate::transpose::push_rule).
 pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, Error> {
     let primals = operands(node);
-    let plain = |tensor: Tensor| Ok(Some(Guarded::plain(tensor)));
     let result = || Tensor::from_node(node.clone());
     // Most operations have one operand that can have a tangent.
     let first = tangents.first().copied().and_then(Option::as_ref);
@@ -46,33 +41,32 @@ pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, E
         Op::Concat(axis) => Ok(push_concat(*axis, &primals, tangents)),
         Op::Reduce { kind: Reduce::Sum, axes } => Ok(first.map(|t| t.summed(axes))),
         Op::Reduce { kind: Reduce::Prod, axes } => {
-            first.map_or(Ok(None), |t| plain(push_product(node, &primals[0], axes, &t.masked())))
+            Ok(first.map(|t| t.reduced(axes, |t| push_product(node, &primals[0], axes, t))))
         }
-        Op::Reduce { kind: Reduce::Max | Reduce::Min, axes } => first.map_or(Ok(None), |t| {
+        Op::Reduce { kind: Reduce::Max | Reduce::Min, axes } => Ok(first.map(|t| {
             let mask = primals[0].eq(spread(&result(), &node.operands[0].shape, axes));
-            let total = t.clone().under(mask.clone(), true, true).masked().sum(signed(axes));
-            plain(total / count(&mask, axes))
-        }),
+            let mut total = t.clone().under(mask.clone(), true, true).summed(axes);
+            total.value = total.value / count(&mask, axes);
+            if t.guard.is_empty() { Guarded::plain(total.value) } else { total }
+        })),
         Op::CumulativeSum { axis, reverse } => {
-            first.map_or(Ok(None), |t| plain(t.masked().cumulative_sum(*axis as isize, *reverse)))
+            let sums = |t: &Tensor| t.cumulative_sum(*axis as isize, *reverse);
+            Ok(first.map(|t| t.mixed(&[*axis], false, sums, sums)))
         }
         Op::Matmul => {
-            let left = tangents[0].as_ref().map(|t| Guarded::plain(t.masked().matmul(&primals[1])));
-            let right = tangents[1].as_ref().map(|t| Guarded::plain(primals[0].matmul(&t.masked())));
+            let left = tangents[0].as_ref().map(|t| push_matmul(t, node, 1, |t| t.matmul(&primals[1])));
+            let right = tangents[1].as_ref().map(|t| push_matmul(t, node, 2, |t| primals[0].matmul(t)));
             Ok(join(left.into_iter().chain(right).collect()))
         }
-        Op::Gather(axis) => moved(&|t| t.gather(*axis as isize, &primals[1])),
-        Op::ScatterAdd(axis) => tangents[1].as_ref().map_or(Ok(None), |t| {
-            plain(Tensor::scatter_add(&primals[0], &t.masked(), *axis as isize, node.shape[*axis]))
-        }),
-        Op::LogSumExp => first.map_or(Ok(None), |t| plain((primals[0].softmax(-1) * t.masked()).sum(-1))),
-        Op::Softmax => first.map_or(Ok(None), |t| plain(push_softmax(&result(), &t.masked()))),
-        Op::CrossEntropy => {
-            first.map_or(Ok(None), |t| plain((primals[0].softmax_residual(&primals[1]) * t.masked()).sum(-1)))
-        }
-        Op::SoftmaxResidual => {
-            first.map_or(Ok(None), |t| plain(push_softmax(&primals[0].softmax(-1), &t.masked())))
-        }
+        Op::Gather(axis) => moved(&|t| gathered(t, *axis, &primals[1])),
+        Op::ScatterAdd(axis) => Ok(tangents[1].as_ref().map(|t| {
+            let sums = |t: &Tensor| Tensor::scatter_add(&primals[0], t, *axis as isize, node.shape[*axis]);
+            t.mixed(&[], false, sums, sums)
+        })),
+        Op::LogSumExp => Ok(first.map(|t| push_rows(t, &primals[0].softmax(-1)))),
+        Op::Softmax => Ok(first.map(|t| push_softmax(&result(), t))),
+        Op::CrossEntropy => Ok(first.map(|t| push_rows(t, &primals[0].softmax_residual(&primals[1])))),
+        Op::SoftmaxResidual => Ok(first.map(|t| push_softmax(&primals[0].softmax(-1), t))),
     }
 }
 
@@ -83,7 +77,7 @@ fn push_elementwise(
     tangents: &[&Tangent],
 ) -> Result<Tangent, Error> {
     let result = Tensor::from_node(node.clone());
-    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result);
+    let partials = row.partials(&primals.iter().collect::<Vec<_>>(), &result, |at| tangents[at].is_some());
     let mut contributions = Vec::new();
     for (partial, tangent) in partials.into_iter().zip(tangents) {
         let Some(tangent) = tangent else { continue };
@@ -95,7 +89,10 @@ fn push_elementwise(
                     Some(factor) => tangent.times(&factor, own_number(&factor, node)),
                     None => tangent.clone(),
                 };
-                contributions.push(scaled.under(condition, holds, true));
+                contributions.push(match row {
+                    Elementwise::Select => scaled.in_branch(condition, holds),
+                    _ => scaled.under(condition, holds, true),
+                });
             }
             Partial::Zero | Partial::NotDifferentiable => {}
             Partial::Missing(function) => return Err(Missing::partial(row, function, node).error),
@@ -116,25 +113,52 @@ fn push_concat(axis: usize, primals: &[Tensor], tangents: &[&Tangent]) -> Tangen
     if tangents.iter().all(|t| t.as_ref().is_some_and(|t| t.guard.is_empty())) {
         return Some(value);
     }
-    let pending = tangents.iter().filter_map(|t| t.as_ref()).any(|t| t.guard.iter().any(|l| l.pending));
     let inside = tangents.iter().zip(primals).map(|(t, primal)| {
         let all = t.as_ref().and_then(|t| conjunction(&t.guard));
         all.unwrap_or_else(|| Tensor::full(shape_of(primal), t.is_some()))
     });
     let inside: Vec<Tensor> = inside.collect();
     let condition = Tensor::concat(&inside.iter().collect::<Vec<_>>(), axis as isize);
-    Some(value.under(condition, true, pending))
+    let parts = || tangents.iter().filter_map(|t| t.as_ref()).flat_map(|t| &t.guard);
+    let (pending, hides) = (parts().any(|l| l.pending), parts().any(|l| l.hides));
+    Some(value.with(Literal { condition, holds: true, pending, hides }))
+}
+
+/// A product with a matrix, which sums over the columns (`axis` 1 from the end) or rows (2) of the tangent.
+fn push_matmul(
+    tangent: &Guarded,
+    node: &Node,
+    axis: usize,
+    product: impl FnOnce(&Tensor) -> Tensor,
+) -> Guarded {
+    let axis = node.shape.rank() - axis;
+    let mut pushed = Guarded::plain(product(&tangent.masked()));
+    for literal in tangent.across(&[axis]) {
+        let condition = spread(&literal.condition, &node.shape, &[axis]);
+        pushed = pushed.with(Literal { condition, pending: false, ..literal });
+    }
+    pushed
+}
+
+/// The sum over each row of the tangent times a `factor`.
+fn push_rows(tangent: &Guarded, factor: &Tensor) -> Guarded {
+    tangent.reduced(&[shape_of(factor).rank() - 1], |t| (factor * t).sum(-1))
 }
 
 /// `p (t − Σ p t)`: the Jacobian of softmax is symmetric.
-fn push_softmax(p: &Tensor, tangent: &Tensor) -> Tensor {
-    let mean = (p * tangent).sum(-1);
-    p * (tangent - spread_last(&mean, &shape_of(p)))
+fn push_softmax(p: &Tensor, tangent: &Guarded) -> Guarded {
+    let shape = shape_of(p);
+    let pushed = |t: &Tensor| p * (t - spread_last(&(p * t).sum(-1), &shape));
+    tangent.mixed(&[shape.rank() - 1], true, pushed, |live| spread_last(&live.sum(-1), &shape))
 }
 
 /// Product rule up a binary tree of products.
 fn push_product(node: &Node, x: &Tensor, axes: &[usize], tangent: &Tensor) -> Tensor {
-    let Some(factors) = Factors::new(&shape_of(x), axes) else { return Tensor::zeros(node.shape) };
+    let factors = match Factors::new(&shape_of(x), axes) {
+        Ok(Some(factors)) => factors,
+        Ok(None) => return Tensor::zeros(node.shape),
+        Err(error) => return Tensor::invalid(error),
+    };
     let (mut level, mut change) = (factors.rows(x, 1.0), factors.rows(tangent, 0.0));
     while shape_of(&level)[1] > 1 {
         let (pairs, changes) = (factors.pairs(&level), factors.pairs(&change));
@@ -143,56 +167,4 @@ fn push_product(node: &Node, x: &Tensor, axes: &[usize], tangent: &Tensor) -> Te
         level = even * odd;
     }
     change.reshape(node.shape)
-}
-
-/// Tangents of all outputs of a rule, by transposing its pullback.
-///
-/// The pullback `G(x, u)` is linear in `u`, so its own pullback with respect to `u`, started with the tangents of the
-/// inputs, is the pushforward. A pullback that is not linear has none.
-pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) -> Result<Vec<Tangent>, Error> {
-    let nothing = || rule.outputs.iter().map(|_| None).collect();
-    if tangents.iter().all(|t| t.is_none()) {
-        return Ok(nothing());
-    }
-    let no_jvp = |why: &str| {
-        Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
-            .at(node.location)
-    };
-    if rule.gradients.len() != node.operands.len() {
-        return Err(no_jvp("it has no gradient rule").hint("define it with `custom_gradient`"));
-    }
-    let (mut seeds, mut slots, mut images) = (Vec::new(), Vec::new(), Vec::new());
-    for (gradient, tangent) in rule.gradients.iter().zip(tangents) {
-        if let (Some(gradient), Some(tangent)) = (gradient, tangent) {
-            let slot = Tensor::placeholder("tangent", gradient.shape, DType::F32);
-            slots.push(slot.node()?.clone());
-            images.push(masked_at(tangent, node).node()?.clone());
-            seeds.push((gradient.clone(), Guarded::plain(slot)));
-        }
-    }
-    if seeds.is_empty() {
-        return Ok(nothing());
-    }
-    let targets: Vec<Arc<Node>> = rule.upstream.iter().filter(|u| u.dtype.is_float()).cloned().collect();
-    let mut transposed = Vec::new();
-    for gradient in sweep(seeds, &targets)? {
-        match gradient.state() {
-            State::Value(tensor) => transposed.push(tensor.node()?.clone()),
-            State::Unconnected | State::Zero | State::Stopped { .. } | State::NotDifferentiable { .. } => {
-                return Err(no_jvp("its gradients do not depend on every upstream cotangent"));
-            }
-        }
-    }
-    let depends = cotangent_tensor::topological(&transposed);
-    if depends.iter().any(|n| rule.upstream.iter().any(|u| Arc::ptr_eq(u, n))) {
-        return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
-    }
-    let from = rule.parameters.iter().chain(&slots).map(Node::key);
-    let to = node.operands.iter().cloned().chain(images);
-    let mut pushed = substitute(&transposed, &from.zip(to).collect()).into_iter();
-    let of = |upstream: &Arc<Node>| {
-        let tangent = upstream.dtype.is_float().then(|| pushed.next()).flatten();
-        tangent.map(|t| Guarded::plain(cast_at(&Tensor::from_node(t), DType::F32, node)))
-    };
-    Ok(rule.upstream.iter().map(of).collect())
 }

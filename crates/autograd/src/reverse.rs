@@ -1,13 +1,14 @@
 //! Reverse mode: one iterative sweep from the outputs to the tensors asked for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Error, Node, Op, Rule, Tensor, topological};
+use cotangent_tensor::{AddressMap, AddressSet, Code, DType, Error, Node, Op, Rule, Tensor, topological};
 
 use crate::gradient::{Gradient, State, Wrt};
-use crate::guard::{Guarded, join};
+use crate::guard::Guarded;
+use crate::join::join;
 use crate::pullback::{Flow, Missing, pull, pull_rule};
 use crate::stamp::{brought, cast_at, labelled, masked_at, source_at, stamp};
 
@@ -170,12 +171,12 @@ impl Reached {
 /// Cotangents of `targets` for the given cotangents of outputs.
 pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
     let order = topological(seeds.iter().map(|(node, _)| node));
-    let index: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
-    let wanted: HashSet<*const Node> = targets.iter().map(Node::key).collect();
+    let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let wanted: AddressSet<()> = targets.iter().map(Node::identity).collect();
     let captured = captures(&order, &wanted);
     let mut needed = vec![false; order.len()];
     for (i, node) in order.iter().enumerate() {
-        needed[i] = wanted.contains(&node.key())
+        needed[i] = wanted.contains(&node.identity())
             || captured.contains_key(&i)
             || node.operands.iter().any(|o| needed[index[&o.key()]]);
     }
@@ -184,12 +185,13 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
     for (node, seed) in seeds {
         inbox[index[&node.key()]].push((0, seed));
     }
-    let mut found: HashMap<*const Node, (Option<Tensor>, Reached)> = HashMap::new();
+    let mut found: AddressMap<(), Found> = AddressMap::default();
     for (i, node) in order.iter().enumerate().rev().filter(|&(i, _)| needed[i]) {
         let mail = std::mem::take(&mut inbox[i]);
         let reached_here = std::mem::take(&mut reached[i]);
         let mut flows = Vec::new();
         let mut value = None;
+        let is_wanted = wanted.contains(&node.identity());
         if let (Op::Rule(rule), false) = (&node.op, mail.is_empty()) {
             if let Some(node) = captured.get(&i) {
                 return Err(captured_error(rule, node));
@@ -202,15 +204,15 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
             if let Some(cotangent) = cotangent {
                 let below: Vec<bool> = node.operands.iter().map(|o| needed[index[&o.key()]]).collect();
                 if below.contains(&true) {
-                    flows = pulled(node, &cotangent, &below);
+                    flows = pulled(node, &cotangent, &below)?;
                 }
-                if wanted.contains(&node.key()) {
-                    value = Some(finished(node, cotangent)?);
-                }
+                value = is_wanted.then_some(cotangent);
             }
         }
-        if wanted.contains(&node.key()) {
-            found.insert(node.key(), (value, reached_here.clone()));
+        if is_wanted {
+            let found = found.entry(node.identity()).or_default();
+            found.cotangents.extend(value);
+            found.reached.absorb(&reached_here);
         }
         let mut flows = flows.into_iter();
         for operand in &node.operands {
@@ -242,7 +244,23 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
             }
         }
     }
-    Ok(targets.iter().map(|target| outcome(target, found.get(&target.key()))).collect())
+    let of = |target: &Arc<Node>| {
+        let Some(found) = found.get_mut(&target.identity()) else { return Ok(outcome(target, None)) };
+        let cotangents = std::mem::take(&mut found.cotangents);
+        if let Some(cotangent) = received(target, cotangents) {
+            found.value = Some(finished(target, cotangent)?);
+        }
+        Ok(outcome(target, Some(found)))
+    };
+    targets.iter().map(of).collect()
+}
+
+/// What was found for a target, under all names of it.
+#[derive(Default)]
+struct Found {
+    cotangents: Vec<Guarded>,
+    value: Option<Tensor>,
+    reached: Reached,
 }
 
 /// The cotangent of `node`: the sum of what its users sent.
@@ -267,9 +285,9 @@ fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
     Ok(labelled(gradient, node))
 }
 
-/// [`pull`], with new nodes for the needed operands at the line of the primal.
-fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Vec<Flow> {
-    let mut flows = pull(node, cotangent);
+/// [`pull`], with new nodes for the needed operands at the line of the primal. Error: of the first invalid cotangent.
+fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Result<Vec<Flow>, Error> {
+    let mut flows = pull(node, cotangent, |operand| needed[operand]);
     let known = node.operands.iter().map(Node::key).chain([node.key()]).chain(brought(cotangent));
     let mut made: Vec<&mut Guarded> = flows
         .iter_mut()
@@ -280,16 +298,16 @@ fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Vec<Flow> {
             Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Missing(_) => None,
         })
         .collect();
+    made.iter().try_for_each(|contribution| contribution.check()).map_err(|e| e.at(node.location))?;
     stamp(&mut made, known, node.location);
-    flows
+    Ok(flows)
 }
 
-fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gradient {
-    let name = target.label.as_deref().unwrap_or(target.name());
-    let new = |state| Gradient::new(state, target.shape, name);
-    let Some((value, reached)) = found else { return new(State::Unconnected) };
+fn outcome(target: &Arc<Node>, found: Option<&Found>) -> Gradient {
+    let new = |state| Gradient::new(state, target);
+    let Some(Found { value, reached, .. }) = found else { return new(State::Unconnected) };
     if let Some(Missing { op, error }) = &reached.missing {
-        return Gradient::missing(op, error.clone(), target.shape);
+        return Gradient::missing(op, error.clone(), target);
     }
     new(match (value, reached) {
         (Some(value), _) => State::Value(value.clone()),
@@ -301,7 +319,7 @@ fn outcome(target: &Arc<Node>, found: Option<&(Option<Tensor>, Reached)>) -> Gra
 }
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
-pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BTreeMap<usize, Arc<Node>> {
+pub(crate) fn captures(order: &[Arc<Node>], wanted: &AddressSet<()>) -> BTreeMap<usize, Arc<Node>> {
     let mut found = BTreeMap::new();
     for (position, node) in order.iter().enumerate() {
         if let Op::Rule(rule) = &node.op
@@ -313,14 +331,14 @@ pub(crate) fn captures(order: &[Arc<Node>], wanted: &HashSet<*const Node>) -> BT
     found
 }
 
-fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &HashSet<*const Node>) -> Option<Arc<Node>> {
-    let mut seen: HashSet<*const Node> = operands.iter().map(Node::key).collect();
+fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> Option<Arc<Node>> {
+    let mut seen: AddressSet<()> = operands.iter().map(Node::identity).collect();
     let mut stack = rule.outputs.clone();
     while let Some(node) = stack.pop() {
-        if !seen.insert(node.key()) {
+        if !seen.insert(node.identity()) {
             continue;
         }
-        if wanted.contains(&node.key()) {
+        if wanted.contains(&node.identity()) {
             return Some(node);
         }
         if let Op::Rule(inner) = &node.op {

@@ -48,7 +48,7 @@ impl CustomGradient {
     /// array or a vector) and a closure from the cotangents of the outputs, in the same form, to one gradient per
     /// input (a tensor, a tuple, an array or a vector; `None` where nothing passes). What the closures capture of the
     /// placeholders is recomputed from the inputs when needed; plain constants may be captured, other tensors must
-    /// be inputs.
+    /// be inputs. Of an invalid input, a closure that returns a vector is called with invalid tensors, for their number.
     ///
     /// A mistake makes the outputs invalid: the first error of an input; `E_RULE_ARITY`, `E_RULE_SHAPE`,
     /// `E_RULE_DTYPE`, `E_RULE_NONE`, `E_RULE_CUT` for gradients that do not fit the inputs (nothing is summed or
@@ -62,7 +62,7 @@ impl CustomGradient {
         G: Gradients,
     {
         let tracer = Tracer { rule: self, at: Location::caller(), role: "custom gradient" };
-        tracer.apply(&inputs, function).unwrap_or_else(O::invalid)
+        tracer.apply(&inputs, function)
     }
 }
 
@@ -119,7 +119,7 @@ where
 {
     let rule = CustomGradient::exact(name);
     let tracer = Tracer { rule, at: Location::caller(), role: "custom function" };
-    tracer.apply_without_gradient(&inputs, function).unwrap_or_else(O::invalid)
+    tracer.apply_without_gradient(&inputs, function)
 }
 
 /// The value of `forward` with the gradient of `surrogate`: what only `forward` depends on is `Stopped`.
@@ -127,6 +127,18 @@ where
 /// Invalid with `E_RULE_SHAPE` or `E_RULE_DTYPE` unless the two agree in shape and type.
 #[track_caller]
 pub fn straight_through(forward: &Tensor, surrogate: &Tensor) -> Tensor {
+    if let (Ok(value), Ok(slope)) = (forward.node(), surrogate.node())
+        && value.dtype != slope.dtype
+    {
+        let message = format!("the value is {}, but the surrogate is {}", value.dtype, slope.dtype);
+        let error = Error::new(Code::RuleDtype, "straight_through", message)
+            .with("expected", Detail::DType(value.dtype))
+            .with("got", Detail::DType(slope.dtype));
+        let float = if value.dtype.is_float() { value.dtype } else { slope.dtype };
+        return Tensor::invalid(
+            error.at(Location::caller()).hint(format!("write `.cast(DType::{float:?})`")),
+        );
+    }
     let rule = CustomGradient::surrogate("straight_through", "the value comes from another function");
     rule.apply([forward, surrogate], |[forward, _]| (forward, |upstream: Tensor| [None, Some(upstream)]))
 }
@@ -148,6 +160,8 @@ pub fn map_cotangent(x: &Tensor, change: impl FnOnce(Tensor) -> Tensor) -> Tenso
     rule.apply([x], |[x]| (x, change))
 }
 
+type Nodes = Vec<Arc<Node>>;
+
 /// One application of a rule: calls the closures, checks what they return, builds the node.
 struct Tracer {
     rule: CustomGradient,
@@ -156,17 +170,42 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn apply<I, O, P, G>(&self, inputs: &I, function: impl FnOnce(I::Traced) -> (O, P)) -> Result<O, Error>
+    fn apply<I, O, P, G>(&self, inputs: &I, function: impl FnOnce(I::Traced) -> (O, P)) -> O
     where
         I: Inputs,
         O: Outputs,
         P: FnOnce(O::Upstream) -> G,
         G: Gradients,
     {
-        let operands = self.operands(inputs)?;
-        let (parameters, placeholders) = self.placeholders(&operands)?;
-        let (traced, pullback) = self.guarded(|| function(inputs.traced(placeholders)))?;
-        let outputs = self.valid(&traced.tensors())?;
+        let (operands, parameters) = match self.parameters(inputs) {
+            Ok(parameters) => parameters,
+            Err(error) => return self.invalid(inputs, error, |traced| function(traced).0),
+        };
+        match self.guarded(|| function(inputs.traced(tensors(&parameters)))) {
+            Ok((traced, pullback)) => {
+                let outputs = traced.tensors();
+                let count = outputs.len();
+                let applied = self.traced::<O, P, G>(operands, parameters, &outputs, pullback);
+                applied.map_or_else(|error| O::invalid(error, count), O::applied)
+            }
+            Err(error) => O::invalid(error, 1),
+        }
+    }
+
+    /// Traces the pullback, checks it, and builds the rule.
+    fn traced<O, P, G>(
+        &self,
+        operands: Vec<Arc<Node>>,
+        parameters: Vec<Arc<Node>>,
+        outputs: &[Tensor],
+        pullback: P,
+    ) -> Result<Vec<Tensor>, Error>
+    where
+        O: Outputs,
+        P: FnOnce(O::Upstream) -> G,
+        G: Gradients,
+    {
+        let outputs = self.valid(outputs)?;
         let mut upstream = Vec::new();
         for output in &outputs {
             // A truth value or integer has no cotangent; its slot receives zeros.
@@ -178,41 +217,56 @@ impl Tracer {
         let gradients = self.gradients(&operands, &parameters, given)?;
         let all = outputs.iter().chain(gradients.iter().flatten());
         self.check_captures(all, parameters.iter().chain(&slots), &parameters)?;
-        let applied = self.build(
-            operands,
-            Rule {
-                name: self.rule.name.clone(),
-                kind: self.rule.kind.clone(),
-                parameters,
-                outputs,
-                upstream: slots,
-                gradients,
-            },
-        );
-        Ok(O::applied(applied))
+        let (name, kind) = (self.rule.name.clone(), self.rule.kind.clone());
+        Ok(self.build(operands, Rule { name, kind, parameters, outputs, upstream: slots, gradients }))
     }
 
     fn apply_without_gradient<I: Inputs, O: Outputs>(
         &self,
         inputs: &I,
         function: impl FnOnce(I::Traced) -> O,
-    ) -> Result<O, Error> {
-        let operands = self.operands(inputs)?;
-        let (parameters, placeholders) = self.placeholders(&operands)?;
-        let traced = self.guarded(|| function(inputs.traced(placeholders)))?;
-        let outputs = self.valid(&traced.tensors())?;
-        self.check_captures(outputs.iter(), parameters.iter(), &parameters)?;
-        let upstream = Vec::new();
-        let (name, kind) = (self.rule.name.clone(), self.rule.kind.clone());
-        let rule = Rule { name, kind, parameters, outputs, upstream, gradients: Vec::new() };
-        Ok(O::applied(self.build(operands, rule)))
+    ) -> O {
+        let (operands, parameters) = match self.parameters(inputs) {
+            Ok(parameters) => parameters,
+            Err(error) => return self.invalid(inputs, error, function),
+        };
+        let traced = match self.guarded(|| function(inputs.traced(tensors(&parameters)))) {
+            Ok(traced) => traced.tensors(),
+            Err(error) => return O::invalid(error, 1),
+        };
+        let build = || {
+            let outputs = self.valid(&traced)?;
+            self.check_captures(outputs.iter(), parameters.iter(), &parameters)?;
+            let (name, kind) = (self.rule.name.clone(), self.rule.kind.clone());
+            let (upstream, gradients) = (Vec::new(), Vec::new());
+            Ok(self.build(operands, Rule { name, kind, parameters, outputs, upstream, gradients }))
+        };
+        build().map_or_else(|error| O::invalid(error, traced.len()), O::applied)
     }
 
-    fn operands<I: Inputs>(&self, inputs: &I) -> Result<Vec<Arc<Node>>, Error> {
-        inputs.tensors().iter().map(|t| t.node().cloned()).collect()
+    /// The operands and their placeholders.
+    fn parameters<I: Inputs>(&self, inputs: &I) -> Result<(Nodes, Nodes), Error> {
+        let operands = inputs.tensors().iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
+        let parameters = self.placeholders(&operands)?;
+        Ok((operands, parameters))
     }
 
-    fn placeholders(&self, operands: &[Arc<Node>]) -> Result<(Vec<Arc<Node>>, Vec<Tensor>), Error> {
+    /// Invalid outputs for an invalid input. Where only the closure knows how many, it is asked, with invalid inputs.
+    fn invalid<I: Inputs, O: Outputs>(
+        &self,
+        inputs: &I,
+        error: Error,
+        function: impl FnOnce(I::Traced) -> O,
+    ) -> O {
+        let invalid = || vec![Tensor::invalid(error.clone()); inputs.tensors().len()];
+        let count = match O::OPEN {
+            true => self.guarded(|| function(inputs.traced(invalid())).tensors().len()).unwrap_or(1),
+            false => 1,
+        };
+        O::invalid(error, count)
+    }
+
+    fn placeholders(&self, operands: &[Arc<Node>]) -> Result<Vec<Arc<Node>>, Error> {
         let named = |(position, operand): (usize, &Arc<Node>)| {
             let name = match (&operand.label, &operand.op) {
                 (Some(label), _) => label.to_string(),
@@ -222,7 +276,7 @@ impl Tracer {
             Tensor::placeholder(&name, operand.shape, operand.dtype)
         };
         let tensors: Vec<Tensor> = operands.iter().enumerate().map(named).collect();
-        Ok((self.valid(&tensors)?, tensors))
+        self.valid(&tensors)
     }
 
     /// Runs a closure of the user's; a panic becomes an error.
@@ -328,10 +382,10 @@ impl Tracer {
         own: impl Iterator<Item = &'a Arc<Node>>,
         parameters: &[Arc<Node>],
     ) -> Result<(), Error> {
-        let mut seen: HashSet<*const Node> = own.map(Node::key).collect();
+        let mut seen: HashSet<*const ()> = own.map(Node::identity).collect();
         let mut stack: Vec<Arc<Node>> = roots.cloned().collect();
         while let Some(node) = stack.pop() {
-            if !seen.insert(node.key()) {
+            if !seen.insert(node.identity()) {
                 continue;
             }
             if let Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) = &node.op {
@@ -365,6 +419,10 @@ impl Tracer {
         };
         outputs.into_iter().enumerate().map(project).collect()
     }
+}
+
+fn tensors(nodes: &[Arc<Node>]) -> Vec<Tensor> {
+    nodes.iter().map(|node| Tensor::from_node(node.clone())).collect()
 }
 
 fn count(n: usize) -> Detail {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{DType, Node, Tensor};
+use cotangent_tensor::{DType, Label, Node, Shape, Tensor};
 
 use crate::guard::{Guarded, address};
 
@@ -38,6 +38,13 @@ pub(crate) fn masked_at(contribution: &Guarded, primal: &Node) -> Tensor {
 pub(crate) fn source_at(mut source: Guarded, primal: &Node) -> Guarded {
     stamp(&mut [&mut source], [], primal.location);
     source
+}
+
+/// Zeros of an element type, at a line.
+pub(crate) fn zeros_at(shape: Shape, dtype: DType, at: &'static Location<'static>) -> Tensor {
+    let mut zeros = Guarded::plain(Tensor::zeros(shape).cast(dtype));
+    stamp(&mut [&mut zeros], [], at);
+    zeros.value
 }
 
 /// Conversion to an element type, at the line of `primal`.
@@ -91,7 +98,7 @@ fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>)
             shape: node.shape,
             dtype: node.dtype,
             location: at,
-            label: node.label.clone(),
+            label: node.label.as_ref().map(Label::detached),
         };
         images.insert(node.key(), Some(Arc::new(rebuilt)));
     }
@@ -101,10 +108,15 @@ fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>)
     }
 }
 
-/// The nodes that a contribution brought along.
+/// The nodes that a contribution brought along: its value and its conditions, and what the conditions are made of, since
+/// a sum looks through a broadcast.
 pub(crate) fn brought(contribution: &Guarded) -> impl Iterator<Item = *const Node> {
-    let conditions = contribution.guard.iter().map(|l| address(&l.condition));
-    std::iter::once(address(&contribution.value)).chain(conditions)
+    let conditions = contribution.guard.iter().filter_map(|l| l.condition.node().ok());
+    let with_operands = |node: &Arc<Node>| {
+        std::iter::once(node.key()).chain(node.operands.iter().map(Node::key)).collect::<Vec<_>>()
+    };
+    std::iter::once(address(&contribution.value))
+        .chain(conditions.flat_map(with_operands).collect::<Vec<_>>())
 }
 
 /// Names `tensor` as the derivative of `primal`, unless somebody else can see the node already.

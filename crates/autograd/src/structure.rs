@@ -1,6 +1,6 @@
 //! Pieces of tensor code that both modes share: no derivative rule stands here.
 
-use cotangent_tensor::{DType, Node, Shape, Tensor};
+use cotangent_tensor::{DType, Error, Node, Shape, Tensor};
 
 use crate::guard::{Guarded, shape_of, signed};
 
@@ -24,6 +24,16 @@ pub(crate) fn spread(reduced: &Tensor, shape: &Shape, axes: &[usize]) -> Tensor 
 /// One value per row, repeated along the last axis of `shape`.
 pub(crate) fn spread_last(rows: &Tensor, shape: &Shape) -> Tensor {
     spread(rows, shape, &[shape.rank() - 1])
+}
+
+/// Slices along an axis; truth values travel as numbers, since devices gather words.
+pub(crate) fn gathered(tensor: &Tensor, axis: usize, indices: &Tensor) -> Tensor {
+    match tensor.node() {
+        Ok(node) if node.dtype == DType::Bool => {
+            tensor.cast(DType::F32).gather(axis as isize, indices).gt(0.0)
+        }
+        _ => tensor.gather(axis as isize, indices),
+    }
 }
 
 /// How many elements along `axes` satisfy `mask`, as F32, in the shape without the axes.
@@ -60,7 +70,8 @@ pub(crate) fn scattered(part: &Tensor, starts: &[usize], steps: &[isize], whole:
 
 /// `stride − 1` zeros between neighbors along `axis`; `span` is the new length.
 fn dilated(tensor: &Tensor, axis: usize, stride: usize, span: usize) -> Tensor {
-    let shape = shape_of(tensor);
+    // Another axis may have been too long already.
+    let Ok(shape) = tensor.node().map(|node| node.shape) else { return tensor.clone() };
     let outer: usize = shape[..axis].iter().product();
     let inner: usize = shape[axis + 1..].iter().product();
     let mut dims = shape.to_vec();
@@ -98,13 +109,17 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    /// `None` without elements.
-    pub(crate) fn new(whole: &Shape, axes: &[usize]) -> Option<Factors> {
+    /// `None` without elements. Error: `E_TOO_LARGE` where the filled rows are.
+    pub(crate) fn new(whole: &Shape, axes: &[usize]) -> Result<Option<Factors>, Error> {
         let kept: Vec<usize> = (0..whole.rank()).filter(|a| !axes.contains(a)).collect();
         let rows = kept.iter().map(|&a| whole[a]).product();
-        let count = axes.iter().map(|&a| whole[a]).product();
+        let count: usize = axes.iter().map(|&a| whole[a]).product();
+        if rows * count == 0 {
+            return Ok(None);
+        }
+        Shape::new(&[rows, count.next_power_of_two()])?;
         let order = kept.into_iter().chain(axes.iter().copied()).collect();
-        (rows * count > 0).then_some(Factors { whole: *whole, order, count, rows })
+        Ok(Some(Factors { whole: *whole, order, count, rows }))
     }
     fn matrix(&self, tensor: &Tensor, width: usize) -> Tensor {
         match Shape::new(&[self.rows, width]) {

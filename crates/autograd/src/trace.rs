@@ -8,7 +8,8 @@ use std::sync::Arc;
 use cotangent_tensor::{Array, Code, Error, Evaluate, Node, Op, Tensor, topological};
 
 use crate::State;
-use crate::guard::{Guarded, join, shape_of};
+use crate::guard::{Guarded, shape_of};
+use crate::join::join;
 use crate::pullback::{Flow, pull, pull_rule};
 use crate::reverse::grad;
 
@@ -62,7 +63,8 @@ pub fn trace(loss: &Tensor, nodes: &[&Tensor], evaluator: &dyn Evaluate) -> Resu
     let at = Location::caller();
     let gradients = grad(loss, nodes)?;
     let order = topological([loss.node()?]);
-    let position: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let position: HashMap<*const (), usize> =
+        order.iter().enumerate().map(|(i, n)| (n.identity(), i)).collect();
     let mut applications = Vec::new();
     for (tensor, gradient) in nodes.iter().zip(gradients) {
         let upstream = match gradient.state() {
@@ -70,7 +72,7 @@ pub fn trace(loss: &Tensor, nodes: &[&Tensor], evaluator: &dyn Evaluate) -> Resu
             State::Value(_) | State::Zero | State::Unconnected | State::Stopped { .. } => gradient.or_zero(),
         };
         let node = tensor.node()?.clone();
-        applications.push((position.get(&node.key()).copied(), node, upstream));
+        applications.push((position.get(&node.identity()).copied(), node, upstream));
     }
     applications.sort_by_key(|(place, ..)| *place);
     let names = names(applications.iter().map(|(_, node, _)| node));
@@ -125,7 +127,7 @@ fn local(node: &Arc<Node>, upstream: &Tensor) -> Result<(Tensor, Tensor), Error>
         let outputs = (0..rule.outputs.len()).map(|i| (i == *slot).then(|| upstream.clone()));
         (&tuple.operands, pull_rule(tuple, rule, outputs.collect()))
     } else {
-        (&node.operands, pull(node, &upstream))
+        (&node.operands, pull(node, &upstream, |_| true))
     };
     let differentiable = |o: &&Arc<Node>| o.dtype.is_float() && !matches!(o.op, Op::Constant(_));
     let first = operands.iter().find(differentiable).or_else(|| operands.iter().find(|o| o.dtype.is_float()));

@@ -4,10 +4,11 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use cotangent_autograd::{grad, jvp, map_cotangent};
-use cotangent_tensor::{Tensor, topological};
+use cotangent_autograd::{custom_gradient, grad, jvp, map_cotangent};
+use cotangent_tensor::{Node, Op, Tensor, topological};
 
 /// A machine-independent stop, not a benchmark: quadratic passes would take hours here, ours take seconds.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -56,4 +57,46 @@ fn the_second_derivative_of_a_deep_chain_has_a_value() {
     let first = grad(&y, &x).unwrap().or_error().unwrap();
     let second = grad(&first, &x).unwrap().or_error().unwrap();
     assert!(support::value(&first).is_finite() && support::value(&second).is_finite());
+}
+
+#[test]
+fn a_gradient_copies_nothing_of_the_forward_graph() {
+    let (x, s) = (Tensor::new([[0.5], [1.5]]), Tensor::new([1.0, 2.0, 3.0]));
+    let n = 100_000;
+    let condition = chain(n, &x, Tensor::sin).gt(0.0);
+    let y = condition.select(&x * &s, 0.0).sum(..);
+    let forward: HashSet<*const Node> = topological([y.node().unwrap()]).iter().map(Node::key).collect();
+    let gradient = grad(&y, &s).unwrap().or_error().unwrap();
+    let pushed = jvp(&[&y], &[(&s, &s)]).unwrap().remove(0);
+    for derivative in [gradient, pushed] {
+        let made = topological([derivative.node().unwrap()]);
+        let made: Vec<_> = made.iter().filter(|node| !forward.contains(&node.key())).collect();
+        assert!(made.len() < 40, "{} nodes", made.len());
+        assert!(!made.iter().any(|node| matches!(node.op, Op::Leaf(_) | Op::Input(_))), "{made:?}");
+    }
+}
+
+#[test]
+fn many_pairs_of_complementary_branches_meet_in_linear_time() {
+    let start = Instant::now();
+    let x = Tensor::new([0.5, -1.5]);
+    let sum = (0..20_000).fold(Tensor::zeros([2]), |sum, i| {
+        let factor = f64::from(i % 7);
+        sum + x.gt(f64::from(i)).select(&x * factor, &x * (factor + 1.0))
+    });
+    let gradient = grad(&sum.sum(..), &x).unwrap().or_error().unwrap();
+    let expected: f64 = (0..20_000).map(|i| f64::from(i % 7) + 1.0).sum();
+    assert_eq!(support::values(&gradient), [expected - 1.0, expected]);
+    println!("{:?}", start.elapsed());
+    assert!(start.elapsed() < LIMIT);
+}
+
+#[test]
+fn rules_inside_rules_drop_without_recursion() {
+    let x = Tensor::new(0.5);
+    let nested = chain(100_000, &x, |captured| {
+        custom_gradient("nested", [&x], |[x]| (&x + captured, |upstream: Tensor| upstream))
+    });
+    assert!(nested.error().is_none());
+    drop(nested);
 }

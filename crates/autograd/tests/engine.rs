@@ -5,7 +5,8 @@
 mod support;
 
 use cotangent_autograd::{
-    CustomGradient, State, custom_function, grad, hvp, jvp, straight_through, surrogate_gradient, vjp,
+    CustomGradient, State, custom_function, custom_gradient, grad, hvp, jvp, straight_through,
+    surrogate_gradient, vjp,
 };
 use cotangent_tensor::{Code, DType, Node, Op, Tensor, topological};
 use support::{assert_digits, gradient, value, values};
@@ -311,4 +312,111 @@ fn constants_one_and_minus_one_cost_nothing() {
     assert_eq!(count(&(5.0 - x.exp()).sum(..)), 1, "one negation");
     let y = surrogate_gradient("rule", "a test", [&x], |[x]| (x, |g: Tensor| g));
     assert_eq!(count(&y.sum(..)), 0);
+}
+
+#[test]
+fn a_name_does_not_disconnect() {
+    let w = Tensor::new(2.0);
+    let named = w.named("w");
+    let twice = named.named("weight");
+    let y = (&named * 3.0 + &twice * &w).sum(..);
+    for wrt in [&w, &named, &twice] {
+        let found = grad(&y, wrt).unwrap();
+        assert_digits(&gradient(&found), &[3.0 + 4.0]);
+        assert_digits(&values(&jvp(&[&y], &[(wrt, &Tensor::ones([]))]).unwrap()[0]), &[7.0]);
+        assert_digits(&values(&hvp(&y, wrt, &Tensor::ones([])).unwrap()), &[2.0]);
+    }
+    let [a, b] = grad(&y, [&w, &twice]).unwrap();
+    assert_digits(&gradient(&a), &gradient(&b));
+    // Anything may be named, and named again: constants, inputs, results, outputs.
+    let input = Tensor::input("x", [], DType::F32);
+    for x in [Tensor::ones([]), &w * 2.0, input] {
+        let y = x.named("x");
+        assert!(grad(&(&y * 3.0), &x).unwrap().value().is_some());
+        assert!(grad(&(&x * 3.0), &y).unwrap().value().is_some());
+        assert_digits(&gradient(&grad(&y, &x).unwrap()), &[1.0]);
+    }
+    // A value of its own is another one, whatever its name.
+    let (a, b) = ((&w * 2.0).named("v"), (&w * 2.0).named("v"));
+    assert!(matches!(grad(&a, &b).unwrap().state(), State::Unconnected));
+    // In a rule, a parameter stays what it is.
+    let z = custom_gradient("scaled", [&w], |[x]| {
+        let x = x.named("inside");
+        (&x * &x, move |upstream: Tensor| upstream.named("up") * &x * 2.0)
+    });
+    assert!(z.error().is_none(), "{z:?}");
+    assert_digits(&gradient(&grad(&z, &w).unwrap()), &[4.0]);
+    assert_digits(&values(&jvp(&[&z], &[(&w, &Tensor::ones([]))]).unwrap()[0]), &[4.0]);
+}
+
+#[test]
+fn forward_mode_refuses_what_came_back_from_integers() {
+    let (x, one) = (Tensor::new([1.5, 0.5]), Tensor::ones([2]));
+    let index = x.argmax(0);
+    let whole = x.cast(DType::I32);
+    let lost = [
+        ("cast", whole.cast(DType::F32)),
+        ("cast", (&whole + 1).cast(DType::F32).exp() * 2.0),
+        ("argmax", index.cast(DType::F32).broadcast_to([2])),
+        ("argmax", Tensor::new([3.0, 4.0]).gather(0, &index).broadcast_to([2])),
+        ("cast", Tensor::scatter_add(&whole, &Tensor::ones([2]), 0, 2)),
+        ("cast", Tensor::zeros([2, 2]).cross_entropy(&whole)),
+    ];
+    for (op, y) in &lost {
+        let error = jvp(&[y], &[(&x, &one)]).unwrap_err();
+        assert_eq!(error.code(), Code::NotDifferentiable, "{op}: {error}");
+        assert!(error.message().contains(op), "{op}: {error}");
+        let reverse = grad(&y.sum(..), &x).unwrap();
+        assert!(
+            matches!(reverse.state(), State::NotDifferentiable { op: by } if by == op),
+            "{:?}",
+            reverse.state()
+        );
+    }
+    // A value on another path, a truth value, or a cut: as in reverse mode.
+    let mixed = x.gather(0, &index).broadcast_to([2]);
+    assert_digits(&values(&jvp(&[&mixed], &[(&x, &one)]).unwrap()[0]), &[1.0, 1.0]);
+    let others = [
+        x.gt(1.0).cast(DType::F32),
+        x.gt(1.0).select(2.0, 3.0),
+        whole.eq(1).select(Tensor::ones([2]), 0.0),
+        whole.cast(DType::F32).detach(),
+        x.floor(),
+        whole.cast(DType::F32).sign(),
+    ];
+    for y in &others {
+        assert_digits(&values(&jvp(&[y], &[(&x, &one)]).unwrap()[0]), &[0.0, 0.0]);
+    }
+    // The second derivative through an integer is missing as well.
+    let error = hvp(&(&x * whole.cast(DType::F32) * &x).sum(..), &x, &one);
+    assert!(error.is_ok(), "the other paths have values");
+    let slope = surrogate_gradient("cut", "the slope of the integer part", [&x], |[x]| {
+        (x.exp(), move |upstream: Tensor| upstream * x.cast(DType::I32).cast(DType::F32))
+    });
+    assert_eq!(hvp(&slope.sum(..), &x, &one).unwrap_err().code(), Code::NotDifferentiable);
+}
+
+#[test]
+fn zeros_have_the_type_and_the_line_of_what_was_asked_for() {
+    let half = Tensor::zeros([2]).cast(DType::F16);
+    let other = Tensor::new(1.0);
+    let cases = [&other * 1.0, half.cast(DType::F32).sign().sum(..), half.cast(DType::F32).detach().sum(..)];
+    for loss in &cases {
+        let zeros = grad(loss, &half).unwrap().or_zero();
+        assert_eq!((zeros.dtype(), zeros.shape()[0]), (DType::F16, 2));
+        assert_eq!(zeros.node().unwrap().location.line(), half.node().unwrap().location.line());
+    }
+}
+
+#[test]
+fn derivatives_that_are_too_large_are_errors() {
+    // Nothing of this size is ever computed.
+    let x = Tensor::ones([(1 << 31) + 1]);
+    let y = x.prod(..);
+    assert_eq!(grad(&y, &x).unwrap_err().code(), Code::TooLarge);
+    assert_eq!(jvp(&[&y], &[(&x, &x)]).unwrap_err().code(), Code::TooLarge);
+    assert_eq!(grad(&(y * 2.0 + x.sum(..)), &x).unwrap_err().code(), Code::TooLarge);
+    let wide = Tensor::ones([3, 1 << 30]);
+    let part = wide.slice(1, 0, 1 << 30, 3).slice(0, 0, 3, 2).sum(..);
+    assert!(grad(&part, &wide).is_ok() || grad(&part, &wide).unwrap_err().code() == Code::TooLarge);
 }

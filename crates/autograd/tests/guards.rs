@@ -70,12 +70,10 @@ fn a_zero_tangent_meets_an_infinite_partial() {
     let (x, y) = (Tensor::new(2.0), Tensor::new(0.0));
     let b = x.gt(9.0).select(&x, &y);
     let loss = &x * b.sqrt() + &x;
-    let zero = Tensor::zeros([]);
     let one = Tensor::ones([]);
     assert_digits(&[value(&jvp(&[&loss], &[(&x, &one)]).unwrap()[0])], &[1.0]);
     assert_digits(&gradient(&grad(&loss, &x).unwrap()), &[1.0]);
     assert_eq!(value(&jvp(&[&loss], &[(&y, &one)]).unwrap()[0]), f64::INFINITY);
-    drop(zero);
 }
 
 #[test]
@@ -142,7 +140,7 @@ fn rows_of_minus_infinity_have_gradient_zero() {
     assert_digits(&d, &[0.0, 0.0, 0.0, -p * (1.0 - p), p * (1.0 - p), 0.0]);
     let first = Tensor::from_node(row.node().unwrap().clone()).slice(0, 0, 1, 1);
     let d = gradient(&grad(&first.log_softmax(1).slice(1, 0, 1, 1).sum(..), &row).unwrap());
-    assert!(d[..3].iter().all(|v| v.is_finite()), "{d:?}");
+    assert_eq!(d, [0.0; 6]);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 
 mod support;
 
-use cotangent_autograd::check::finite_differences;
+use std::sync::Arc;
+
+use cotangent_autograd::check::{Slope, finite_differences};
 use cotangent_autograd::{grad, jvp};
 use cotangent_tensor::{
     Array, Elementwise, Evaluate, Node, Op, Real, Reduce, Reference, Tensor, topological, where_,
@@ -20,6 +22,8 @@ enum Step {
     Constant(f64, usize),
     /// `where(a > c, f(a), b)` with a function that may be infinite or NaN where it is not taken.
     Branch(Elementwise, usize, usize, f64),
+    /// A branch by rows around something that mixes elements of such a function.
+    Rows(Elementwise, usize, usize, usize, f64),
     Structure(usize, usize),
 }
 
@@ -71,11 +75,15 @@ fn program(noise: &mut Noise) -> Vec<Step> {
             // The last few values are the likely operands, so that programs are deep as well as wide.
             let operand = |noise: &mut Noise| (step + 1).saturating_sub(noise.below(4).min(step + 1));
             let (a, b) = (operand(noise), operand(noise));
-            match noise.below(8) {
+            match noise.below(10) {
                 0 | 1 => Step::Unary(pick(noise, SMOOTH), a),
                 2 | 3 => Step::Binary(pick(noise, BINARY), a, b),
                 4 => Step::Constant(noise.uniform(-2.0, 2.0), a),
                 5 | 6 => Step::Branch(pick(noise, RISKY), a, b, [0.0, 0.5, -0.5][noise.below(3)]),
+                7 | 8 => {
+                    let row = pick(noise, RISKY);
+                    Step::Rows(row, noise.below(STRUCTURES), a, b, [0.0, 0.5, -0.5][noise.below(3)])
+                }
                 _ => Step::Structure(noise.below(STRUCTURES), a),
             }
         })
@@ -84,6 +92,15 @@ fn program(noise: &mut Noise) -> Vec<Step> {
 
 /// The scalar that a program computes from its two inputs.
 fn run(steps: &[Step], inputs: &[Tensor]) -> Tensor {
+    run_with(steps, inputs, |_, _, value| value)
+}
+
+/// [`run`] with something done to each function of a branch, which gets the row, its operand and its value.
+fn run_with(
+    steps: &[Step],
+    inputs: &[Tensor],
+    change: impl Fn(Elementwise, &Tensor, Tensor) -> Tensor,
+) -> Tensor {
     let mut pool = inputs.to_vec();
     for step in steps {
         let next = match step {
@@ -91,7 +108,13 @@ fn run(steps: &[Step], inputs: &[Tensor]) -> Tensor {
             Step::Binary(row, a, b) => Tensor::apply(*row, &[&pool[*a], &pool[*b]]),
             Step::Constant(c, a) => &pool[*a] * *c + 0.25,
             Step::Branch(row, a, b, c) => {
-                where_(&pool[*a].gt(*c), Tensor::apply(*row, &[&pool[*a]]), &pool[*b])
+                let value = change(*row, &pool[*a], Tensor::apply(*row, &[&pool[*a]]));
+                where_(&pool[*a].gt(*c), value, &pool[*b])
+            }
+            Step::Rows(row, kind, a, b, c) => {
+                let value = change(*row, &pool[*a], Tensor::apply(*row, &[&pool[*a]]));
+                let taken = pool[*a].min_over(1).unsqueeze(1).gt(*c);
+                where_(&taken, structure(*kind, &value), &pool[*b])
             }
             Step::Structure(kind, a) => structure(*kind, &pool[*a]),
         };
@@ -107,6 +130,11 @@ struct Count {
     modes: usize,
     differences: usize,
     kinks: usize,
+    ties: usize,
+    without_value: usize,
+    infinite: usize,
+    unsettled: usize,
+    large: usize,
 }
 
 fn numbers(tensors: &[&Tensor]) -> Vec<Vec<f64>> {
@@ -148,12 +176,25 @@ fn compare(seed: u64, count: &mut Count) {
     ]);
     let scalar = |i: usize| all[i][0];
     let tame = |v: f64| v.is_finite() && v.abs() < 1e4;
-    // An infinite slope on the path taken is legitimate; then the pairings of the modes say nothing.
+    let name = || format!("seed {seed}: {steps:?} at {:?}", inputs.each_ref().map(Array::to_f64));
+    if !scalar(0).is_finite() {
+        count.without_value += 1;
+        return;
+    }
+    // An infinite slope on the path taken is legitimate, if forward mode finds no finite one. Where no infinite slope
+    // is taken, not even differences may find one.
+    if all[6..].iter().flatten().any(|v| !v.is_finite()) {
+        let taken = takes_an_infinite_slope(&steps, &points, scalar(0));
+        finite_nowhere(&function, &inputs, &all[6..], taken, &name);
+        count.infinite += usize::from(taken);
+        count.unsettled += usize::from(!taken);
+        return;
+    }
     if !tame(scalar(0)) || !all[6..].iter().flatten().all(|v| tame(*v)) {
+        count.large += 1;
         return;
     }
     count.programs += 1;
-    let name = || format!("seed {seed}: {steps:?} at {:?}", inputs.each_ref().map(Array::to_f64));
     let size = all[6..].iter().flatten().fold(1.0, |s, v| s + v.abs()) + scalar(0).abs();
     assert!(
         same(scalar(1), scalar(2), 64.0 * size),
@@ -171,10 +212,10 @@ fn compare(seed: u64, count: &mut Count) {
         }
     }
     let slopes = finite_differences(&function, &inputs, &Reference::new()).unwrap();
-    for (gradient, slopes) in all[6..].iter().zip(slopes.iter().flatten()) {
+    for (input, (gradient, slopes)) in all[6..].iter().zip(slopes.iter().flatten()).enumerate() {
         for (element, (got, slope)) in gradient.iter().zip(slopes).enumerate() {
             // Where the quotient does not settle there is a kink within reach of the smallest step.
-            if slope.error.is_nan() || slope.error > 1e-6 * (1.0 + slope.value.abs()) {
+            if !settled(slope) {
                 count.kinks += 1;
                 continue;
             }
@@ -185,33 +226,123 @@ fn compare(seed: u64, count: &mut Count) {
             }
             // A tie exactly at the point has the derivative of the table. Composed ties need not give the slope of the
             // composition: min(max(m + x, m), m) is constant, its derivative at x = 0 is not 0.
-            assert!(decides_at_a_tie(&loss), "{}\nelement {element}: got {got}, {slope:?}", name());
-            count.kinks += 1;
+            let at_a_tie = decides_at_a_tie(&function, &inputs, input, element);
+            assert!(at_a_tie, "{}\ninput {input}, element {element}: got {got}, {slope:?}", name());
+            count.ties += 1;
         }
     }
 }
 
-/// Whether some maximum, minimum, magnitude, step or comparison of the graph is exactly at its point of decision.
-fn decides_at_a_tie(loss: &Tensor) -> bool {
-    let at_tie = |node: &std::sync::Arc<Node>| {
-        let operands: Vec<Tensor> = node.operands.iter().map(|o| Tensor::from_node(o.clone())).collect();
-        if let Op::Elementwise(Elementwise::Max | Elementwise::Min | Elementwise::Gt) = node.op {
-            return Some(operands[0].eq(&operands[1]));
+/// Whether a difference quotient says something: where it does not settle there is a kink within reach of the step.
+fn settled(slope: &Slope) -> bool {
+    !slope.error.is_nan() && slope.error <= 1e-6 * (1.0 + slope.value.abs())
+}
+
+/// An element whose gradient is not finite must have no finite derivative by forward mode or by differences.
+fn finite_nowhere(
+    function: &dyn Fn(&[Tensor]) -> Tensor,
+    inputs: &[Array],
+    gradients: &[Vec<f64>],
+    taken: bool,
+    name: &dyn Fn() -> String,
+) {
+    let points: Vec<Tensor> = inputs.iter().cloned().map(Tensor::new).collect();
+    let loss = function(&points);
+    for (input, gradient) in gradients.iter().enumerate() {
+        for (element, got) in gradient.iter().enumerate() {
+            if got.is_finite() {
+                continue;
+            }
+            let mut unit = vec![0.0; gradient.len()];
+            unit[element] = 1.0;
+            let unit = Tensor::new(Array::new(unit, inputs[input].shape()).unwrap());
+            let pushed = jvp(&[&loss], &[(&points[input], &unit)]).unwrap().remove(0);
+            let pushed = numbers(&[&pushed])[0][0];
+            let slope = if taken { None } else { one_sided(function, inputs, input, element) };
+            assert!(
+                !pushed.is_finite() && slope.is_none(),
+                "{}\ninput {input}, element {element}: got {got}, forward {pushed}, differences {slope:?}",
+                name()
+            );
         }
-        if let Op::Elementwise(Elementwise::Abs | Elementwise::Relu | Elementwise::Sign) = node.op {
-            return Some(operands[0].eq(0.0));
-        }
-        if let Op::Elementwise(Elementwise::Floor) = node.op {
-            return Some(operands[0].eq(Tensor::from_node(node.clone())));
-        }
-        if let Op::Reduce { kind: Reduce::Max | Reduce::Min, .. } = node.op {
-            let all = support::values(&operands[0]);
-            return Some(Tensor::new((0..all.len()).any(|i| all[..i].contains(&all[i]))));
-        }
-        None
+    }
+}
+
+/// Whether a function with an infinite slope at its operand lies on a path taken: whether the loss sees another value
+/// there, or a NaN, which is not hidden by a product with zero either.
+fn takes_an_infinite_slope(steps: &[Step], points: &[Tensor], loss: f64) -> bool {
+    [0.3, f64::NAN].into_iter().any(|replacement| {
+        let other = run_with(steps, points, |row, operand, value| {
+            let end = if row == Elementwise::Atanh { operand.abs().eq(1.0) } else { operand.eq(0.0) };
+            end.select(replacement, value)
+        });
+        support::value(&other).to_bits() != loss.to_bits()
+    })
+}
+
+/// The slope that differences to both sides find, for two steps far apart. Central differences would take a cusp for
+/// a flat point.
+fn one_sided(
+    function: &dyn Fn(&[Tensor]) -> Tensor,
+    inputs: &[Array],
+    input: usize,
+    element: usize,
+) -> Option<f64> {
+    let at = |step: f64| {
+        let mut points = inputs.to_vec();
+        let mut moved = points[input].to_f64();
+        moved[element] += step;
+        points[input] = Array::new(moved, inputs[input].shape()).unwrap();
+        support::value(&function(&points.into_iter().map(Tensor::new).collect::<Vec<_>>()))
     };
-    let graph = topological([loss.node().unwrap()]);
-    graph.iter().filter_map(at_tie).any(|ties| support::values(&ties).contains(&1.0))
+    let quotients = [-14, -22].map(|e| 2f64.powi(e)).map(|h| [(at(h) - at(0.0)) / h, (at(0.0) - at(-h)) / h]);
+    let quotients = quotients.concat();
+    let near = |q: &f64| (q - quotients[0]).abs() <= 1e-3 * (1.0 + quotients[0].abs());
+    quotients.iter().all(near).then(|| quotients[0])
+}
+
+/// Whether some maximum, minimum, magnitude, step or comparison of the graph is exactly at its point of decision, and
+/// leaves it as this element of this input moves.
+fn decides_at_a_tie(
+    function: &dyn Fn(&[Tensor]) -> Tensor,
+    inputs: &[Array],
+    input: usize,
+    element: usize,
+) -> bool {
+    let distances = |step: f64| -> Vec<Vec<f64>> {
+        let mut points = inputs.to_vec();
+        let mut moved = points[input].to_f64();
+        moved[element] += step;
+        points[input] = Array::new(moved, inputs[input].shape()).unwrap();
+        let points: Vec<Tensor> = points.into_iter().map(Tensor::new).collect();
+        let graph = topological([function(&points).node().unwrap()]);
+        graph.iter().filter_map(distance).map(|d| support::values(&d)).collect()
+    };
+    let (here, there) = (distances(0.0), distances(1e-3));
+    assert_eq!(here.len(), there.len(), "the graph does not depend on the values");
+    here.iter().flatten().zip(there.iter().flatten()).any(|(here, there)| *here == 0.0 && *there != 0.0)
+}
+
+/// How far a decision is from turning: zero at a tie.
+fn distance(node: &Arc<Node>) -> Option<Tensor> {
+    let operands: Vec<Tensor> = node.operands.iter().map(|o| Tensor::from_node(o.clone())).collect();
+    if let Op::Elementwise(Elementwise::Max | Elementwise::Min | Elementwise::Gt) = node.op {
+        return Some(&operands[0] - &operands[1]);
+    }
+    if let Op::Elementwise(Elementwise::Abs | Elementwise::Relu | Elementwise::Sign) = node.op {
+        return Some(operands[0].clone());
+    }
+    if let Op::Elementwise(Elementwise::Floor) = node.op {
+        return Some(&operands[0] - Tensor::from_node(node.clone()));
+    }
+    if let Op::Reduce { kind: Reduce::Max | Reduce::Min, .. } = node.op {
+        // All pairs of elements: an extreme that two share is among them.
+        let n = operands[0].shape().elements();
+        let (column, row) = (operands[0].reshape([n as isize, 1]), operands[0].reshape([1, n as isize]));
+        let same = Tensor::iota([n, n], 0).eq(Tensor::iota([n, n], 1));
+        return Some(same.select(1.0, column - row));
+    }
+    None
 }
 
 #[test]
@@ -222,5 +353,7 @@ fn random_programs_have_one_derivative() {
     }
     println!("{count:?}");
     assert!(count.programs > 1000 && count.modes > 2 * count.programs, "{count:?}");
-    assert!(count.differences > 10_000 && count.kinks < count.differences / 4, "{count:?}");
+    assert!(count.differences > 10_000 && count.kinks < count.differences / 20, "{count:?}");
+    // What is excused must stay rare, or the test says nothing.
+    assert!(count.ties < count.differences / 200 && count.infinite + count.unsettled < 60, "{count:?}");
 }

@@ -286,10 +286,47 @@ fn t36_forward_mode_is_the_transposed_rule() {
     assert_digits(&values(&pushed[0]), &[-1.97998499320 * 0.5]);
     let ignores = surrogate_gradient("ignores", "a test", [&x], |[x]| (&x * &x, move |_: Tensor| x));
     let clips = surrogate_gradient("clips", "a test", [&x], |[x]| (x, |g: Tensor| g.clamp(-1.0, 1.0)));
-    for rule in [ignores, clips] {
+    // Affine in the cotangent: the constant would be lost. So would that of a rule inside the rule.
+    let offset = |g: &Tensor| custom_gradient("offset", [g], |[g]| (g + 0.01, |u: Tensor| u));
+    let affine =
+        surrogate_gradient("affine", "a test", [&x], |[x]| (&x * &x, move |g: Tensor| g * x * 2.0 + 0.01));
+    let nested =
+        surrogate_gradient("nested", "a test", [&x], |[x]| (&x * &x, move |g: Tensor| offset(&g) * x));
+    for rule in [ignores, clips, affine, nested] {
         let error = jvp(&[&rule], &[(&x, &t)]).unwrap_err();
         assert_eq!(error.code(), Code::NoJvp);
     }
+}
+
+#[test]
+fn forward_mode_needs_no_more_of_a_rule_than_what_moves() {
+    let (a, b, t) = (Tensor::new(0.3), Tensor::new(0.7), Tensor::new(2.0));
+    let [y, z] = custom_gradient("apart", [&a, &b], |[a, b]| {
+        ([a.sin(), b.cos()], move |[u, v]: [Tensor; 2]| [u * a.cos(), -v * b.sin()])
+    });
+    let pushed = jvp(&[&y, &z], &[(&a, &t)]).unwrap();
+    assert_digits(&[value(&pushed[0]), value(&pushed[1])], &[2.0 * 0.3f64.cos(), 0.0]);
+    let pushed = jvp(&[&y, &z], &[(&a, &t), (&b, &t)]).unwrap();
+    assert_digits(&[value(&pushed[0]), value(&pushed[1])], &[2.0 * 0.3f64.cos(), -2.0 * 0.7f64.sin()]);
+    // An integer beside a float output.
+    let x = Tensor::new([1.0, 3.0, 2.0]);
+    let (top, at) = custom_gradient("top", [&x], |[x]| {
+        let at = x.argmax(0);
+        let mask = Tensor::iota([3], 0).eq(&at);
+        ((x.max_over(0), at), move |(g, _): (Tensor, Tensor)| mask.select(g, 0.0))
+    });
+    let direction = Tensor::new([5.0, 7.0, 11.0]);
+    assert_digits(&values(&jvp(&[&top], &[(&x, &direction)]).unwrap()[0]), &[7.0]);
+    let lost = jvp(&[&(at.cast(DType::F32) * 2.0)], &[(&x, &direction)]).unwrap_err();
+    assert_eq!(lost.code(), Code::NotDifferentiable);
+    assert!(lost.message().contains("top"), "{lost}");
+    // Linear in ways that take a look: rows of a table, products, picks, a rule inside.
+    let twice = |g: &Tensor| custom_gradient("twice", [g], |[g]| (g * 2.0, |u: Tensor| u * 2.0));
+    let picked = custom_gradient("picked", [&x], |[x]| {
+        let index = Tensor::new([2, 0]);
+        (x.gather(0, &index) * 2.0, move |g: Tensor| Tensor::scatter_add(&index, &twice(&g), 0, 3))
+    });
+    assert_digits(&values(&jvp(&[&picked], &[(&x, &direction)]).unwrap()[0]), &[22.0, 10.0]);
 }
 
 #[test]
@@ -305,6 +342,9 @@ fn t40_straight_through() {
     let y = straight_through(&(&z + &only_forward), &z);
     let state = grad(&y, &only_forward).unwrap();
     assert!(matches!(state.state(), State::Stopped { by } if by == "straight_through"));
+    let integer = straight_through(&z.cast(DType::I32), &z);
+    assert_eq!(integer.error().unwrap().code(), Code::RuleDtype);
+    assert!(integer.error().unwrap().to_string().contains("the value is i32, but the surrogate is f32"));
     let misfit = straight_through(&Tensor::zeros([3]), &Tensor::zeros([4]));
     assert_eq!(misfit.error().unwrap().code(), Code::RuleShape);
 }
@@ -488,4 +528,22 @@ fn half_precision_keeps_its_type_and_loses_nothing_on_the_way() {
     let doubled =
         surrogate_gradient("double", "a test", [&h], |[h]| (h, |g: Tensor| (g * 2.0).cast(DType::F16)));
     assert_digits(&gradient(&grad(&doubled.sum(..), &h).unwrap()), &[2.0, 2.0]);
+}
+
+#[test]
+fn as_many_outputs_come_back_invalid_as_valid() {
+    let wrong = Tensor::zeros([2]) + Tensor::zeros([3]);
+    let pair = |x: &Tensor| {
+        custom_gradient("pair", [x], |[x]| (vec![x.sin(), x.cos()], |g: Vec<Tensor>| &g[0] + &g[1]))
+    };
+    let lengths = |all: Vec<Tensor>| (all.len(), all.iter().filter(|t| t.error().is_some()).count());
+    assert_eq!(lengths(pair(&Tensor::zeros([2]))), (2, 0));
+    assert_eq!(lengths(pair(&wrong)), (2, 2));
+    let outside = custom_function("pair", [&wrong], |[x]| vec![x.sin(), x.cos(), x]);
+    assert_eq!(lengths(outside), (3, 3));
+    let misfit = custom_gradient("misfit", [&Tensor::zeros([2])], |[x]| {
+        (vec![x.sin(), x.cos()], |g: Vec<Tensor>| g[0].sum(..))
+    });
+    assert_eq!(misfit[1].error().unwrap().code(), Code::RuleShape);
+    assert_eq!(lengths(misfit), (2, 2));
 }

@@ -50,6 +50,8 @@ pub struct Array {
     shape: Shape,
     dtype: DType,
     values: Values,
+    /// Why there are no values: data of more elements than a tensor may have.
+    refused: Option<Error>,
 }
 
 impl Array {
@@ -66,7 +68,22 @@ impl Array {
             .shape("shape", &shape));
         }
         let dtype = values.dtype();
-        Ok(Array { shape, dtype, values })
+        Ok(Array { shape, dtype, values, refused: None })
+    }
+    /// A conversion that cannot return its error keeps it: the array is then empty, and a tensor of it invalid.
+    fn converted(values: Values, dims: &[usize]) -> Array {
+        let dtype = values.dtype();
+        match Shape::new(dims) {
+            Ok(shape) => Array { shape, dtype, values, refused: None },
+            Err(error) => {
+                let values = Values::Float(Vec::new());
+                Array { shape: Shape::EMPTY, dtype, values, refused: Some(error) }
+            }
+        }
+    }
+    /// Why the data of this array was refused (`E_TOO_LARGE`), if it was; the array is then empty.
+    pub fn error(&self) -> Option<&Error> {
+        self.refused.as_ref()
     }
     /// The same values marked as F16 (floats only).
     pub fn with_dtype(mut self, dtype: DType) -> Array {
@@ -156,14 +173,13 @@ macro_rules! values_from {
         impl<const N: usize> From<[$T; N]> for Values { fn from(v: [$T; N]) -> Values { Values::$Variant(v.to_vec()) } }
         impl From<$T> for Array {
             fn from(v: $T) -> Array {
-                Array { shape: Shape::SCALAR, dtype: Values::$Variant(vec![v]).dtype(), values: Values::$Variant(vec![v]) }
+                Array::converted(Values::$Variant(vec![v]), &[])
             }
         }
         impl From<Vec<$T>> for Array {
             fn from(v: Vec<$T>) -> Array {
-                let shape = Shape::derived(&[v.len()]);
-                let values = Values::$Variant(v);
-                Array { shape, dtype: values.dtype(), values }
+                let length = v.len();
+                Array::converted(Values::$Variant(v), &[length])
             }
         }
         impl From<&[$T]> for Array { fn from(v: &[$T]) -> Array { v.to_vec().into() } }
@@ -171,14 +187,12 @@ macro_rules! values_from {
         impl<const N: usize> From<[$T; N]> for Array { fn from(v: [$T; N]) -> Array { v.to_vec().into() } }
         impl<const N: usize, const M: usize> From<[[$T; M]; N]> for Array {
             fn from(v: [[$T; M]; N]) -> Array {
-                let values = Values::$Variant(v.into_iter().flatten().collect());
-                Array { shape: Shape::derived(&[N, M]), dtype: values.dtype(), values }
+                Array::converted(Values::$Variant(v.into_iter().flatten().collect()), &[N, M])
             }
         }
         impl<const N: usize, const M: usize, const K: usize> From<[[[$T; K]; M]; N]> for Array {
             fn from(v: [[[$T; K]; M]; N]) -> Array {
-                let values = Values::$Variant(v.into_iter().flatten().flatten().collect());
-                Array { shape: Shape::derived(&[N, M, K]), dtype: values.dtype(), values }
+                Array::converted(Values::$Variant(v.into_iter().flatten().flatten().collect()), &[N, M, K])
             }
         }
     )* };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::shape::resolve_axis;
 use crate::tensor::{At, elementwise};
-use crate::{Axes, Code, DType, Detail, Elementwise, Error, Node, Op, Reduce, Shape, Tensor};
+use crate::{Axes, Code, DType, Detail, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, Tensor, Values};
 
 impl Tensor {
     #[track_caller]
@@ -77,6 +77,8 @@ impl Tensor {
         })
     }
     /// `log Σ exp` over axes, which disappear; −inf where all elements are −inf.
+    ///
+    /// Invalid with `E_AXIS`, `E_EMPTY_REDUCTION` over an empty axis, `E_DTYPE` for anything but floats.
     #[track_caller]
     pub fn logsumexp(&self, axes: impl Axes) -> Tensor {
         let at = Location::caller();
@@ -130,6 +132,8 @@ impl Tensor {
         })
     }
     /// Running sum along an axis, the element itself included; from the end if `reverse`.
+    ///
+    /// Invalid with `E_AXIS`, and with `E_DTYPE` for anything but floats.
     #[track_caller]
     pub fn cumulative_sum(&self, axis: isize, reverse: bool) -> Tensor {
         let at = Location::caller();
@@ -221,6 +225,9 @@ impl Tensor {
 
     /// Matrix product over the last two axes, leading axes broadcast. One-dimensional operands act as a row on the left
     /// and a column on the right.
+    ///
+    /// Invalid with `E_MATMUL_DIM` if the inner dimensions differ or an operand is a scalar, `E_BROADCAST` if the leading
+    /// axes do not fit, `E_DTYPE` for anything but floats, `E_TOO_LARGE`.
     #[track_caller]
     pub fn matmul(&self, rhs: &Tensor) -> Tensor {
         let at = Location::caller();
@@ -267,6 +274,9 @@ impl Tensor {
         })
     }
     /// Slices along an axis, one per index: the axis is replaced by the shape of `indices` (integers).
+    ///
+    /// Invalid with `E_AXIS`, `E_DTYPE` for indices that are no integers, `E_INDEX` for host indices outside the axis
+    /// (what a device computes is checked there), `E_RANK` and `E_TOO_LARGE` of the result.
     #[track_caller]
     pub fn gather(&self, axis: isize, indices: &Tensor) -> Tensor {
         let at = Location::caller();
@@ -287,6 +297,8 @@ impl Tensor {
     }
     /// Adds slices of `updates` into zeros: slice `indices[i]` along `axis` of the result (of length `size`) receives
     /// slice `i` of `updates`. Sums in a fixed order; `indices` is one-dimensional.
+    ///
+    /// Invalid as [`Tensor::gather`], and with `E_BROADCAST` unless there is one index per slice.
     #[track_caller]
     pub fn scatter_add(indices: &Tensor, updates: &Tensor, axis: isize, size: usize) -> Tensor {
         let at = Location::caller();
@@ -348,13 +360,25 @@ fn integer_indices(name: &str, indices: &Node) -> Result<(), Error> {
 /// Host data is checked at once; what is computed on a device is checked there.
 #[expect(clippy::wildcard_enum_match_arm, reason = "everything else is computed")]
 fn check_indices(name: &str, indices: &Arc<Node>, size: usize) -> Result<(), Error> {
-    let values = match &indices.op {
-        Op::Leaf(array) => array.to_f64(),
-        Op::Constant(index) if indices.shape.elements() > 0 => vec![index.as_f64()],
-        _ => return Ok(()),
+    let outside = |value: i64| usize::try_from(value).map_or(true, |v| v >= size);
+    let bad = match &indices.op {
+        Op::Leaf(array) => match array.values() {
+            Values::Int(values) => {
+                values.iter().position(|&v| outside(v.into())).map(|at| (at, values[at].into()))
+            }
+            Values::Uint(values) => {
+                values.iter().position(|&v| outside(v.into())).map(|at| (at, values[at].into()))
+            }
+            Values::Float(_) | Values::Single(_) | Values::Bool(_) => None,
+        },
+        Op::Constant(Scalar::Int(value)) if indices.shape.elements() > 0 => {
+            outside((*value).into()).then_some((0, f64::from(*value)))
+        }
+        Op::Constant(Scalar::Uint(value)) if indices.shape.elements() > 0 => {
+            outside((*value).into()).then_some((0, f64::from(*value)))
+        }
+        _ => None,
     };
-    #[expect(clippy::cast_precision_loss, reason = "dimensions are below 2³²")]
-    let bad = values.into_iter().enumerate().find(|&(_, v)| v < 0.0 || v >= size as f64);
     bad.map_or(Ok(()), |(position, value)| Err(index_error(name, position, value, size)))
 }
 

@@ -60,6 +60,19 @@ fn pass_unless<R>(condition: R) -> Partial<R> {
 }
 use Partial::{Missing, NotDifferentiable, One, Zero};
 
+/// `1 / √(1 + x²)`, also where the square overflows.
+fn steep_tail<R: Real>(x: &R) -> R {
+    let (size, one) = (x.abs(), x.constant(1.0));
+    // From here on, and long before, the 1 is lost.
+    size.lt(&x.constant(1e18)).select(&one.add(&x.mul(x)).rsqrt(), &size.recip())
+}
+/// `a / (a² + b²)`, also where the squares overflow or underflow.
+fn over_squares<R: Real>(a: &R, b: &R) -> R {
+    let (flat, steep, one) = (a.div(b), b.div(a), a.constant(1.0));
+    let square = |t: &R| one.add(&t.mul(t));
+    b.abs().gt(&a.abs()).select(&flat.div(b).div(&square(&flat)), &a.recip().div(&square(&steep)))
+}
+
 fn truth(v: bool) -> f64 {
     f64::from(u8::from(v))
 }
@@ -110,11 +123,15 @@ macro_rules! real_method {
 }
 
 macro_rules! elementwise {
-    ($( $(#[$doc:meta])* $Name:ident $name:ident $class:ident |$($x:ident),+ ; $y:ident|
+    ($( $(#[doc = $doc:literal])* $Name:ident $name:ident $class:ident |$($x:ident),+ ; $y:ident|
         $wgsl:literal, $eval:expr, $lanes:expr, [$($partial:expr),+], $ulp:expr; )*) => {
         /// The elementwise operations on floats and truth values.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Elementwise { $( $(#[$doc])* $Name, )* }
+        pub enum Elementwise { $( $(#[doc = $doc])* $Name, )* }
+
+        /// The description of a row, for the method that applies it.
+        macro_rules! row_doc { $( ($Name) => { concat!($($doc, "\n"),*) }; )* }
+        pub(crate) use row_doc;
 
         impl Elementwise {
             /// Every row.
@@ -150,9 +167,10 @@ macro_rules! elementwise {
                     $(Self::$Name => by_arity!(lanes1 lanes2 lanes3; $($x)+)(out, args, #[inline(always)] |$($x),+| $lanes),)*
                 }
             }
-            /// Derivatives with respect to each operand, given the operands and the result.
+            /// Derivatives with respect to each operand, given the operands and the result; [`Partial::Zero`] for those whose
+            /// position is not `needed`.
             #[allow(unused_variables, reason = "most rows use only some of operands and result")]
-            pub fn partials<R>(self, args: &[&R], result: &R) -> Vec<Partial<R>>
+            pub fn partials<R>(self, args: &[&R], result: &R, needed: impl Fn(usize) -> bool) -> Vec<Partial<R>>
             where
                 for<'a> &'a R: Add<&'a R, Output = R> + Add<R, Output = R> + Add<f64, Output = R>
                     + Sub<&'a R, Output = R> + Sub<R, Output = R> + Sub<f64, Output = R>
@@ -165,7 +183,10 @@ macro_rules! elementwise {
                     + Add<f64, Output = R> + Sub<f64, Output = R> + Mul<f64, Output = R> + Div<f64, Output = R> + Neg<Output = R>,
             {
                 match (self, args) {
-                    $((Self::$Name, &[$($x),+]) => { let $y = result; vec![$($partial),+] },)*
+                    $((Self::$Name, &[$($x),+]) => {
+                        let ($y, mut position) = (result, 0..);
+                        vec![$(if position.next().is_some_and(&needed) { $partial } else { Zero }),+]
+                    },)*
                     _ => Vec::new(),
                 }
             }
@@ -177,7 +198,7 @@ macro_rules! elementwise {
             fn constant(&self, value: f64) -> Self;
             /// Applies a row.
             fn apply(operation: Elementwise, args: &[&Self]) -> Self;
-            $( real_method! { $(#[$doc])* $Name $name $($x)+ } )*
+            $( real_method! { $(#[doc = $doc])* $Name $name $($x)+ } )*
         }
     };
 }
@@ -207,7 +228,7 @@ elementwise! {
     /// `a / b`.
     Div div Real |a, b; y| "({a} / {b})", a / b, a / b, [product(b.recip()), product(-(y / b))], 2.5;
     /// Remainder of the truncated quotient, with the sign of `a`.
-    Rem rem Real |a, b; y| "m_rem({a}, {b})", special::rem(a, b), math32::rem(a, b), [One, product(-(a / b).trunc())], 0.0;
+    Rem rem Real |a, b; y| "m_rem({a}, {b})", special::rem(a, b), math32::rem(a, b), [One, product(((y - a) / b).round())], 0.0;
     /// `−x`.
     Neg neg Real |x; y| "(-{x})", -x, -x, [product(x.constant(-1.0))], 0.0;
     /// `1 / x`.
@@ -240,17 +261,17 @@ elementwise! {
     /// `√x`; derivative +inf at 0.
     Sqrt sqrt Real |x; y| "sqrt({x})", x.sqrt(), x.sqrt(), [product(0.5 / y)], 3.0;
     /// `1 / √x`.
-    Rsqrt rsqrt Real |x; y| "m_rsqrt({x})", 1.0 / x.sqrt(), math32::rsqrt(x), [product(-0.5 * (y / x))], 4.0;
+    Rsqrt rsqrt Real |x; y| "m_rsqrt({x})", special::rsqrt(x), math32::rsqrt(x), [product(-0.5 * (y / x))], 2.0 * math32::promise::RSQRT;
     /// `eˣ`.
-    Exp exp Real |x; y| "m_exp({x})", x.exp(), math32::exp(x), [product(y.clone())], math32::promise::EXP;
+    Exp exp Real |x; y| "m_exp({x})", special::exp(x), math32::exp(x), [product(y.clone())], math32::promise::EXP;
     /// `2ˣ`.
-    Exp2 exp2 Real |x; y| "m_exp2({x})", x.exp2(), math32::exp2(x), [product(LN_2 * y)], math32::promise::EXP2;
+    Exp2 exp2 Real |x; y| "m_exp2({x})", special::exp2(x), math32::exp2(x), [product(LN_2 * y)], math32::promise::EXP2;
     /// `eˣ − 1`, accurate near 0.
     Expm1 expm1 Real |x; y| "m_expm1({x})", special::expm1(x), math32::expm1(x), [product(x.exp())], math32::promise::EXPM1;
     /// Natural logarithm.
-    Log log Real |x; y| "m_log({x})", x.ln(), math32::log(x), [product(x.recip())], math32::promise::LOG;
+    Log log Real |x; y| "m_log({x})", special::log(x), math32::log(x), [product(x.recip())], math32::promise::LOG;
     /// Logarithm to base 2.
-    Log2 log2 Real |x; y| "m_log2({x})", x.log2(), math32::log2(x), [product(1.0 / (LN_2 * x))], math32::promise::LOG2;
+    Log2 log2 Real |x; y| "m_log2({x})", special::log2(x), math32::log2(x), [product(1.0 / (LN_2 * x))], math32::promise::LOG2;
     /// `log(1 + x)`, accurate near 0.
     Log1p log1p Real |x; y| "m_log1p({x})", special::log1p(x), math32::log1p(x), [product(1.0 / (1.0 + x))], math32::promise::LOG1P;
     /// `xʸ` by IEEE 754: `x⁰ = 1ʸ = 1`. Derivative by `x` is 0 where `y = 0`; by `y` 0 where `x ≤ 0`.
@@ -263,32 +284,32 @@ elementwise! {
     /// `log(1 + eˣ)`.
     Softplus softplus Real |x; y| "m_softplus({x})", special::softplus(x), math32::softplus(x), [product(x.sigmoid())], math32::promise::SOFTPLUS;
     /// Hyperbolic tangent.
-    Tanh tanh Real |x; y| "m_tanh({x})", x.tanh(), math32::tanh(x), [product((1.0 - y) * (1.0 + y))], math32::promise::TANH;
+    Tanh tanh Real |x; y| "m_tanh({x})", special::tanh(x), math32::tanh(x), [product((1.0 - y) * (1.0 + y))], math32::promise::TANH;
     /// Hyperbolic sine.
-    Sinh sinh Real |x; y| "m_sinh({x})", x.sinh(), math32::sinh(x), [product(x.cosh())], math32::promise::SINH;
+    Sinh sinh Real |x; y| "m_sinh({x})", special::sinh(x), math32::sinh(x), [product(x.cosh())], math32::promise::SINH;
     /// Hyperbolic cosine.
-    Cosh cosh Real |x; y| "m_cosh({x})", x.cosh(), math32::cosh(x), [product(x.sinh())], math32::promise::COSH;
+    Cosh cosh Real |x; y| "m_cosh({x})", special::cosh(x), math32::cosh(x), [product(x.sinh())], math32::promise::COSH;
     /// Inverse hyperbolic sine.
-    Asinh asinh Real |x; y| "m_asinh({x})", special::asinh(x), math32::asinh(x), [product((1.0 + x * x).rsqrt())], math32::promise::ASINH;
+    Asinh asinh Real |x; y| "m_asinh({x})", special::asinh(x), math32::asinh(x), [product(steep_tail(x))], math32::promise::ASINH;
     /// Inverse hyperbolic cosine, `x ≥ 1`.
-    Acosh acosh Real |x; y| "m_acosh({x})", special::acosh(x), math32::acosh(x), [product(((x - 1.0) * (x + 1.0)).rsqrt())], math32::promise::ACOSH;
+    Acosh acosh Real |x; y| "m_acosh({x})", special::acosh(x), math32::acosh(x), [product((x - 1.0).rsqrt() * (x + 1.0).rsqrt())], math32::promise::ACOSH;
     /// Inverse hyperbolic tangent, `|x| ≤ 1`.
     Atanh atanh Real |x; y| "m_atanh({x})", special::atanh(x), math32::atanh(x), [product(((1.0 - x) * (1.0 + x)).recip())], math32::promise::ATANH;
     /// Sine; the error is promised for `|x| ≤ 8192`.
-    Sin sin Real |x; y| "m_sin({x})", x.sin(), math32::sin(x), [product(x.cos())], math32::promise::SIN;
+    Sin sin Real |x; y| "m_sin({x})", special::sin(x), math32::sin(x), [product(x.cos())], math32::promise::SIN;
     /// Cosine; the error is promised for `|x| ≤ 8192`.
-    Cos cos Real |x; y| "m_cos({x})", x.cos(), math32::cos(x), [product(-x.sin())], math32::promise::COS;
+    Cos cos Real |x; y| "m_cos({x})", special::cos(x), math32::cos(x), [product(-x.sin())], math32::promise::COS;
     /// Tangent; the error is promised for `|x| ≤ 8192`.
-    Tan tan Real |x; y| "m_tan({x})", x.tan(), math32::tan(x), [product(1.0 + y * y)], math32::promise::TAN;
+    Tan tan Real |x; y| "m_tan({x})", special::tan(x), math32::tan(x), [product(1.0 + y * y)], math32::promise::TAN;
     /// Inverse sine, `|x| ≤ 1`.
-    Asin asin Real |x; y| "m_asin({x})", x.asin(), math32::asin(x), [product(((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ASIN;
+    Asin asin Real |x; y| "m_asin({x})", special::asin(x), math32::asin(x), [product(((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ASIN;
     /// Inverse cosine, `|x| ≤ 1`.
-    Acos acos Real |x; y| "m_acos({x})", x.acos(), math32::acos(x), [product(-((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ACOS;
+    Acos acos Real |x; y| "m_acos({x})", special::acos(x), math32::acos(x), [product(-((1.0 - x) * (1.0 + x)).rsqrt())], math32::promise::ACOS;
     /// Inverse tangent.
-    Atan atan Real |x; y| "m_atan({x})", x.atan(), math32::atan(x), [product((1.0 + x * x).recip())], math32::promise::ATAN;
+    Atan atan Real |x; y| "m_atan({x})", special::atan(x), math32::atan(x), [product((1.0 + x * x).recip())], math32::promise::ATAN;
     /// Angle of the point `(b, a)`: the inverse tangent of `a / b` in the right quadrant.
-    Atan2 atan2 Real |a, b; y| "m_atan2({a}, {b})", a.atan2(b), math32::atan2(a, b),
-        [product(b / (a * a + b * b)), product(-(a / (a * a + b * b)))], math32::promise::ATAN2;
+    Atan2 atan2 Real |a, b; y| "m_atan2({a}, {b})", special::atan2(a, b), math32::atan2(a, b),
+        [product(over_squares(b, a)), product(-over_squares(a, b))], math32::promise::ATAN2;
     /// Error function.
     Erf erf Real |x; y| "m_erf({x})", special::erf(x), math32::erf(x), [product(TWO_OVER_SQRT_PI * (-(x * x)).exp())], math32::promise::ERF;
     /// `1 − erf(x)`, accurate in the right tail.
@@ -299,9 +320,9 @@ elementwise! {
     Digamma digamma Real |x; y| "m_digamma({x})", special::digamma(x), math32::digamma(x), [product(x.trigamma())], math32::promise::DIGAMMA;
     /// Second derivative of `log Γ` for `x > 0`; NaN for `x ≤ 0`. Its own derivative has no row.
     Trigamma trigamma Real |x; y| "m_trigamma({x})", special::trigamma(x), math32::trigamma(x), [Missing("tetragamma")], math32::promise::TRIGAMMA;
-    /// `a · log b`, and 0 where `a = 0`.
+    /// `a · log b`, and 0 where `a = 0`. Derivative by `a` is 0 at `(0, 0)`.
     Xlogy xlogy Real |a, b; y| "m_xlogy({a}, {b})", special::xlogy(a, b), math32::xlogy(a, b),
-        [pick(b.ne(&b.constant(0.0)), b.log()), pick(a.ne(&a.constant(0.0)), a / b)], math32::promise::XLOGY;
+        [pick(a.ne(&a.constant(0.0)).or(&b.ne(&b.constant(0.0))), b.log()), pick(a.ne(&a.constant(0.0)), a / b)], math32::promise::XLOGY;
 
     /// `a = b`.
     Eq eq Test |a, b; y| "({a} == {b})", truth(a == b), mask(a == b), [NotDifferentiable, NotDifferentiable], 0.0;

@@ -41,7 +41,8 @@
 //!
 //! # Invariants
 //!
-//! - A node never changes. Its identity is its address, so a `wrt` is found again by pointer.
+//! - A node never changes. Its identity is its address, that of the node it is another name of, or its token
+//!   ([`Node::identity`]); so a `wrt` is found again by pointer.
 //! - Operands of an elementwise node have equal shapes: broadcasting and casts are nodes of their own.
 //! - An invalid tensor carries the *first* (leftmost) error with the caller's line, and every operation on it yields the
 //!   same error. Only [`Tensor::shape`] and [`Tensor::dtype`] panic on it; nothing panics on bad input.
@@ -50,6 +51,7 @@
 //!   mutability; no closure lives in a tensor.
 //! - Host data of type F32 keeps its f64 digits; devices round it once. The reference rounds nothing but F16.
 
+mod address;
 mod array;
 mod build;
 mod dtype;
@@ -58,6 +60,7 @@ mod error;
 mod evaluate;
 mod integer;
 pub mod math32;
+mod methods;
 mod movement;
 mod node;
 pub mod random;
@@ -66,6 +69,7 @@ pub mod shape;
 pub mod special;
 mod tensor;
 
+pub use address::{AddressHasher, AddressMap, AddressSet};
 pub use array::{Array, Values};
 pub use build::index_error;
 pub use dtype::{DType, Scalar};
@@ -73,7 +77,8 @@ pub use elementwise::{Class, Elementwise, Partial, Real};
 pub use error::{Code, Detail, Error};
 pub use evaluate::Evaluate;
 pub use integer::Integer;
-pub use node::{Key, Node, Op, Reduce, Rule, RuleKind, Token, substitute, topological};
+pub use methods::where_;
+pub use node::{Key, Label, Node, Op, Reduce, Rule, RuleKind, Token, substitute, topological};
 pub use reference::{Arithmetic, Bounded, Chain, Reference, Violation, bounded};
 pub use shape::{Axes, Dims, IntoShape, MAX_RANK, Shape};
-pub use tensor::{Operand, Tensor, where_};
+pub use tensor::{Operand, Tensor};

@@ -166,6 +166,8 @@ impl Tensor {
         })
     }
     /// Elements `start .. end` along an axis, every `step`-th. Negative steps walk from `end − 1` down to `start`.
+    ///
+    /// Invalid with `E_AXIS`, and with `E_SLICE` for a step of 0 or a range that is not inside the axis.
     #[track_caller]
     pub fn slice(&self, axis: isize, start: usize, end: usize, step: isize) -> Tensor {
         let at = Location::caller();
@@ -277,6 +279,8 @@ impl Tensor {
         Ok(Tensor::build(at, Op::Pad { low, high }, vec![node.clone()], shape, node.dtype))
     }
     /// Tensors one after the other along an axis; the other dimensions and the element types must agree.
+    ///
+    /// Invalid with `E_CONCAT` if they do not or there is none, `E_AXIS`, `E_TOO_LARGE`.
     #[track_caller]
     pub fn concat(tensors: &[&Tensor], axis: isize) -> Tensor {
         let at = Location::caller();
@@ -338,6 +342,7 @@ impl Tensor {
         }
         let (row, column) = (Tensor::iota(node.shape, -2), Tensor::iota(node.shape, -1));
         let zero = Tensor::constant_of(Location::caller(), node.shape, 0.0, node.dtype);
-        elementwise(Location::caller(), keep, &[column.into(), (row + offset).into()]).select(self, zero)
+        // The difference of coordinates fits where their sum with an offset may not.
+        elementwise(Location::caller(), keep, &[(column - row).into(), offset.into()]).select(self, zero)
     }
 }

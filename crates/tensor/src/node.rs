@@ -1,11 +1,13 @@
 //! The graph: immutable nodes under reference counts, and the passes that walk them without recursion.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use crate::address::{AddressMap, AddressSet};
 use crate::{Array, DType, Elementwise, Integer, Scalar, Shape};
 
 /// What a node computes from its operands. Closed: every pass is an exhaustive `match`.
@@ -204,7 +206,7 @@ pub struct Rule {
     pub gradients: Vec<Option<Arc<Node>>>,
 }
 
-/// A node of the graph. Immutable; identity is its address.
+/// A node of the graph. Immutable; see [`Node::identity`].
 pub struct Node {
     /// What it computes.
     pub op: Op,
@@ -217,13 +219,73 @@ pub struct Node {
     /// The user's line.
     pub location: &'static Location<'static>,
     /// The user's name for it, or a derived one such as `d_eta`.
-    pub label: Option<Arc<str>>,
+    pub label: Option<Label>,
+}
+
+/// A name of a node. A node that was given a name is a copy of the one without it, and stays the same value.
+#[derive(Clone)]
+pub struct Label {
+    text: Arc<str>,
+    /// The node that got the name. Weak, so that nothing lives longer; its address is not used again before this is gone.
+    origin: Option<Weak<Node>>,
+}
+
+impl Label {
+    /// The name of `node`, or of what it is another name of.
+    pub(crate) fn of(node: &Arc<Node>, text: &str) -> Label {
+        let origin = node.label.as_ref().and_then(|label| label.origin.clone());
+        Label { text: text.into(), origin: Some(origin.unwrap_or_else(|| Arc::downgrade(node))) }
+    }
+    /// The same text for another value.
+    pub fn detached(&self) -> Label {
+        Label { text: self.text.clone(), origin: None }
+    }
+}
+impl Deref for Label {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+impl From<&str> for Label {
+    fn from(text: &str) -> Label {
+        Label { text: text.into(), origin: None }
+    }
+}
+impl From<String> for Label {
+    fn from(text: String) -> Label {
+        Label { text: text.into(), origin: None }
+    }
+}
+impl From<Label> for Arc<str> {
+    fn from(label: Label) -> Arc<str> {
+        label.text
+    }
+}
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
 }
 
 impl Node {
     /// The address as a key of maps that live no longer than the node.
     pub fn key(self: &Arc<Self>) -> *const Node {
         Arc::as_ptr(self)
+    }
+    /// Which value this is, as a key of maps that live no longer than the node: the same for a node and its copies under
+    /// other names, and for all nodes of one input, variable or placeholder.
+    pub fn identity(self: &Arc<Self>) -> *const () {
+        if let Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) = &self.op {
+            return Arc::as_ptr(token).cast();
+        }
+        let origin = self.label.as_ref().and_then(|label| label.origin.as_ref());
+        origin.map_or_else(|| self.key().cast(), |origin| origin.as_ptr().cast())
     }
     /// A short name of the operation, as messages and kernels print it.
     pub fn name(&self) -> &str {
@@ -267,13 +329,18 @@ impl fmt::Debug for Node {
     }
 }
 
-// Dropping a deep chain must not recurse: nodes that this one owned alone are taken apart on an explicit stack.
+// Dropping a deep chain must not recurse: nodes that this one owned alone are taken apart on an explicit stack, with the
+// graphs of rules that they owned alone.
 impl Drop for Node {
     fn drop(&mut self) {
-        let mut pending = std::mem::take(&mut self.operands);
+        if self.operands.is_empty() {
+            return;
+        }
+        let mut pending = Vec::new();
+        self.dismantle(&mut pending);
         while let Some(node) = pending.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
-                pending.append(&mut node.operands);
+                node.dismantle(&mut pending);
             }
         }
     }
@@ -290,7 +357,7 @@ pub(crate) fn topological_until<'a>(
     stop: impl Fn(&Arc<Node>) -> bool,
 ) -> Vec<Arc<Node>> {
     // A node is pushed twice: once to visit its operands, once to be emitted after them.
-    let mut seen: HashSet<*const Node> = HashSet::new();
+    let mut seen: AddressSet<Node> = AddressSet::default();
     let mut order = Vec::new();
     let mut stack: Vec<(Arc<Node>, bool)> = roots.into_iter().map(|n| (n.clone(), false)).collect();
     stack.reverse();
@@ -314,11 +381,12 @@ pub(crate) fn topological_until<'a>(
     order
 }
 
-/// The graphs of `roots` with some nodes replaced; nodes that do not depend on a replaced one are shared.
-pub fn substitute(roots: &[Arc<Node>], replacements: &HashMap<*const Node, Arc<Node>>) -> Vec<Arc<Node>> {
-    let mut done: HashMap<*const Node, Arc<Node>> = HashMap::new();
+/// The graphs of `roots` with some nodes replaced, by [`Node::identity`]; nodes that do not depend on a replaced one are
+/// shared.
+pub fn substitute(roots: &[Arc<Node>], replacements: &HashMap<*const (), Arc<Node>>) -> Vec<Arc<Node>> {
+    let mut done: AddressMap<Node, Arc<Node>> = AddressMap::default();
     for node in topological(roots) {
-        let image = if let Some(replacement) = replacements.get(&node.key()) {
+        let image = if let Some(replacement) = replacements.get(&node.identity()) {
             replacement.clone()
         } else {
             let operands: Vec<_> = node.operands.iter().map(|o| done[&o.key()].clone()).collect();
@@ -334,6 +402,18 @@ pub fn substitute(roots: &[Arc<Node>], replacements: &HashMap<*const Node, Arc<N
 }
 
 impl Node {
+    /// Moves everything that dropping this node might drop to `pending`.
+    fn dismantle(&mut self, pending: &mut Vec<Arc<Node>>) {
+        pending.append(&mut self.operands);
+        if let Op::Rule(_) = self.op
+            && let Op::Rule(rule) = std::mem::replace(&mut self.op, Op::Detach)
+            && let Some(rule) = Arc::into_inner(rule)
+        {
+            let Rule { parameters, outputs, upstream, gradients, .. } = rule;
+            pending.extend(parameters.into_iter().chain(outputs).chain(upstream));
+            pending.extend(gradients.into_iter().flatten());
+        }
+    }
     /// The same operation on other operands of the same shapes and types.
     pub fn with_operands(&self, operands: Vec<Arc<Node>>) -> Arc<Node> {
         Arc::new(Node {
@@ -342,7 +422,7 @@ impl Node {
             shape: self.shape,
             dtype: self.dtype,
             location: self.location,
-            label: self.label.clone(),
+            label: self.label.as_ref().map(Label::detached),
         })
     }
 }
@@ -350,12 +430,12 @@ impl Node {
 impl Rule {
     /// The outputs on actual operands.
     pub fn instantiate(&self, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
-        let map = self.parameters.iter().map(Node::key).zip(operands.iter().cloned()).collect();
+        let map = self.parameters.iter().map(Node::identity).zip(operands.iter().cloned()).collect();
         substitute(&self.outputs, &map)
     }
     /// The cotangents of the inputs on actual operands and cotangents of the outputs.
     pub fn pull_back(&self, operands: &[Arc<Node>], upstream: &[Arc<Node>]) -> Vec<Option<Arc<Node>>> {
-        let keys = self.parameters.iter().chain(&self.upstream).map(Node::key);
+        let keys = self.parameters.iter().chain(&self.upstream).map(Node::identity);
         let map = keys.zip(operands.iter().chain(upstream).cloned()).collect();
         let present: Vec<_> = self.gradients.iter().flatten().cloned().collect();
         let mut images = substitute(&present, &map).into_iter();

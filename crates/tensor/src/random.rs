@@ -1,7 +1,8 @@
 //! Random numbers, from words: Threefry4x32-20 (Salmon, Moraes, Dror & Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC'11).
 //!
 //! A word is a pure function of key, step and position, so it does not depend on device, workgroup size or fusion, and
-//! replay reproduces it. Every evaluator of [`Op::RandomBits`](crate::Op::RandomBits) on the host calls this file.
+//! replay reproduces it. The reference calls this file; devices have [`math32::threefry`](crate::math32::threefry) and
+//! its text in WGSL, in the form that lanes like, and a test holds them to this one.
 
 use std::panic::Location;
 
@@ -125,6 +126,16 @@ mod tests {
     fn threefry_gives_the_published_answers() {
         for [counter, key, output] in KNOWN {
             assert_eq!(threefry(key, counter), output);
+        }
+    }
+
+    #[test]
+    fn the_form_for_lanes_gives_the_same_words() {
+        let mut words = [1, 2, 3, 4];
+        for round in 0..1000 {
+            let key = words;
+            words = threefry(key, [round, 7, round / 3, 1]);
+            assert_eq!(crate::math32::threefry([round, 7, round / 3, 1], key), words);
         }
     }
 

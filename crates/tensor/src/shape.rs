@@ -18,6 +18,8 @@ pub struct Shape {
 impl Shape {
     /// The shape of a scalar.
     pub const SCALAR: Shape = Shape { rank: 0, dims: [0; MAX_RANK] };
+    /// `[0]`: no elements.
+    pub(crate) const EMPTY: Shape = Shape { rank: 1, dims: [0; MAX_RANK] };
 
     /// Checks rank and number of elements.
     ///

@@ -467,3 +467,38 @@ fn random_numbers_are_what_their_words_say() {
     );
     assert!(normal.iter().all(|z| z.abs() < 5.77));
 }
+
+#[test]
+fn triangles_take_any_offset() {
+    let x = Tensor::ones([2, 3]);
+    let sum = |t: Tensor| Reference::new().evaluate(&[&t.sum(..)]).unwrap()[0].scalar().unwrap();
+    assert_eq!(
+        [sum(x.tril(i32::MAX)), sum(x.tril(i32::MIN)), sum(x.tril(0)), sum(x.tril(-1))],
+        [6.0, 0.0, 3.0, 1.0]
+    );
+    assert_eq!(
+        [sum(x.triu(i32::MAX)), sum(x.triu(i32::MIN)), sum(x.triu(0)), sum(x.triu(2))],
+        [0.0, 6.0, 5.0, 1.0]
+    );
+}
+
+#[test]
+fn data_of_too_many_values_is_an_error() {
+    let none: [[f64; 0]; 1 << 33] = [[]; 1 << 33];
+    let tensor = Tensor::new(none);
+    assert_eq!(tensor.error().unwrap().code(), Code::TooLarge);
+    assert!(tensor.error().unwrap().location().unwrap().file().ends_with("building.rs"));
+    assert!(Array::from(vec![1.0, 2.0]).error().is_none());
+}
+
+#[test]
+fn the_hint_never_casts_a_float_away() {
+    let (whole, float) = (Tensor::new([1, 2]), Tensor::new([0.5, 1.5]));
+    let mixed =
+        [&whole + &float, &float + &whole, &whole * 0.5, whole.gt(1).select(&whole, &float), whole.max(0.5)];
+    for tensor in &mixed {
+        let text = tensor.error().unwrap().to_string();
+        assert!(text.contains("i32 where f32 is needed"), "{text}");
+        assert!(text.contains("`.cast(DType::F32)`"), "{text}");
+    }
+}

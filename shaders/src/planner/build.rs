@@ -225,7 +225,7 @@ impl<'a> Builder<'a> {
         self.push_at(code, dtype, if element { Level::Element } else { Level::Kept }, Some(id))
     }
     fn push_at(&mut self, code: Code, dtype: DType, level: Level, id: Option<usize>) -> Value {
-        let label = id.and_then(|id| self.graph.nodes[id].label.clone());
+        let label = id.and_then(|id| self.graph.nodes[id].label.clone()).map(Into::into);
         self.code.push(Instruction { code, dtype, level, label });
         self.code.len() - 1
     }

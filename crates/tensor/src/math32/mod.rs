@@ -1,6 +1,6 @@
 //! Elementary and special functions in f32, as the CPU device computes them.
 //!
-//! Every function is straight-line code: additions, multiplications, divisions, square roots, bit operations and picks
+//! Every function but `rem` is straight-line code: additions, multiplications, divisions, square roots, bit operations and picks
 //! between values that are both computed, no early return, no loop whose length depends on data and no call into a C
 //! library. A plain slice loop over a function therefore vectorizes with whatever instruction set the surrounding
 //! function is compiled for (AVX-512, AVX2, NEON), and gives the same bits on each, because Rust neither contracts nor
@@ -109,10 +109,8 @@ pub mod promise {
     pub const TRIGAMMA: f64 = 8.0;
     /// `xlogy`.
     pub const XLOGY: f64 = 4.0;
-    /// `max`, `min`, `sign`, `round`, `trunc`; `rem` where its quotient is below `REM_QUOTIENT`.
+    /// `max`, `min`, `sign`, `round`, `trunc`, `rem`.
     pub const EXACT: f64 = 0.0;
-    /// Largest quotient `|x/y|` for which `rem` is exact.
-    pub const REM_QUOTIENT: f64 = 16_777_216.0;
     /// `1/√x`.
     pub const RSQRT: f64 = 2.0;
     /// `1/x`.

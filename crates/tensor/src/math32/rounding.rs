@@ -1,7 +1,5 @@
 //! Maximum, minimum, sign, rounding and remainder: exact operations.
 
-use super::high_half;
-
 /// IEEE 754-2019 maximum: NaN propagates, `max(+0, −0) = +0`.
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
@@ -37,33 +35,26 @@ pub fn trunc(x: f32) -> f32 {
     x.trunc()
 }
 
-/// `r − q·y` without rounding, `q` the integer nearest to the quotient `r/y` from below or one off; `|r|` falls by 2^23 or
-/// more, or below `|y|`.
-#[inline(always)]
-fn rem_step(r: f32, y: f32) -> f32 {
-    let q = (r / y).trunc();
-    let p = q * y;
-    let (q_high, y_high) = (high_half(q), high_half(y));
-    let (q_low, y_low) = (q - q_high, y - y_high);
-    let p_low = ((q_high * y_high - p) + q_high * y_low + q_low * y_high) + q_low * y_low;
-    (r - p) - p_low
-}
-
-/// Remainder `x − trunc(x/y)·y`, with the sign of `x`; NaN for `y = 0` and for infinite `x`.
+/// Remainder `x − trunc(x/y)·y`, with the sign of `x`, exact (C's `fmod`) for all operands; NaN for `y = 0` and for
+/// infinite `x`.
 ///
-/// Exact (C's `fmod`) for `|x/y| < 2^24` and `|y| ≥ 2^−100`; a quotient up to 2^45 is reduced as well, a larger one only in
-/// part.
+/// Long division on the significands, eight bits of the quotient at a time: the one loop of this module whose length
+/// depends on data, at most 35 rounds, none for `|x/y| < 2`.
 #[inline(always)]
 pub fn rem(x: f32, y: f32) -> f32 {
-    let (ax, ay) = (x.abs(), y.abs());
-    // the product q·y may round up past the largest float
-    let is_huge = ax > 1.0e38;
-    let (u, v) = if is_huge { (0.25 * ax, 0.25 * ay) } else { (ax, ay) };
-    let r = rem_step(rem_step(u, v), v);
-    // a quotient that was rounded up to an integer leaves a negative remainder
-    let r = if r < 0.0 { r + v } else { r };
-    let r = if r >= v { r - v } else { r };
-    let r = if is_huge { 4.0 * r } else { r };
-    let r = if ax < ay { ax } else { r };
-    r.copysign(x)
+    let (bx, by) = (x.to_bits() & 0x7fff_ffff, y.to_bits() & 0x7fff_ffff);
+    // denormals count from the same exponent as the smallest normal numbers, without the implied bit
+    let (ex, ey) = ((bx >> 23).max(1), (by >> 23).max(1));
+    let (mx, my) = (bx - ((ex - 1) << 23), (by - ((ey - 1) << 23)).max(1));
+    let mut r = mx % my;
+    let mut left = if bx >= by { ex - ey } else { 0 };
+    while left > 0 {
+        let bits = left.min(8);
+        r = (r << bits) % my;
+        left -= bits;
+    }
+    let shift = ((r | 1).leading_zeros() - 8).min(ey - 1);
+    let exact = if r == 0 { 0 } else { ((ey - 1 - shift) << 23) + (r << shift) };
+    let magnitude = f32::from_bits(if bx < by { bx } else { exact });
+    if bx >= 0x7f80_0000 || by > 0x7f80_0000 || by == 0 { f32::NAN } else { magnitude.copysign(x) }
 }

@@ -56,18 +56,13 @@ const UNARY: &[Unary] = &[
     ("recip", recip, special::recip, RECIP, anywhere),
 ];
 
-/// The quotient is small enough for an exact remainder, and the divisor large enough for exact partial products.
-fn rem_range(x: f32, y: f32) -> bool {
-    !x.is_finite() || !y.is_finite() || y.abs() >= 2.0_f32.powi(-100) && f64::from(x / y).abs() < REM_QUOTIENT
-}
-
 const BINARY: &[Binary] = &[
     ("atan2", atan2, special::atan2, ATAN2, |_, _| true),
     ("pow", pow, special::pow, POW, |_, _| true),
     ("xlogy", xlogy, special::xlogy, XLOGY, |_, _| true),
     ("max", max, special::max, EXACT, |_, _| true),
     ("min", min, special::min, EXACT, |_, _| true),
-    ("rem", rem, special::rem, EXACT, rem_range),
+    ("rem", rem, special::rem, EXACT, |_, _| true),
 ];
 
 /// `e` with `2^e ≤ |x| < 2^(e+1)`, not below the normal range of f32.
@@ -316,7 +311,7 @@ fn signed_zeros_infinities_and_denormals_match_the_meaning() {
     }
     for &(name, function, meaning, ..) in BINARY {
         for x in SPECIAL {
-            for y in SPECIAL.into_iter().filter(|y| name != "rem" || rem_range(x, *y)) {
+            for y in SPECIAL {
                 let (got, exact) = (function(x, y), meaning(f64::from(x), f64::from(y)));
                 if (exact == 0.0 || exact.is_infinite()) && name != "xlogy" {
                     assert_eq!(got.to_bits(), (exact as f32).to_bits(), "{name}({x:e}, {y:e})");
@@ -383,4 +378,22 @@ fn normal_numbers_keep_their_promise_and_have_unit_variance() {
     let n = f64::from(count);
     assert!((sum / n).abs() < 4.0 / n.sqrt());
     assert!((squares / n - 1.0).abs() < 4.0 * (2.0 / n).sqrt());
+}
+
+#[test]
+fn the_remainder_is_exact_for_every_quotient() {
+    let known = [(1e20, 3.0, 2.0), (1e17, 3.0, 1.0), (1e30, 7.0, 1.0), (5.5, -2.0, 1.5), (-1e20, 3.0, -2.0)];
+    for (x, y, expected) in known {
+        assert_eq!(rem(x, y), expected, "{x} % {y}");
+    }
+    let mut state = 1u64;
+    for _ in 0..200_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (x, y) = (f32::from_bits((state >> 32) as u32), f32::from_bits(state as u32));
+        let (got, exact) = (rem(x, y), x % y);
+        assert!(
+            got.to_bits() == exact.to_bits() || got.is_nan() && exact.is_nan(),
+            "{x:e} % {y:e}: {got:e}, {exact:e}"
+        );
+    }
 }

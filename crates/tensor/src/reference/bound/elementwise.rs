@@ -206,7 +206,7 @@ fn deviation_at_corners(args: &[Interval], value: f64, f: impl Fn(&[f64]) -> f64
 /// `Σ |∂f/∂x| · E_x`; a derivative that does not exist leaves the corners to decide.
 fn first_order(row: Elementwise, args: &[Interval], value: f64) -> f64 {
     let values: Vec<&f64> = args.iter().map(|a| &a.value).collect();
-    let partials = row.partials::<f64>(&values, &value);
+    let partials = row.partials::<f64>(&values, &value, |_| true);
     let terms = partials.iter().zip(args).filter(|(_, arg)| arg.radius > 0.0).map(|(partial, arg)| {
         // Beyond an overflow the tangent says nothing; the corners saw the infinity.
         let radius = if arg.radius.is_finite() { arg.radius } else { return 0.0 };
