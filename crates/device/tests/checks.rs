@@ -221,3 +221,29 @@ fn a_padded_part_is_read_beside_its_concatenation() {
         assert_eq!(got[1].to_f32(), [3.0, 6.0, 0.0, 0.0, 8.0], "{}", device.name());
     }
 }
+
+#[test]
+fn sums_stay_within_the_bound_of_their_own_order() {
+    for device in all() {
+        for length in [100, 1000, 5000, 40_000, 300_000] {
+            // Rising, so that the maximum of a row changes all the time.
+            let rising =
+                (0..3 * length).map(|i| 80.0 * ((i % length) as f32 / length as f32) + 0.1 * (i % 7) as f32);
+            let array = Array::new(cotangent_tensor::Values::Single(rising.collect()), [3, length]).unwrap();
+            let x = Tensor::new(array);
+            let turned = x.transpose();
+            let outputs = [
+                x.sum(..),
+                x.sum(1),
+                turned.sum(0),
+                x.logsumexp(1),
+                turned.logsumexp(0),
+                x.softmax(1).slice(1, 0, 50, 1),
+                turned.matmul(&turned.transpose().slice(1, 0, 3, 1)).slice(0, 0, 3, 1),
+                x.matmul(&turned),
+            ];
+            let report = cross_check(&device, &outputs.each_ref()).unwrap();
+            assert!(report.worst_ratio <= 1.0 && report.unbounded == 0, "{report:?}");
+        }
+    }
+}

@@ -74,3 +74,27 @@ fn every_run_returns_the_values_that_it_wrote() {
         assert_eq!(seen, expected, "{}", device.name());
     }
 }
+
+#[test]
+fn a_wait_leaves_the_adapter_to_other_threads() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let device = common::software();
+    let v = device.variable("v", &[0.0; 4]).unwrap();
+    let x = device.variable("x", &(Tensor::ones([512, 512]) * 0.001)).unwrap();
+    let product = (0..6).fold(x.tensor().clone(), |product, _| product.matmul(&x));
+    let step = Step::new(&device, &[], &[&product.sum(..)], &[]).unwrap();
+    // The run may end before the write begins; not every time.
+    let overtakes = |_| {
+        let (under_way, landed) = (step.launch(&[]).unwrap(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                under_way.wait().unwrap();
+                landed.store(true, Ordering::SeqCst);
+            });
+            std::thread::sleep(Duration::from_millis(5));
+            device.write(&v, &[1.0; 4]).unwrap();
+            !landed.load(Ordering::SeqCst)
+        })
+    };
+    assert!((0..20).any(overtakes));
+}
