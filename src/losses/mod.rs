@@ -95,9 +95,9 @@ pub fn weighted_mse(prediction: &Tensor, target: &Tensor, weight: &Tensor, reduc
 ///
 /// ```
 /// use cotangent::{Evaluate, Reduction, Reference, Tensor, losses};
-/// let loss = losses::poisson_nll(&Tensor::new(1.0), &Tensor::new(2.0), Reduction::Mean);
+/// let loss = losses::poisson_nll(&Tensor::new([0.0, 0.0]), &Tensor::new([2.0, 1.0]), Reduction::Sum);
 /// let value = Reference::new().evaluate(&[&loss])?[0].scalar()?;
-/// assert_eq!(value, 1f64.exp() - 2.0); // 0.718281828459
+/// assert_eq!(value, 2.0); // e⁰ − 2·0 + e⁰ − 1·0
 /// # Ok::<(), cotangent::Error>(())
 /// ```
 #[track_caller]
