@@ -12,7 +12,7 @@ mod tests;
 pub(crate) mod tools;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use pipelines::Pipelines;
 /// A wgpu device: one owner at a time, one state.
 #[derive(Debug)]
 pub(crate) struct Gpu {
+    /// Threads that wait for the owner.
+    asking: AtomicUsize,
     owner: Mutex<Option<Owner>>,
     state: Arc<State>,
     process: u32,
@@ -67,9 +69,10 @@ impl State {
     }
 }
 
-/// How long a thread that waits keeps the device to itself, and how long it leaves it to others then.
+/// How long a thread that waits keeps the device to itself, and how long at most it leaves it to those who ask.
 const SLICE: Duration = Duration::from_millis(5);
-const PAUSE: Duration = Duration::from_micros(50);
+const PAUSE: Duration = Duration::from_micros(100);
+const PAUSES: usize = 100;
 
 impl Gpu {
     /// Opens an adapter with these features and limits.
@@ -101,6 +104,7 @@ impl Gpu {
         }));
         Ok(Gpu {
             owner: Mutex::new(Some(Owner { device, queue, pipelines: Pipelines::default() })),
+            asking: AtomicUsize::new(0),
             state,
             process: std::process::id(),
             name: name.to_owned(),
@@ -117,7 +121,9 @@ impl Gpu {
     /// Runs `work` as the only user of wgpu. What wgpu reports meanwhile comes back as an error that names `what`.
     pub(crate) fn call<T>(&self, what: &str, work: impl FnOnce(&mut Owner) -> T) -> Result<T, Error> {
         self.alive(what)?;
+        self.asking.fetch_add(1, Ordering::SeqCst);
         let mut lock = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asking.fetch_sub(1, Ordering::SeqCst);
         let Some(owner) = lock.as_mut() else { return Err(self.lost(what)) };
         drop(self.state.take_error());
         let result = catch_unwind(AssertUnwindSafe(|| work(owner)));
@@ -223,7 +229,12 @@ impl Gpu {
                 return Ok(false);
             }
             // A lock that is taken again at once would go to nobody else.
-            std::thread::sleep(PAUSE);
+            for _ in 0..PAUSES {
+                if self.asking.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
         }
     }
     /// Waits until a submission has run. Error: [`Code::Timeout`].
