@@ -22,7 +22,7 @@ pub(super) fn run(scan: &Scan, input: &[u32], output: &mut [u32]) {
         return;
     }
     let one = |(input, output): (&[f32], &mut [f32])| run_one(input, output, scan.inner, scan.reverse);
-    if total < SERIAL {
+    if !is_parallel(scan) {
         input.chunks(size).zip(output.chunks_mut(size)).for_each(one);
     } else {
         let least = (SERIAL / size).max(1);

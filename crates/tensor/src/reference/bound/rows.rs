@@ -155,7 +155,7 @@ pub(super) fn cumulative_sum(
     let element = |(i, ((&v, &e), &m)): (usize, ((&f64, &f64), &f64))| {
         let index = (i / along.inner) % along.length;
         let terms = if reverse { along.length - index } else { index + 1 };
-        settled(sum_bound(e, m, v, terms - 1, terms, arithmetic))
+        settled(sum_bound(e, m, v, arithmetic.chain.length(terms), terms, arithmetic))
     };
     values.iter().zip(&inherited).zip(&magnitudes).enumerate().map(element).collect()
 }
