@@ -82,7 +82,7 @@ fn a_wait_leaves_the_adapter_to_other_threads() {
     let x = device.variable("x", &(Tensor::ones([512, 512]) * 0.001)).unwrap();
     let product = (0..12).fold(x.tensor().clone(), |product, _| product.matmul(&x));
     let step = Step::new(&device, &[], &[&product.sum(..)], &[]).unwrap();
-    // Other work on the machine may delay one write, not all of them.
+    // Other work on the machine, such as the tests beside this one, may delay many writes, not all of them.
     let overtakes = |_| {
         let under_way = step.launch(&[]).unwrap();
         std::thread::scope(|scope| {
@@ -90,11 +90,11 @@ fn a_wait_leaves_the_adapter_to_other_threads() {
                 under_way.wait().unwrap();
                 Instant::now()
             });
-            std::thread::sleep(Duration::from_millis(15));
+            std::thread::sleep(Duration::from_millis(5));
             device.write(&v, &[1.0; 4]).unwrap();
             let written = Instant::now();
             waiting.join().unwrap().saturating_duration_since(written) > Duration::from_millis(15)
         })
     };
-    assert!((0..10).any(overtakes));
+    assert!((0..50).any(overtakes));
 }
