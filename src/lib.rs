@@ -94,8 +94,9 @@ pub mod prelude {
     pub use crate::losses::{self, Reduction};
     pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
-        Array, Code, DType, Device, Error, Evaluate, Gradient, Key, Reference, State, Step, Tensor,
-        cross_check, custom_function, custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp, where_,
+        Array, Code, CustomGradient, DType, Device, Error, Evaluate, Gradient, Key, Reference, State, Step,
+        Tensor, cross_check, custom_function, custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp,
+        where_,
     };
 }
 

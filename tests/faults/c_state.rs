@@ -1,10 +1,10 @@
 //! C. Differentiation state.
 
 use crate::common::{
-    Array, Code, DType, Error, Evaluate, Evaluator, Reference, State, Step, Tensor, custom_gradient, grad,
-    vjp,
+    Array, Code, CustomGradient, DType, Error, Evaluate, Evaluator, Reference, State, Step, Tensor,
+    custom_gradient, grad, jvp, vjp,
 };
-use crate::table::Try::{Fails, Gives, Holds, Pending, Says};
+use crate::table::Try::{Fails, Gives, Holds, Says};
 use crate::table::{Row, read};
 
 pub const ROWS: &[Row] = &[
@@ -235,10 +235,33 @@ pub const ROWS: &[Row] = &[
                 Code::NoDerivative,
                 &["trigamma"],
             ),
-            Pending(
-                "E_FIRST_ORDER_ONLY",
-                "no rule can declare that it has first order only",
-                "Code::FirstOrderOnly",
+            Fails(
+                "a rule that declares its first order only, reverse over reverse",
+                |e| {
+                    let x = Tensor::new(1.5);
+                    let first = grad(&table(&x), &x)?.or_error()?;
+                    read(e, &[&grad(&first, &x)?.or_error()?])
+                },
+                Code::FirstOrderOnly,
+                &["table", "first_order_only"],
+            ),
+            Fails(
+                "forward mode",
+                |e| {
+                    let x = Tensor::new(1.5);
+                    read(e, &[&jvp(&[&table(&x)], &[(&x, &Tensor::new(1.0))])?[0]])
+                },
+                Code::FirstOrderOnly,
+                &["table"],
+            ),
+            Gives(
+                "its first order",
+                |e| {
+                    let x = Tensor::new(1.5);
+                    let y = table(&x);
+                    read(e, &[&y, &grad(&y, &x)?.or_error()?])
+                },
+                &[2.25, 3.0],
             ),
         ],
     },
@@ -303,4 +326,12 @@ fn computed_chain(e: &Evaluator) -> Result<(), String> {
     }
     let got = e.evaluate(&[&y]).map_err(|error| error.to_string())?.remove(0).to_f64();
     if got == [1.0, 2.0] { Ok(()) } else { Err(format!("{got:?}")) }
+}
+
+/// A rule whose gradient hides how it depends on the input.
+fn table(x: &Tensor) -> Tensor {
+    CustomGradient::exact("table").first_order_only().apply([x], |[x]| {
+        let looked_up = x.detach() * 2.0;
+        (&x * &x, move |upstream: Tensor| upstream * looked_up)
+    })
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, Shape, Tensor};
+use cotangent_tensor::{
+    Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, RuleKind, Shape, Tensor,
+};
 
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
 use crate::stamp::{cast_at, masked_at, source_at};
@@ -44,6 +46,17 @@ impl Missing {
         Missing { op: row.name().into(), error }
     }
     pub(crate) fn rule(rule: &Rule, node: &Node) -> Missing {
+        if rule.kind == RuleKind::FirstOrderOnly {
+            let error = Error::new(
+                Code::FirstOrderOnly,
+                format!("custom gradient {:?}", rule.name),
+                "its gradient is differentiated, but the rule declares that it knows the first order only",
+            );
+            let error = error
+                .at(node.location)
+                .hint("leave out `first_order_only` once every derivative of the rule is true, or `detach` the gradient");
+            return Missing { op: rule.name.as_str().into(), error };
+        }
         let error = Error::new(
             Code::NotDifferentiable,
             format!("custom function {:?}", rule.name),

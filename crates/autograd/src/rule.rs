@@ -26,20 +26,28 @@ pub struct CustomGradient {
     name: String,
     kind: RuleKind,
     cut: bool,
+    first_order: bool,
 }
 
 impl CustomGradient {
     /// A rule that claims to be the derivative; checks compare it.
     pub fn exact(name: &str) -> CustomGradient {
-        CustomGradient { name: name.to_string(), kind: RuleKind::Exact, cut: false }
+        CustomGradient { name: name.to_string(), kind: RuleKind::Exact, cut: false, first_order: false }
     }
     /// A rule that deliberately differs from the derivative, and why.
     pub fn surrogate(name: &str, reason: &str) -> CustomGradient {
-        CustomGradient { name: name.to_string(), kind: RuleKind::Surrogate(reason.to_string()), cut: false }
+        let kind = RuleKind::Surrogate(reason.to_string());
+        CustomGradient { name: name.to_string(), kind, cut: false, first_order: false }
     }
     /// Declares that the rule may pass nothing to any input. Without this declaration that is `E_RULE_CUT`.
     pub fn passing_nothing(mut self) -> CustomGradient {
         self.cut = true;
+        self
+    }
+    /// Declares that the derivative of the rule's gradient is not what it seems, as where the rule uses values that hide
+    /// their dependence on the inputs: a gradient of it, and forward mode through the rule, are `E_FIRST_ORDER_ONLY`.
+    pub fn first_order_only(mut self) -> CustomGradient {
+        self.first_order = true;
         self
     }
     /// Applies the rule.
@@ -217,6 +225,11 @@ impl Tracer {
         let gradients = self.gradients(&operands, &parameters, given)?;
         let all = outputs.iter().chain(gradients.iter().flatten());
         self.check_captures(all, parameters.iter().chain(&slots), &parameters)?;
+        let seal = |gradient: Option<Arc<Node>>| gradient.map(|g| self.sealed(g)).transpose();
+        let gradients = match self.rule.first_order {
+            true => gradients.into_iter().map(seal).collect::<Result<_, _>>()?,
+            false => gradients,
+        };
         let (name, kind) = (self.rule.name.clone(), self.rule.kind.clone());
         Ok(self.build(operands, Rule { name, kind, parameters, outputs, upstream: slots, gradients }))
     }
@@ -242,6 +255,15 @@ impl Tracer {
             Ok(self.build(operands, Rule { name, kind, parameters, outputs, upstream, gradients }))
         };
         build().map_or_else(|error| O::invalid(error, traced.len()), O::applied)
+    }
+
+    /// A gradient with its value and without a derivative.
+    fn sealed(&self, gradient: Arc<Node>) -> Result<Arc<Node>, Error> {
+        let slot = Tensor::placeholder("gradient", gradient.shape, gradient.dtype).node()?.clone();
+        let (parameters, outputs) = (vec![slot.clone()], vec![slot]);
+        let (name, kind) = (self.rule.name.clone(), RuleKind::FirstOrderOnly);
+        let rule = Rule { name, kind, parameters, outputs, upstream: Vec::new(), gradients: Vec::new() };
+        self.build(vec![gradient], rule)[0].node().cloned()
     }
 
     /// The operands and their placeholders.

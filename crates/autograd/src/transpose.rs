@@ -55,7 +55,11 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
                 true
             }
             State::Unconnected => false,
-            State::Zero | State::Stopped { .. } | State::NotDifferentiable { .. } => {
+            State::NotDifferentiable { .. } => {
+                gradient.or_error()?;
+                false
+            }
+            State::Zero | State::Stopped { .. } => {
                 return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
             }
         });

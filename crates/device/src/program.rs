@@ -245,7 +245,8 @@ impl Program {
         match self.checked.iter().zip(report).find(|(_, pair)| pair[0] > 0) {
             None => Ok(()),
             Some((check, pair)) => {
-                Err(self.nonfinite(check, pair[0] as usize, (u32::MAX - pair[1]) as usize))
+                let (count, first) = (pair[0] as usize, (u32::MAX - pair[1]) as usize);
+                Err(self.nonfinite(check, count, first, |place| self.read(place)))
             }
         }
     }
@@ -264,17 +265,51 @@ impl Program {
         let error = index_error(operation, position as usize, index, size);
         error.at(kernel.location).with("violations", Detail::Integer(i64::from(violations)))
     }
-    fn nonfinite(&self, check: &Checked, count: usize, first: usize) -> Error {
+    fn nonfinite(
+        &self,
+        check: &Checked,
+        count: usize,
+        first: usize,
+        read: impl Fn(&Place) -> Result<Array, Error>,
+    ) -> Error {
         let kernel = &self.plan.kernels[check.kernel];
+        let operands = self.operands_at(check, first, read);
+        let operands = if operands.is_empty() { String::new() } else { format!(", where {operands}") };
         let message = format!(
-            "`{}` has {count} of {} values that are not finite, the first at element {first}",
+            "`{}` has {count} of {} values that are not finite, the first at element {first}{operands}",
             check.name, check.elements,
         );
+        let hint = match check.half {
+            true => "f16 ends at 65504: keep such values in f32, or make them smaller (loss scaling)",
+            false => "this is the first kernel of the step that wrote such a value; look at its operands",
+        };
         Error::new(Code::Nonfinite, &kernel.name, message)
             .at(kernel.location)
             .with("count", Detail::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
             .with("first", Detail::Integer(i64::try_from(first).unwrap_or(i64::MAX)))
-            .hint("this is the first kernel of the step that wrote such a value; look at its operands")
+            .hint(hint)
+    }
+    /// What a kernel read at an element of a value that it wrote: operands of the same shape that still hold what it read.
+    fn operands_at(
+        &self,
+        check: &Checked,
+        element: usize,
+        read: impl Fn(&Place) -> Result<Array, Error>,
+    ) -> String {
+        let Kernel { reads, writes, .. } = &self.plan.kernels[check.kernel];
+        let is_value = |place: &&Place| place.buffer == check.buffer && place.offset == check.first;
+        let Some(value) = writes.iter().find(is_value) else { return String::new() };
+        let holds = |place: &&Place| {
+            let lasts = !matches!(self.plan.buffers[place.buffer].source, Source::Computed { .. });
+            let overwritten = writes.iter().any(|written| written.buffer == place.buffer);
+            place.node.shape == value.node.shape && lasts && !overwritten
+        };
+        let shown = |place: &Place| {
+            let operand = *read(place).ok()?.to_f64().get(element)?;
+            let name = place.node.label.as_deref().unwrap_or(place.node.name());
+            Some(format!("`{name}` is {operand}"))
+        };
+        reads.iter().filter(holds).filter_map(shown).collect::<Vec<_>>().join(" and ")
     }
 
     /// Runs one kernel on the CPU device, with planted faults and checks.
@@ -296,7 +331,8 @@ impl Program {
             let values = host.read(place)?.to_f32();
             let bad = |value: &f32| !value.is_finite();
             if let Some(first) = values.iter().position(bad) {
-                return Err(self.nonfinite(check, values.iter().filter(|value| bad(value)).count(), first));
+                let count = values.iter().filter(|value| bad(value)).count();
+                return Err(self.nonfinite(check, count, first, |place| host.read(place)));
             }
         }
         Ok(())

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::shape::resolve_axis;
 use crate::tensor::{At, elementwise};
-use crate::{Axes, Code, DType, Detail, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, Tensor, Values};
+use crate::{
+    Axes, Code, DType, Detail, Elementwise, Error, Node, Op, Operand, Reduce, Scalar, Shape, Tensor, Values,
+};
 
 impl Tensor {
     #[track_caller]
@@ -74,6 +76,41 @@ impl Tensor {
             let total = self.reduce_at(at, Reduce::Sum, axes)?;
             #[expect(clippy::cast_precision_loss, reason = "counts are below 2³²")]
             Ok(elementwise(at, Elementwise::Div, &[total.into(), (count as f64).into()]))
+        })
+    }
+    /// Euclidean norm `(Σ x²)^½` over axes, which disappear; 0 over an empty axis.
+    ///
+    /// Squares are taken after division by the largest magnitude, so that none over- or underflows. The gradient is `x / ‖x‖`, and 0
+    /// where the norm is 0. Invalid with `E_AXIS`, and with `E_DTYPE` for anything but floats.
+    #[track_caller]
+    pub fn norm(&self, axes: impl Axes) -> Tensor {
+        let at = Location::caller();
+        Tensor::attempt(at, || {
+            let x = self.float_at(at, "norm")?;
+            let node = x.node()?;
+            let axes = axes.resolve("norm", node.shape.rank())?;
+            if axes.iter().any(|&a| node.shape[a] == 0) {
+                return x.reduce_at(at, Reduce::Sum, axes);
+            }
+            let row = |row: Elementwise, operands: &[Operand]| elementwise(at, row, operands);
+            // Any divisor gives the same norm, so no gradient is lost; an infinite or missing one would spoil it.
+            let held = Tensor::build(at, Op::Detach, vec![node.clone()], node.shape, node.dtype);
+            let magnitudes = row(Elementwise::Abs, &[(&held).into()]);
+            let largest = magnitudes.reduce_at(at, Reduce::Max, axes.clone())?;
+            let positive = row(Elementwise::Gt, &[(&largest).into(), 0.0.into()]);
+            let finite = row(Elementwise::Le, &[(&largest).into(), f64::from(f32::MAX).into()]);
+            let usable = row(Elementwise::And, &[(&positive).into(), (&finite).into()]);
+            let scale = row(Elementwise::Select, &[(&usable).into(), (&largest).into(), 1.0.into()]);
+            let mut kept = node.shape.to_vec();
+            axes.iter().for_each(|&axis| kept[axis] = 1);
+            let beside = scale.reshape_at(at, Shape::derived(&kept));
+            let scaled = row(Elementwise::Div, &[(&x).into(), (&beside).into()]);
+            let squares = row(Elementwise::Mul, &[(&scaled).into(), (&scaled).into()]);
+            let sum = squares.reduce_at(at, Reduce::Sum, axes)?;
+            let is_zero = row(Elementwise::Eq, &[(&sum).into(), 0.0.into()]);
+            let root = row(Elementwise::Sqrt, &[(&sum).into()]);
+            let norm = row(Elementwise::Mul, &[(&root).into(), (&scale).into()]);
+            Ok(row(Elementwise::Select, &[(&is_zero).into(), 0.0.into(), (&norm).into()]))
         })
     }
     /// `log Σ exp` over axes, which disappear; −inf where all elements are −inf.

@@ -186,6 +186,8 @@ pub enum RuleKind {
     Exact,
     /// It deliberately differs; the reason.
     Surrogate(String),
+    /// Not a rule: a gradient whose own derivative its rule declares not to know.
+    FirstOrderOnly,
 }
 
 /// A custom gradient, traced once on placeholders and stored as a graph.

@@ -137,10 +137,11 @@ fn structural(cases: &mut Vec<Case>) {
     }
     let small = tensor("small", &[6, 5]);
     with_gradients(cases, "prod", small.prod(-1), &[&small]);
-    let rows: [Unary; 3] = [
+    let rows: [Unary; 4] = [
         ("softmax", |x| x.softmax(-1)),
         ("log_softmax", |x| x.log_softmax(-1)),
         ("logsumexp", |x| x.logsumexp(-1)),
+        ("norm", |x| x.norm(-1)),
     ];
     for (name, function) in rows {
         for operand in [&x, &wide] {
