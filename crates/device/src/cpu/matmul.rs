@@ -55,8 +55,11 @@ impl Product {
     }
     /// Whether several threads may take part.
     pub(super) fn is_parallel(&self) -> bool {
-        let products = self.extents.iter().product::<usize>() * self.batch.iter().product::<usize>();
-        products > PARALLEL_BATCH || self.epilogue.is_parallel()
+        let (products, batches) =
+            (self.extents.iter().product::<usize>(), self.batch.iter().product::<usize>());
+        products > PARALLEL
+            || (batches > 1 && products * batches > PARALLEL_BATCH)
+            || self.epilogue.is_parallel()
     }
     fn multiply(&self, inputs: &[&[u32]], output: &mut [u32]) {
         let [m, n, k] = self.extents;
