@@ -68,7 +68,7 @@ fn bitmap(scatter: &Scatter<'_>) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// `labels` need fonts: SVG leaves them to the reader, bitmaps get numbers made of pixels.
+/// `labels` need fonts: SVG leaves them to the reader, bitmaps get text made of pixels.
 fn draw_on<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     scatter: &Scatter<'_>,
@@ -88,6 +88,8 @@ fn draw_on<B: DrawingBackend>(
     builder.margin(12).x_label_area_size(40).y_label_area_size(70);
     if labels {
         builder.caption(scatter.title, ("sans-serif", 20));
+    } else {
+        builder.margin_top(56).margin_right(40);
     }
     let mut chart = builder.build_cartesian_2d(x.clone(), y.clone()).map_err(text)?;
     if labels {
@@ -98,11 +100,16 @@ fn draw_on<B: DrawingBackend>(
             let (below, left) =
                 (chart.backend_coord(&(at(&x), y.start)), chart.backend_coord(&(x.start, at(&y))));
             let (x_label, y_label) = (short(at(&x)), short(at(&y)));
-            glyphs::write(area, (below.0 - glyphs::width(&x_label) / 2, below.1 + 10), &x_label)
+            glyphs::write(area, (below.0 - glyphs::width(&x_label, 1) / 2, below.1 + 8), &x_label, 1)
                 .map_err(text)?;
-            glyphs::write(area, (left.0 - glyphs::width(&y_label) - 6, left.1 - 5), &y_label)
+            glyphs::write(area, (left.0 - glyphs::width(&y_label, 1) - 6, left.1 - 4), &y_label, 1)
                 .map_err(text)?;
         }
+        let (width, height) = (i32::try_from(SIZE.0).unwrap_or(0), i32::try_from(SIZE.1).unwrap_or(0));
+        let middle = |label: &str, scale| (width - glyphs::width(label, scale)) / 2;
+        glyphs::write(area, (middle(scatter.title, 2), 12), scatter.title, 2).map_err(text)?;
+        glyphs::write(area, (middle(scatter.x, 1), height - 20), scatter.x, 1).map_err(text)?;
+        glyphs::write(area, (12, 38), scatter.y, 1).map_err(text)?;
         let frame = [(x.start, y.end), (x.start, y.start), (x.end, y.start)];
         chart.draw_series(std::iter::once(PathElement::new(frame, BLACK))).map_err(text)?;
     }
