@@ -179,6 +179,12 @@ impl Step {
                 let message = format!("`{}` is no input of this step", node.name());
                 return Err(Error::new(Code::Unbound, "run", message).at(node.location));
             };
+            if words[position].is_some() {
+                let message = format!("input `{}` is given twice", self.0.inputs[position].token.name);
+                return Err(Error::new(Code::Unbound, "run", message)
+                    .at(node.location)
+                    .hint("one value per input and run"));
+            }
             words[position] = Some(fit(*data, node, "run")?);
         }
         let mut given = Vec::new();

@@ -379,3 +379,15 @@ fn a_step_explains_itself() {
         println!("{profile}");
     }
 }
+
+#[test]
+fn an_input_is_given_once() {
+    for device in devices() {
+        let x = Tensor::input("x", [2], DType::F32);
+        let step = Step::new(&device, &[&x], &[&x.sum(..)], &[]).unwrap();
+        let error = step.run(&[(&x, &[1.0, 2.0]), (&x, &[3.0, 4.0])]).unwrap_err();
+        assert_eq!(error.code(), Code::Unbound);
+        assert!(error.to_string().contains("input `x` is given twice"), "{error}");
+        assert_eq!(step.run(&[(&x, &[1.0, 2.0])]).unwrap().scalar(0).unwrap(), 3.0);
+    }
+}
