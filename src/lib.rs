@@ -79,8 +79,9 @@ pub use cotangent_device::{
 };
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
-    Integer, IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reduce, Reference, Rule, RuleKind, Scalar,
-    Shape, Tensor, Token, Values, Violation, bounded, elementwise, index_error, random, topological, where_,
+    Inspected, Integer, IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reduce, Reference, Rule, RuleKind,
+    Scalar, Shape, Tensor, Token, Values, Violation, bounded, elementwise, index_error, random, topological,
+    where_,
 };
 pub use families::{Family, Link};
 pub use layers::{Activation, Initializer, Linear, Mlp};

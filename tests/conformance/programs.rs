@@ -1,9 +1,9 @@
 //! A. The three example programs: custom gradients, custom losses, training without a loss.
 
 use crate::common::{
-    Adam, Array, Code, CustomGradient, Error, Evaluate, Evaluator, Family, Mode, Optimizer, Reduction,
-    Reference, Row, Sgd, Shape, Tensor, Training, bounds, custom_gradient, grad, losses, trace, train, vjp,
-    where_,
+    Adam, Array, Code, CustomGradient, Error, Evaluate, Evaluator, Family, Inspected, Mode, Optimizer,
+    Reduction, Reference, Row, Sgd, Shape, Step, StepOptions, Tensor, Training, bounds, custom_gradient,
+    grad, losses, trace, train, vjp, where_,
 };
 use crate::harness::{Case, Findings};
 use crate::judge::{Number, numbers};
@@ -38,12 +38,12 @@ pub const CASES: &[Case] = &[
     Case { label: "t09_categorical", origin: "seed 2", program: t09_categorical },
 ];
 
-/// x² with a rule that shows what passes through it.
+/// x² with a rule that prints what passes through it.
 fn square(x: &Tensor) -> Tensor {
     custom_gradient("square", [x], |[x]| {
         let y = &x * &x;
         (y, move |upstream: Tensor| {
-            let current = (2.0 * &x).inspect("current");
+            let current = (2.0 * &x.inspect("x")).inspect("current");
             (upstream.inspect("upstream") * current).inspect("downstream")
         })
     })
@@ -67,12 +67,40 @@ fn t01_trace(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
         f.gradient(&format!("current of the {name}"), &grad(&square(&at), &at)?, slope)?;
     }
     f.gradient("second derivative", &grad(&dx.or_error()?, &x)?, "3584")?;
+    printed(evaluator, f, &dx.or_error()?)?;
     traced(evaluator, f, "with a rule", [&a, &b, &y])?;
     // The automatic trace needs no rule that prints.
     let x = Tensor::new(2.0);
     let a = &x * &x;
     let b = &a * &a;
     traced(evaluator, f, "of products", [&a, &b, &(&b * &b)])
+}
+
+/// What the rule prints while a gradient is computed, application by application.
+fn printed(evaluator: &Evaluator, f: &mut Findings, gradient: &Tensor) -> Result<(), Error> {
+    let seen = evaluator.inspect(&[gradient])?;
+    for (label, literal) in
+        [("x", "16 4 2"), ("upstream", "1 32 256"), ("current", "32 8 4"), ("downstream", "32 256 1024")]
+    {
+        let column = seen.iter().filter(|row| &*row.label == label).map(|row| row.value.clone());
+        f.known(&format!("{label} printed by the rule"), &column.collect::<Vec<_>>(), numbers(literal));
+    }
+    f.text("rows printed", seen.len(), 12);
+    // A captured step prints the same in every run.
+    if let Some(device) = &evaluator.device {
+        let options = StepOptions { inspect: true, ..StepOptions::default() };
+        let outputs = Step::with_options(device, &[], &[gradient], &[], options)?.run(&[])?;
+        f.text("outputs beside what is printed", outputs.len(), 1);
+        let show = |rows: &[Inspected]| {
+            rows.iter().map(|r| format!("{} {:?}", r.label, r.value.to_f64())).collect::<Vec<_>>()
+        };
+        f.text(
+            "printed by a step",
+            format!("{:?}", show(&outputs.inspected()?)),
+            format!("{:?}", show(&seen)),
+        );
+    }
+    Ok(())
 }
 
 /// The table of y = f(f(f(x))) at 2: upstream, current and downstream of each application, from the last to the first.

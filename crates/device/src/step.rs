@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cotangent_shaders::{BufferId, Plan, plan};
-use cotangent_tensor::{Array, Code, Error, Node, Op, Tensor, Token};
+use cotangent_tensor::{Array, Code, Error, Inspected, Mark, Node, Op, Tensor, Token, marks};
 
 use crate::check::{Report, check_program};
 use crate::device::{Device, name_of};
@@ -45,11 +45,13 @@ pub struct StepOptions {
     pub check: Check,
     /// Whether nodes share kernels. Off only to find out what fusion does.
     pub fuse: bool,
+    /// Whether runs also compute what [`Tensor::inspect`] has marked, for [`Outputs::inspected`]. Off, marks cost nothing.
+    pub inspect: bool,
 }
 
 impl Default for StepOptions {
     fn default() -> StepOptions {
-        StepOptions { check: Check::Status, fuse: true }
+        StepOptions { check: Check::Status, fuse: true, inspect: false }
     }
 }
 
@@ -57,7 +59,9 @@ impl Default for StepOptions {
 struct Inner {
     program: Program,
     inputs: Vec<Input>,
+    /// What the user asked for, then the values of `marks`.
     outputs: Vec<Output>,
+    marks: Vec<Mark>,
 }
 
 #[derive(Debug)]
@@ -112,15 +116,19 @@ impl Step {
         updates: &[(&Tensor, &Tensor)],
         options: StepOptions,
     ) -> Result<Step, Error> {
+        let values = updates.iter().map(|(_, value)| *value);
+        let marks = match options.inspect {
+            true => marks(&outputs.iter().copied().chain(values).collect::<Vec<_>>())?,
+            false => Vec::new(),
+        };
         let updates = assemble(device, updates)?;
-        let nodes = outputs.iter().map(|tensor| tensor.node().cloned()).collect::<Result<Vec<_>, _>>()?;
+        let computed = outputs.iter().copied().chain(marks.iter().map(|mark| &mark.tensor));
+        let nodes = computed.map(|tensor| tensor.node().cloned()).collect::<Result<Vec<_>, _>>()?;
         let (asked, outputs) = sort(nodes)?;
         let mut plan_options = device.plan_options();
         plan_options.fuse = options.fuse;
         let plan = plan(&asked, &updates, &plan_options)?;
-        Step::from_program(Program::new(device, plan, options.check)?, inputs, outputs)
-    }
-    fn from_program(program: Program, inputs: &[&Tensor], outputs: Vec<Output>) -> Result<Step, Error> {
+        let program = Program::new(device, plan, options.check)?;
         let input = |tensor: &&Tensor| {
             let node = tensor.node()?;
             let Op::Input(token) = &node.op else {
@@ -134,7 +142,7 @@ impl Step {
         let inputs = inputs.iter().map(input).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<u64> = inputs.iter().map(|input| input.token.id).collect();
         program.require_inputs("step", &ids, "list it among the inputs of the step")?;
-        Ok(Step(Arc::new(Inner { program, inputs, outputs })))
+        Ok(Step(Arc::new(Inner { program, inputs, outputs, marks })))
     }
 
     /// Runs once and waits. Every input needs a value of its shape and type. A run whose checks fail has nevertheless run
@@ -229,19 +237,29 @@ impl Outputs {
     }
     /// Output `position`, in the order in which the step lists them. Waits for the run.
     pub fn read(&self, position: usize) -> Result<Array, Error> {
-        let Some(output) = self.step.outputs.get(position) else {
-            let message = format!("output {position} of {}", self.step.outputs.len());
+        if position >= self.len() {
+            let message = format!("output {position} of {}", self.len());
             return Err(Error::new(Code::Unbound, "outputs", message));
-        };
-        match &output.value {
+        }
+        self.value(position)
+    }
+    fn value(&self, position: usize) -> Result<Array, Error> {
+        match &self.step.outputs[position].value {
             Value::Known(array) => Ok(array.clone()),
             Value::Computed(computed) => self.step.program.output(&self.flight, *computed),
         }
     }
+    /// What [`Tensor::inspect`] has marked in the graphs of outputs and updates, in the order of evaluation; nothing unless
+    /// [`StepOptions::inspect`] is set. Waits for the run.
+    pub fn inspected(&self) -> Result<Vec<Inspected>, Error> {
+        let marks = self.step.marks.iter().zip(self.len()..);
+        marks.map(|(mark, position)| Ok(mark.inspected(self.value(position)?))).collect()
+    }
     /// The value of a tensor that the step lists among its outputs. Waits for the run.
     pub fn get(&self, tensor: &Tensor) -> Result<Array, Error> {
         let node = tensor.node()?;
-        let position = self.step.outputs.iter().position(|output| Arc::ptr_eq(&output.node, node));
+        let mut asked = self.step.outputs[..self.len()].iter();
+        let position = asked.position(|output| Arc::ptr_eq(&output.node, node));
         match position {
             Some(position) => self.read(position),
             None => Err(Error::new(
@@ -259,11 +277,11 @@ impl Outputs {
     }
     /// Number of outputs.
     pub fn len(&self) -> usize {
-        self.step.outputs.len()
+        self.step.outputs.len() - self.step.marks.len()
     }
     /// Whether the step lists no outputs.
     pub fn is_empty(&self) -> bool {
-        self.step.outputs.is_empty()
+        self.len() == 0
     }
 }
 

@@ -391,3 +391,33 @@ fn an_input_is_given_once() {
         assert_eq!(step.run(&[(&x, &[1.0, 2.0])]).unwrap().scalar(0).unwrap(), 3.0);
     }
 }
+
+#[test]
+fn marks_in_outputs_and_updates_are_collected_where_a_step_asks_for_them() {
+    for device in devices() {
+        let w = device.variable("w", &[1.0, 2.0]).unwrap();
+        let x = Tensor::input("x", [2], DType::F32);
+        let product = (w.tensor() * &x).inspect("product");
+        let next = w.tensor() - (0.5 * &x).inspect("change");
+        let build = |inspect| {
+            let options = StepOptions { inspect, ..StepOptions::default() };
+            Step::with_options(&device, &[&x], &[&product.sum(..)], &[(w.tensor(), &next)], options).unwrap()
+        };
+        let step = build(true);
+        for (run, sum) in [(1, 3.0), (2, 2.0)] {
+            let outputs = step.run(&[(&x, &[1.0, 1.0])]).unwrap();
+            assert_eq!(outputs.len(), 1);
+            assert_eq!(outputs.scalar(0).unwrap(), sum);
+            assert_eq!(outputs.read(1).unwrap_err().code(), Code::Unbound);
+            let seen = outputs.inspected().unwrap();
+            let labels: Vec<&str> = seen.iter().map(|row| &*row.label).collect();
+            assert_eq!(labels, ["product", "change"], "run {run}");
+            assert!(seen.iter().all(|row| row.location.file().ends_with("steps.rs")));
+            assert_eq!(seen[0].value.to_f64().iter().sum::<f64>(), sum);
+            assert_eq!(seen[1].value.to_f64(), [0.5, 0.5]);
+        }
+        let silent = build(false);
+        assert!(silent.run(&[(&x, &[1.0, 1.0])]).unwrap().inspected().unwrap().is_empty());
+        assert!(silent.kernels() <= step.kernels());
+    }
+}

@@ -99,7 +99,7 @@ pub enum Op {
     SoftmaxResidual,
     /// The operand, with no gradient.
     Detach,
-    /// The operand, marked to be printed under a label when the graph is evaluated.
+    /// The operand, marked to be collected under a label when the graph is evaluated.
     Inspect(Arc<str>),
     /// A custom rule: all its outputs as a tuple. Private to [`Op::Project`].
     Rule(Arc<Rule>),

@@ -207,7 +207,8 @@ impl Tensor {
         let Ok(node) = &self.0 else { return self.clone() };
         Tensor::build(Location::caller(), Op::Detach, vec![node.clone()], node.shape, node.dtype)
     }
-    /// The same value, at a node of its own that carries `label`. Evaluators pass it through and collect nothing.
+    /// The same value, marked. [`Evaluate::inspect`](crate::Evaluate::inspect) collects it under `label`, and a step whose
+    /// `StepOptions` ask for it does so in every run. Otherwise the mark costs nothing.
     #[track_caller]
     pub fn inspect(&self, label: &str) -> Tensor {
         let Ok(node) = &self.0 else { return self.clone() };

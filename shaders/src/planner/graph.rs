@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Class, Code as ErrorCode, DType, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, topological,
+    Class, Code as ErrorCode, DType, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, expand, topological,
 };
 
 /// What a node means for planning.
@@ -52,33 +52,6 @@ pub(super) struct Part {
     pub offset: usize,
     /// Number of the part among all parts of the graph, the same each time the graph is built.
     pub number: usize,
-}
-
-/// Replaces every projection of a rule by the rule's own graph, however deeply nested, and removes marks.
-fn expand(mut roots: Vec<Arc<Node>>) -> Vec<Arc<Node>> {
-    loop {
-        let order = topological(&roots);
-        if !order.iter().any(|n| matches!(n.op, Op::Project(_) | Op::Detach | Op::Inspect(_))) {
-            return roots;
-        }
-        let mut image: HashMap<*const Node, Arc<Node>> = HashMap::new();
-        let mut outputs: HashMap<*const Node, Vec<Arc<Node>>> = HashMap::new();
-        for node in &order {
-            let operands: Vec<Arc<Node>> = node.operands.iter().map(|o| image[&o.key()].clone()).collect();
-            let new = match &node.op {
-                Op::Detach | Op::Inspect(_) => operands[0].clone(),
-                Op::Rule(rule) => {
-                    outputs.insert(node.key(), rule.instantiate(&operands));
-                    node.clone()
-                }
-                Op::Project(index) => outputs[&node.operands[0].key()][*index].clone(),
-                _ if operands.iter().zip(&node.operands).all(|(a, b)| Arc::ptr_eq(a, b)) => node.clone(),
-                _ => node.with_operands(operands),
-            };
-            image.insert(node.key(), new);
-        }
-        roots = roots.iter().map(|r| image[&r.key()].clone()).collect();
-    }
 }
 
 /// Equal keys compute equal values.
@@ -384,7 +357,7 @@ impl Graph {
     ) -> Result<Graph, Error> {
         let roots =
             outputs.iter().cloned().chain(updates.iter().flat_map(|(v, n)| [v.clone(), n.clone()])).collect();
-        let roots = expand(roots);
+        let roots = expand(roots).roots;
         let mut merger = Merger { copied: copied_parts.clone(), ..Merger::default() };
         let mut id: HashMap<*const Node, usize> = HashMap::new();
         for node in topological(&roots) {
