@@ -62,6 +62,7 @@
 //! - No device, no interior mutability, no global state, no `unsafe`.
 #![forbid(unsafe_code)]
 
+mod audit;
 pub mod check;
 mod forms;
 mod forward;
@@ -77,6 +78,7 @@ mod structure;
 mod trace;
 mod transpose;
 
+pub use audit::{Audit, Audited, audit};
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};
