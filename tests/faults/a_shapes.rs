@@ -3,7 +3,7 @@
 use crate::common::{
     Adam, Array, Code, DType, Error, Evaluator, Key, Optimizer, Reduction, Tensor, bounds, grad, losses,
 };
-use crate::table::Try::{Copies, Fails, Gives, Holds, Pending, Says};
+use crate::table::Try::{Copies, Fails, Gives, Holds, Says};
 use crate::table::{Row, read};
 
 const INF: f64 = f64::INFINITY;
@@ -110,11 +110,27 @@ pub const ROWS: &[Row] = &[
         input: "more elements or bytes than a limit",
         tries: &[
             Holds("at a limit of 64 KiB per binding", limit_of_64_kib),
-            Pending(
-                "2³²−1 elements and max_buffer_size on wgpu's noop backend",
-                "needs a device on the noop backend",
-                "NoopBackendOptions",
-            ),
+            Holds("2³²−1 elements", |e| beyond(e, &[[65_537, 65_535]])),
+            Holds("one element more than a binding holds", |e| {
+                let Some(device) = &e.device else { return Ok(()) };
+                // The CPU device ends where memory does; it is given the limit of the other devices of the machine.
+                let most = usize::try_from(device.info().target.max_binding).unwrap_or(usize::MAX);
+                beyond(e, &[[1, most.min(128 << 20) / 4 + 1]])
+            }),
+            Holds("outputs that fit one by one and together exceed a buffer", |e| {
+                let Some(device) = &e.device else { return Ok(()) };
+                if !e.is_adapter() {
+                    return Ok(());
+                }
+                let info = device.info();
+                let (binding, buffer) = (info.target.max_binding, info.max_buffer);
+                let count = usize::try_from(buffer / binding + 1).unwrap_or(usize::MAX);
+                let each = usize::try_from(binding / 4).unwrap_or(usize::MAX);
+                if count > 64 {
+                    return Ok(());
+                }
+                beyond(e, &vec![[1, each]; count])
+            }),
         ],
     },
     Row {
@@ -454,6 +470,33 @@ fn limit_of_64_kib(e: &Evaluator) -> Result<(), String> {
         Err(error) if error.code() == Code::Limit => asked_and_allowed(&error, 128 << 10, 64 << 10),
         Err(error) => Err(format!("expected E_LIMIT\n{error}")),
         Ok(_) => Err("128 KiB fit in 64 KiB".to_owned()),
+    }
+}
+
+/// Computed tensors of these shapes together exceed a limit: E_LIMIT, before anything is allocated for good.
+fn beyond(e: &Evaluator, shapes: &[[usize; 2]]) -> Result<(), String> {
+    let Some(device) = &e.device else { return Ok(()) };
+    let device = match e.is_adapter() {
+        true => device.clone(),
+        false => {
+            let mut target = device.info().target.clone();
+            target.max_binding = 128 << 20;
+            device.with_limits(&target).map_err(|error| error.to_string())?
+        }
+    };
+    let tensors: Vec<Tensor> = shapes
+        .iter()
+        .zip(1..)
+        .map(|(&shape, factor)| Tensor::iota(shape, 1).cast(DType::F32) * f64::from(factor))
+        .collect();
+    let before = device.memory().live_bytes;
+    match device.read_all(&tensors.iter().collect::<Vec<_>>()) {
+        Err(error) if error.code() == Code::Limit => {
+            let (text, after) = (error.to_string(), device.memory().live_bytes);
+            let says = ["allow", "help"].iter().all(|part| text.contains(part));
+            if says && after == before { Ok(()) } else { Err(format!("{before} → {after} bytes\n{text}")) }
+        }
+        other => Err(format!("expected E_LIMIT, got {other:?}")),
     }
 }
 

@@ -1,8 +1,8 @@
 //! B. Numbers: NaN, infinity, kinks, limits of the format, repetition.
 
 use crate::common::{
-    Check, Code, DType, Evaluate, Evaluator, Reduction, Step, StepOptions, Tensor, bounds, custom_function,
-    grad, losses, where_,
+    Check, Code, DType, Device, Evaluate, Evaluator, Fault, FaultPlan, Options, Reduction, Step, StepOptions,
+    Tensor, audit, bounds, custom_function, grad, losses, where_,
 };
 use crate::table::Try::{Gives, Holds, Pending};
 use crate::table::{Row, read};
@@ -302,7 +302,7 @@ pub const ROWS: &[Row] = &[
                 }
                 Ok(())
             }),
-            Pending("permuted workgroup order", "needs the interpreter of emitted WGSL", "pub fn interpret"),
+            Holds("bit-equal where workgroups run in the opposite order", opposite_order),
         ],
     },
     Row {
@@ -319,10 +319,64 @@ pub const ROWS: &[Row] = &[
                 let expected = ["Unconnected", "Zero", "Stopped", "NotDifferentiable", "Value"];
                 if states == expected { Ok(()) } else { Err(format!("{states:?}")) }
             }),
-            Pending("a warning lists the names", "there are no warnings yet", "fn warnings("),
+            Holds("a warning lists the names", |_| {
+                let [a, b, c, d, f] = ["a", "b", "c", "d", "f"].map(|name| Tensor::new(2.0).named(name));
+                let opaque = custom_function("opaque", [&d], |[d]| &d * &d);
+                let loss = b.sign() + c.detach() + opaque + &f * &f;
+                let audit = audit(&loss, [&a, &b, &c, &d, &f]).map_err(|error| error.to_string())?;
+                let expected = "4 of 5 parameters receive no gradient: `a` (Unconnected), `b` (Zero), `c` (Stopped), \
+                    `d` (NotDifferentiable)";
+                let lines = audit.to_string();
+                let reasons = [
+                    "`detach` cuts",
+                    "piecewise constant",
+                    "do not depend on `a`",
+                    "`opaque`",
+                    "b_numbers.rs",
+                ];
+                match audit.warning().as_deref() == Some(expected)
+                    && reasons.iter().all(|r| lines.contains(r))
+                {
+                    true => Ok(()),
+                    false => Err(lines),
+                }
+            }),
         ],
     },
 ];
+
+/// Every schedule of kernels, with its workgroups in the order of the adapter and in the opposite one.
+fn opposite_order(e: &Evaluator) -> Result<(), String> {
+    let Some(device) = &e.device else { return Ok(()) };
+    let options = Options { faults: FaultPlan::new([Fault::ReverseWorkgroups]), ..Options::default() };
+    let reversed = device.with_options(options).map_err(|error| error.to_string())?;
+    let x =
+        (Tensor::iota([300, 700], 0).cast(DType::F32) * 0.37 + Tensor::iota([700], 0).cast(DType::F32)).sin();
+    let w = (Tensor::iota([700, 90], 1).cast(DType::F32) * 0.11).cos();
+    let y = x.matmul(&w);
+    let loss = (y.softmax(1) * y.log_softmax(1)).sum(..);
+    let slope = grad(&loss, &w).and_then(|g| g.or_error()).map_err(|error| error.to_string())?;
+    let places = Tensor::iota([300], 0).cast(DType::I32) % 7;
+    let tensors = [
+        loss,
+        slope,
+        x.sum(0),
+        x.cumulative_sum(1, false),
+        Tensor::scatter_add(&places, &x, 0, 7),
+        x.argmax(0).cast(DType::F32),
+        Tensor::iota([1 << 20], 0).cast(DType::F32).sin().sum(..),
+    ];
+    let words = |device: &Device| -> Result<Vec<u64>, String> {
+        let arrays =
+            device.read_all(&tensors.iter().collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        Ok(arrays.iter().flat_map(|array| array.to_f64()).map(f64::to_bits).collect())
+    };
+    if words(device)? != words(&reversed)? {
+        return Err("results depend on the order of workgroups".to_owned());
+    }
+    let happened = reversed.faults().iter().all(|(_, fired)| *fired);
+    if happened == e.is_adapter() { Ok(()) } else { Err("the order was not reversed".to_owned()) }
+}
 
 /// Ones that no planner knows to be ones.
 fn ones(shape: [usize; 2]) -> Tensor {

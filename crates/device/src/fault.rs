@@ -1,6 +1,7 @@
 //! Faults planted on purpose, so that the checks of a device can be shown to see them. Empty by default; never read
 //! from the environment.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Something that goes wrong once, at a place fixed in advance. Counters start at 0 when the device is created.
@@ -26,6 +27,9 @@ pub enum Fault {
         /// Which bit, 0 the lowest.
         bit: u32,
     },
+    /// The workgroups of every dispatch on an adapter run in the opposite order, in every run. A driver may do that, so nothing
+    /// may go wrong by it: results stay the same bit for bit.
+    ReverseWorkgroups,
 }
 
 /// The faults that a device is created with.
@@ -83,6 +87,20 @@ impl Faults {
     }
     pub(crate) fn skip_kernel(&self, kernel: usize) -> bool {
         self.fires(|fault| fault == Fault::SkipKernel(kernel))
+    }
+    /// The shader with the order of its workgroups reversed, where that is planted: each takes the number of its mirror image.
+    pub(crate) fn reorder(&self, wgsl: Arc<str>) -> Arc<str> {
+        const NUMBER: &str = "@builtin(workgroup_id) workgroup: vec3<u32>";
+        if !self.fires(|fault| fault == Fault::ReverseWorkgroups) {
+            return wgsl;
+        }
+        let parameters =
+            "@builtin(workgroup_id) mirrored: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>";
+        let (before, after) =
+            wgsl.split_once(NUMBER).expect("every kernel asks for the number of its workgroup");
+        let (arguments, body) = after.split_once("{\n").expect("a function has a body");
+        format!("{before}{parameters}{arguments}{{\n    let workgroup = workgroups - 1u - mirrored;\n{body}")
+            .into()
     }
     /// `(output, word, bit)` of the flips after a kernel whose outputs have so many words.
     pub(crate) fn flips(&self, kernel: usize, outputs: &[usize]) -> Vec<(usize, usize, u32)> {

@@ -88,7 +88,7 @@ impl GpuProgram {
                     kernel: number,
                     buffers: dispatch.buffers.iter().map(bind).collect(),
                     label: dispatch.label,
-                    wgsl: dispatch.wgsl,
+                    wgsl: gpu.faults.reorder(dispatch.wgsl),
                     parameters: dispatch.parameters,
                     workgroups: dispatch.workgroups,
                     cost: dispatch.cost,
