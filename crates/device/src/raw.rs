@@ -1,4 +1,4 @@
-//! The one module with `unsafe`: `gemm` takes raw pointers, this wrapper takes slices and checks every reach.
+//! The one module with `unsafe`: `gemm` takes raw pointers, these wrappers take slices and check every reach.
 
 use gemm::Parallelism;
 
@@ -76,6 +76,22 @@ pub(crate) fn matmul(
             parallelism,
         );
     }
+}
+
+/// Asks for words that will be wanted soon to be brought into the first cache.
+#[inline]
+pub(crate) fn prefetch(words: &[u32]) {
+    /// Words of a cache line.
+    #[cfg(target_arch = "x86_64")]
+    const LINE: usize = 16;
+    #[cfg(target_arch = "x86_64")]
+    for line in words.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint: it reads nothing, changes nothing and faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = words;
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use cotangent_tensor::DType;
 
 use super::geometry::{Access, Pattern, Tiling, range, signed};
 use super::program::{
-    Action, Cell, Check, Destination, From, Lanes, OPERANDS, Op, Program, Region, Row, Segment,
+    Action, Cell, Check, Destination, From, Lanes, OPERANDS, Op, Program, Region, Row, Segment, Stream,
 };
 use super::reduction::Kind;
 use super::values::{Node, Values, What};

@@ -2,10 +2,12 @@
 
 use pulp::Arch;
 
+use crate::raw::prefetch;
+
 use super::geometry::{Access, Pattern, unravel};
 use super::lanes;
 use super::memory::{self, Source, Target};
-use super::program::{Action, Check, From, Lanes, Op, Program, Row, Segment};
+use super::program::{Action, Check, From, Lanes, Op, Program, Row, Segment, Stream};
 use super::reduction::{Kind, Running, State};
 
 /// An index out of range.
@@ -138,8 +140,36 @@ impl Machine {
         for &access in &segment.accesses {
             self.bases[access] = program.accesses[access].base(&self.origin);
         }
-        for op in &segment.ops {
+        for (number, op) in segment.ops.iter().enumerate() {
+            for stream in &segment.streams {
+                self.fetch(program, stream, (number, segment.ops.len()), inputs, outputs);
+            }
             self.step(arch, program, op, inputs, outputs);
+        }
+    }
+
+    /// Fetches a part of the next block, one per operation: a processor can wait for few lines at a time.
+    fn fetch(
+        &self,
+        program: &Program,
+        stream: &Stream,
+        (number, count): (usize, usize),
+        inputs: &[&[u32]],
+        outputs: &[Target<'_>],
+    ) {
+        /// Words of a cache line.
+        const LINE: usize = 16;
+        let (words, start) = match stream.source {
+            From::Binding(binding) => (inputs[binding], 0),
+            From::Store(store) => {
+                let target = &outputs[program.destinations[store].region];
+                (&*target.words, target.start)
+            }
+        };
+        let next = memory::index(self.bases[stream.access]) + self.block - start;
+        let part = |number: usize| next + (self.block * number / count).next_multiple_of(LINE);
+        if let Some(words) = words.get(part(number)..part(number + 1)) {
+            prefetch(words);
         }
     }
 

@@ -292,19 +292,17 @@ simd! {
     }
     /// Sum of the exponentials of elements below the maximum, and how many equal it.
     fn rest(x: &'a [f32], exponentials: &'a [f32], max: f32) -> [f64; 2] {
-        let (mut sums, mut counts) = ([0f32; RUNNING], [0f32; RUNNING]);
+        let (mut sums, mut counts) = ([0f32; RUNNING], [0u32; RUNNING]);
         let (x_whole, x_tail) = x.as_chunks::<RUNNING>();
         let (e_whole, e_tail) = exponentials.as_chunks::<RUNNING>();
-        for (j, (&x, &e)) in x_tail.iter().zip(e_tail).enumerate() {
-            sums[j] += below(x, max, e);
-            counts[j] += one_if(x == max);
+        for (((s, n), &x), &e) in sums.iter_mut().zip(&mut counts).zip(x_tail).zip(e_tail) {
+            *s += below(x, max, e);
+            *n += u32::from(x == max);
         }
         for (x, e) in x_whole.iter().zip(e_whole) {
-            for j in 0..RUNNING {
-                sums[j] += below(x[j], max, e[j]);
-            }
-            for j in 0..RUNNING {
-                counts[j] += one_if(x[j] == max);
+            for (((s, n), &x), &e) in sums.iter_mut().zip(&mut counts).zip(x).zip(e) {
+                *s += below(x, max, e);
+                *n += u32::from(x == max);
             }
         }
         let sum = tree(sums, #[inline(always)] |a, b| a + b);

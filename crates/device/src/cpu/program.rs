@@ -165,6 +165,16 @@ pub(super) struct Op {
 pub(super) struct Segment {
     pub(super) ops: Vec<Op>,
     pub(super) accesses: Vec<usize>,
+    /// Whose next block is fetched while this one is computed.
+    pub(super) streams: Vec<Stream>,
+}
+
+/// An access that walks through memory word by word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stream {
+    pub(super) access: usize,
+    /// Whose memory it is.
+    pub(super) source: From,
 }
 
 /// Where a value is stored.

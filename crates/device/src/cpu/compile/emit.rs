@@ -4,12 +4,18 @@ use cotangent_shaders::Store;
 
 use super::super::lanes::key_words;
 use super::{
-    Action, Cell, Check, Compiler, DType, From, Kind, Lanes, OPERANDS, Op, Pattern, Row, Segment, Use, What,
-    only,
+    Action, Cell, Check, Compiler, DType, From, Kind, Lanes, OPERANDS, Op, Pattern, Row, Segment, Stream,
+    Use, What, only,
 };
 
 /// Registers numbered from here live in one segment and are renumbered at its end.
 const TEMPORARY: usize = usize::MAX / 2;
+
+/// Elements from which on the next block is fetched while this one is computed.
+const LONG: usize = 1 << 17;
+
+/// Operations from which on: with fewer, the processor fetches well enough by itself.
+const BUSY: usize = 4;
 
 impl Compiler<'_> {
     /// A register of its own, or a temporary.
@@ -82,7 +88,8 @@ impl Compiler<'_> {
         let mut accesses: Vec<usize> = ops.iter().flat_map(|op| self.needed(op)).collect();
         accesses.sort_unstable();
         accesses.dedup();
-        let done = Segment { ops, accesses };
+        let streams = if self.is_long() && ops.len() >= BUSY { self.streams(&ops) } else { Vec::new() };
+        let done = Segment { ops, accesses, streams };
         match segment {
             0 => self.program.prologue = done,
             s if s.is_multiple_of(2) => self.program.sweeps[s / 2 - 1] = done,
@@ -121,6 +128,40 @@ impl Compiler<'_> {
         let own =
             if let Action::Store(store) = &op.action { Some(destination(store)) } else { op.action.access() };
         rows.chain(own).collect()
+    }
+    /// Whether what the loop touches leaves the caches between one run and the next.
+    fn is_long(&self) -> bool {
+        self.program.kept_elements().saturating_mul(self.program.reduced_elements().max(1)) >= LONG
+    }
+    /// What operations read and write word by word.
+    fn streams(&self, ops: &[Op]) -> Vec<Stream> {
+        let stream = |access, source| Some(Stream { access, source });
+        let of_store = |store: usize| {
+            let to = &self.program.destinations[store];
+            if to.cell == Cell::Word { stream(to.access, From::Store(store)) } else { None }
+        };
+        let of_row = |row: &Row| match *row {
+            Row::Input(access) => stream(access, From::Binding(self.program.accesses[access].binding)),
+            Row::Output(store) => of_store(store),
+            Row::None | Row::Register(_) | Row::Long(_) => None,
+        };
+        let of_action = |action: &Action| match *action {
+            Action::Store(store) => of_store(store),
+            Action::Load { access, source: source @ From::Binding(_), cell: Cell::Word } => {
+                stream(access, source)
+            }
+            _ => None,
+        };
+        let mut streams: Vec<Stream> = Vec::new();
+        for op in ops {
+            for stream in op.from.iter().chain([&op.into]).filter_map(of_row).chain(of_action(&op.action)) {
+                let walks = matches!(self.program.accesses[stream.access].pattern, Pattern::Step(1));
+                if walks && !streams.contains(&stream) {
+                    streams.push(stream);
+                }
+            }
+        }
+        streams
     }
     /// The rows of the operands of a value.
     fn rows(&self, v: usize, wide: bool) -> [Row; OPERANDS] {
