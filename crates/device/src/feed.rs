@@ -166,7 +166,9 @@ pub(crate) fn fit<'a>(data: &'a dyn Feed, node: &Node, operation: &str) -> Resul
     }
     if data.dtype() != node.dtype && !(data.dtype() == DType::F32 && node.dtype == DType::F16) {
         let message = format!("`{}` is {}, the data is {}", node.name(), node.dtype, data.dtype());
-        return Err(Error::new(Code::Dtype, operation, message).at(node.location));
+        return Err(Error::new(Code::Dtype, operation, message)
+            .at(node.location)
+            .hint("give data of that type, or make the input of the type of the data and use `.cast(..)`"));
     }
     Ok(data.words(node.dtype))
 }

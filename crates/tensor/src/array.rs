@@ -75,13 +75,24 @@ impl Array {
         let dtype = values.dtype();
         match Shape::new(dims) {
             Ok(shape) => Array { shape, dtype, values, refused: None },
-            Err(error) => {
-                let values = Values::Float(Vec::new());
-                Array { shape: Shape::EMPTY, dtype, values, refused: Some(error) }
-            }
+            Err(error) => Array::refused(Values::Float(Vec::new()), error),
         }
     }
-    /// Why the data of this array was refused (`E_TOO_LARGE`), if it was; the array is then empty.
+    fn refused(nothing: Values, error: Error) -> Array {
+        Array { shape: Shape::EMPTY, dtype: nothing.dtype(), values: nothing, refused: Some(error) }
+    }
+    /// Rows of equal length as a matrix; others are refused with the first row that differs.
+    fn matrix<T>(rows: Vec<Vec<T>>, wrap: fn(Vec<T>) -> Values) -> Array {
+        let (count, columns) = (rows.len(), rows.first().map_or(0, Vec::len));
+        let strange = rows.iter().map(Vec::len).enumerate().find(|&(_, length)| length != columns);
+        let Some((row, length)) = strange else {
+            return Array::converted(wrap(rows.into_iter().flatten().collect()), &[count, columns]);
+        };
+        let text = format!("row {row} has {length} values, row 0 has {columns}");
+        let error = Error::new(Code::DataLength, "array", text).hint("give every row the same length");
+        Array::refused(wrap(Vec::new()), error)
+    }
+    /// Why the data of this array was refused (`E_TOO_LARGE`, `E_DATA_LENGTH`), if it was; the array is then empty.
     pub fn error(&self) -> Option<&Error> {
         self.refused.as_ref()
     }
@@ -185,6 +196,11 @@ macro_rules! values_from {
         impl From<&[$T]> for Array { fn from(v: &[$T]) -> Array { v.to_vec().into() } }
         impl From<&Vec<$T>> for Array { fn from(v: &Vec<$T>) -> Array { v.clone().into() } }
         impl<const N: usize> From<[$T; N]> for Array { fn from(v: [$T; N]) -> Array { v.to_vec().into() } }
+        impl From<Vec<Vec<$T>>> for Array {
+            fn from(v: Vec<Vec<$T>>) -> Array {
+                Array::matrix(v, Values::$Variant)
+            }
+        }
         impl<const N: usize, const M: usize> From<[[$T; M]; N]> for Array {
             fn from(v: [[$T; M]; N]) -> Array {
                 Array::converted(Values::$Variant(v.into_iter().flatten().collect()), &[N, M])

@@ -86,8 +86,8 @@ impl Tensor {
 
     // ------------------------------------------------------------------------------------------------- sources
 
-    /// Host data as a tensor: nested arrays, vectors, single numbers, or an [`Array`]. Invalid with `E_TOO_LARGE` for more
-    /// than 2³² − 1 values.
+    /// Host data as a tensor: nested arrays, vectors, vectors of rows, single numbers, or an [`Array`]. Invalid with
+    /// `E_TOO_LARGE` for more than 2³² − 1 values, with `E_DATA_LENGTH` for rows of different lengths.
     #[track_caller]
     pub fn new(data: impl Into<Array>) -> Tensor {
         Tensor::leaf(Location::caller(), data.into())

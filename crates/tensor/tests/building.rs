@@ -158,6 +158,19 @@ fn data_of_another_length_is_refused() {
 }
 
 #[test]
+fn rows_of_equal_length_are_a_matrix_and_others_are_refused() {
+    let rows = vec![vec![1.0, 2.0], vec![3.0, 4.0], vec![5.0, 6.0]];
+    let matrix = Tensor::new(rows);
+    assert_eq!(matrix.shape()[..], [3, 2]);
+    assert_eq!(elements(&matrix), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(Tensor::new(vec![vec![1u32; 4]; 2]).dtype(), DType::U32);
+    assert_eq!(Tensor::new(Vec::<Vec<f32>>::new()).shape()[..], [0, 0]);
+    assert_eq!(Tensor::new(vec![Vec::<f32>::new(); 3]).shape()[..], [3, 0]);
+    let text = refused(&Tensor::new(vec![vec![1, 2], vec![3, 4], vec![5]]), Code::DataLength);
+    assert!(text.contains("row 2 has 1 values, row 0 has 2"), "{text}");
+}
+
+#[test]
 fn element_types_never_mix_without_a_cast() {
     let (float, int, uint, truth) =
         (Tensor::ones([2]), Tensor::new([1, 2]), Tensor::new([1u32, 2]), Tensor::new([true, false]));
