@@ -31,6 +31,19 @@ pub enum State {
     },
 }
 
+impl State {
+    /// The name of the variant.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Value(_) => "Value",
+            State::Zero => "Zero",
+            State::Unconnected => "Unconnected",
+            State::Stopped { .. } => "Stopped",
+            State::NotDifferentiable { .. } => "NotDifferentiable",
+        }
+    }
+}
+
 /// The derivative with respect to one tensor, or the reason why there is none.
 #[derive(Clone, Debug)]
 pub struct Gradient {
@@ -45,7 +58,7 @@ pub struct Gradient {
 
 impl Gradient {
     pub(crate) fn new(state: State, target: &Node) -> Gradient {
-        let name = target.label.as_deref().unwrap_or(target.name());
+        let name = target.called();
         let error = match &state {
             State::Value(_) | State::Zero => None,
             State::Unconnected => Some(

@@ -350,7 +350,7 @@ fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> 
 }
 
 pub(crate) fn captured_error(rule: &Rule, node: &Node) -> Error {
-    let name = node.label.as_deref().unwrap_or(node.name());
+    let name = node.called();
     Error::new(
         Code::RuleCapture,
         format!("custom gradient {:?}", rule.name),

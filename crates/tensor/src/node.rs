@@ -289,6 +289,10 @@ impl Node {
         let origin = self.label.as_ref().and_then(|label| label.origin.as_ref());
         origin.map_or_else(|| self.key().cast(), |origin| origin.as_ptr().cast())
     }
+    /// What the user calls it, else the name of the operation.
+    pub fn called(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.name())
+    }
     /// A short name of the operation, as messages and kernels print it.
     pub fn name(&self) -> &str {
         match &self.op {

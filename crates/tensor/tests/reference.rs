@@ -546,3 +546,15 @@ fn identities_and_sources_are_what_they_say() {
     let words = reference.evaluate(&[&Tensor::random_bits(key, &step, [3, 3])]).unwrap().remove(0).to_words();
     assert_eq!(words, random::random_words(key, 77, 9));
 }
+
+#[test]
+fn a_mark_and_its_copies_under_other_names_are_collected_once() {
+    let x = Tensor::new([1.0, 2.0]);
+    let a = x.inspect("a");
+    let b = a.named("b");
+    let (flags, none) = (Tensor::new([true, false]).inspect("flags"), Tensor::new([0i32; 0]).inspect("none"));
+    let roots = [&a + &b, flags.cast(DType::F32), none.cast(DType::F32)];
+    let seen = Reference::new().inspect(&roots.iter().collect::<Vec<_>>()).unwrap();
+    let found: Vec<(&str, Vec<f64>)> = seen.iter().map(|mark| (&*mark.label, mark.value.to_f64())).collect();
+    assert_eq!(found, [("a", vec![1.0, 2.0]), ("flags", vec![1.0, 0.0]), ("none", vec![])]);
+}
