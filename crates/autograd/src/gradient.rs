@@ -54,6 +54,8 @@ pub struct Gradient {
     location: &'static Location<'static>,
     /// What `or_error` answers without a value.
     error: Option<Error>,
+    /// The value before it was rounded to `dtype`.
+    single: Option<Tensor>,
 }
 
 impl Gradient {
@@ -75,11 +77,37 @@ impl Gradient {
             ),
         };
         let Node { shape, dtype, location, .. } = *target;
-        Gradient { state, shape, dtype, location, error: error.map(|e| e.shape("shape", &shape)) }
+        Gradient {
+            state,
+            shape,
+            dtype,
+            location,
+            error: error.map(|e| e.shape("shape", &shape)),
+            single: None,
+        }
     }
     pub(crate) fn missing(op: &str, error: Error, target: &Node) -> Gradient {
         let state = State::NotDifferentiable { op: op.to_string() };
         Gradient { error: Some(error), ..Gradient::new(state, target) }
+    }
+    pub(crate) fn with_single(mut self, single: Option<Tensor>) -> Gradient {
+        self.single = single;
+        self
+    }
+    /// The derivative in F32, if there is one: as it was before it was rounded to the element type of what was asked for.
+    pub fn single(&self) -> Option<&Tensor> {
+        self.single.as_ref()
+    }
+    /// With `change` of the finished derivative in its place, if there is one: clipping, noise, or what else is due before
+    /// a parameter moves. Changes are made in the order in which they are given.
+    pub fn map(&self, change: impl FnOnce(Tensor) -> Tensor) -> Gradient {
+        let mut changed = self.clone();
+        if let State::Value(tensor) = &self.state {
+            let tensor = change(tensor.clone());
+            changed.single = None;
+            changed.state = State::Value(tensor);
+        }
+        changed
     }
     /// What was found.
     pub fn state(&self) -> &State {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use common::{Random, elements, same, value};
 use cotangent_tensor::{
-    Array, Code, DType, Elementwise, Evaluate, Integer, Key, Node, Op, Reference, Rule, RuleKind, Scalar,
-    Shape, Tensor, Token, random, topological,
+    Array, Code, DType, Elementwise, Evaluate, Integer, Key, Node, Op, Reference, Scalar, Shape, Tensor,
+    Token, TracedRule, random, topological,
 };
 
 /// Rounds of each random test.
@@ -460,14 +460,7 @@ fn rule(name: &str, operands: &[&Tensor], outputs: impl Fn(&[Tensor]) -> Vec<Ten
     let node = |t: &Tensor| t.node().expect("valid").clone();
     let outputs: Vec<Arc<Node>> = outputs(&parameters).iter().map(node).collect();
     let like = node(operands[0]);
-    let rule = Rule {
-        name: name.to_string(),
-        kind: RuleKind::Exact,
-        parameters: parameters.iter().map(node).collect(),
-        outputs: outputs.clone(),
-        upstream: vec![],
-        gradients: vec![],
-    };
+    let rule = TracedRule::function(name.to_string(), parameters.iter().map(node).collect(), outputs.clone());
     let make = |op, operands, shape, dtype| {
         Arc::new(Node { op, operands, shape, dtype, location: like.location, label: None })
     };
