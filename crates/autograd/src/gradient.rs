@@ -82,7 +82,7 @@ impl Gradient {
             shape,
             dtype,
             location,
-            error: error.map(|e| e.shape("shape", &shape)),
+            error: error.map(|e| e.shape("shape", &shape).at(location)),
             single: None,
         }
     }

@@ -204,7 +204,9 @@ impl Step {
         for (input, words) in self.0.inputs.iter().zip(words) {
             let Some(words) = words else {
                 let message = format!("input `{}` has no value", input.token.name);
-                return Err(Error::new(Code::Unbound, "run", message).at(input.node.location));
+                return Err(Error::new(Code::Unbound, "run", message)
+                    .at(input.node.location)
+                    .hint("give it one: `step.run(&[(&input, &data), …])`"));
             };
             given.extend(input.buffer.map(|buffer| (buffer, words)));
         }
@@ -243,8 +245,10 @@ impl Outputs {
     /// Output `position`, in the order in which the step lists them. Waits for the run.
     pub fn read(&self, position: usize) -> Result<Array, Error> {
         if position >= self.len() {
-            let message = format!("output {position} of {}", self.len());
-            return Err(Error::new(Code::Unbound, "outputs", message));
+            let message = format!("there is no output {position}: the step has {}", self.len());
+            return Err(
+                Error::new(Code::Unbound, "outputs", message).hint("outputs are numbered from 0, as listed")
+            );
         }
         self.value(position)
     }
@@ -274,7 +278,7 @@ impl Outputs {
             None => Err(Error::new(
                 Code::Unbound,
                 "outputs",
-                format!("`{}` is no output of this step", node.name()),
+                format!("`{}` is no output of this step", node.called()),
             )
             .at(node.location)
             .hint("list it among the outputs of the step")),
@@ -330,9 +334,11 @@ fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<Updat
             return Err(Error::new(Code::DeviceMismatch, "step", message).at(target.location));
         }
         if node.shape != target.shape || node.dtype != target.dtype {
-            let (name, given) = (target.name(), format!("{} {}", node.dtype, node.shape));
+            let (name, given) = (target.called(), format!("{} {}", node.dtype, node.shape));
             let message = format!("`{name}` is {} {}, its new value is {given}", target.dtype, target.shape);
-            return Err(Error::new(Code::Update, "step", message).at(node.location));
+            return Err(Error::new(Code::Update, "step", message)
+                .at(node.location)
+                .hint("a variable keeps its shape and type: reduce, reshape or cast the new value"));
         }
         if region.elements == 0 {
             continue;
@@ -357,7 +363,9 @@ fn whole(variable: &Arc<Node>, mut parts: Parts) -> Result<Arc<Node>, Error> {
     parts.sort_by_key(|(region, _)| region.first);
     if let Some(pair) = parts.windows(2).find(|pair| pair[0].0.first + pair[0].0.elements > pair[1].0.first) {
         let message = format!("variable `{}` has two new values", variable.name());
-        return Err(Error::new(Code::Update, "step", message).at(pair[1].1.node()?.location));
+        return Err(Error::new(Code::Update, "step", message)
+            .at(pair[1].1.node()?.location)
+            .hint("give each variable one new value per step"));
     }
     if let [(region, value)] = &parts[..]
         && region.is_whole()

@@ -260,6 +260,14 @@ impl Node {
         let origin = self.label.as_ref().and_then(|label| label.origin.as_ref());
         origin.map_or_else(|| self.key().cast(), |origin| origin.as_ptr().cast())
     }
+    /// The name that the user gave it, if any.
+    pub fn given_name(&self) -> Option<&str> {
+        let token = match &self.op {
+            Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) => Some(&*token.name),
+            _ => None,
+        };
+        self.label.as_deref().or(token)
+    }
     /// What the user calls it, else the name of the operation.
     pub fn called(&self) -> &str {
         self.label.as_deref().unwrap_or(self.name())
