@@ -86,10 +86,33 @@ pub enum Which {
         /// 32-bit words.
         words: usize,
     },
-    /// The status words of the device, zero before a run: `array<atomic<u32>, 4>`. Word 0 counts violations, word 3 holds the
+    /// The status words of the device, zero before a run: `array<atomic<u32>, 5>`. Word 0 counts violations, word 3 holds the
     /// inverted number of the first kernel that reports (given in the parameters), word 1 the inverted first position in
-    /// it, word 2 an index. Where several positions of a kernel are wrong, the index may be that of another one.
+    /// it, word 2 an index. Where several positions of a kernel are wrong, the index may be that of another one. Word 4 holds
+    /// the inverted number of the first kernel that wrote a watched value.
     Status,
+}
+
+/// Values that kernels report when they write one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Watch {
+    /// NaN and infinities.
+    NotFinite,
+    /// NaN.
+    Nan,
+    /// Infinities.
+    Infinite,
+}
+
+impl Watch {
+    /// Whether a value is watched for.
+    pub fn sees(self, value: f32) -> bool {
+        match self {
+            Watch::NotFinite => !value.is_finite(),
+            Watch::Nan => value.is_nan(),
+            Watch::Infinite => value.is_infinite(),
+        }
+    }
 }
 
 /// Work of a dispatch or kernel.

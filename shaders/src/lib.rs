@@ -8,7 +8,7 @@ mod plan;
 mod planner;
 mod scatter;
 
-pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Which};
+pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Watch, Which};
 pub use emit::{cost, lower};
 pub use kernel::{
     Access, Affine, Binding, Body, BufferId, Code, Instruction, Kernel, Level, Loop, Matmul, Matrix, Place,

@@ -33,7 +33,7 @@ fn kernels() -> Vec<Kernel> {
 }
 
 fn lowered(kernel: &Kernel, target: &Target, name: &str) -> Vec<Dispatch> {
-    lower(kernel, target, 1).unwrap_or_else(|e| panic!("{name}: {e}\n{kernel}"))
+    lower(kernel, target, 1, None).unwrap_or_else(|e| panic!("{name}: {e}\n{kernel}"))
 }
 
 /// As [`lowered`], but a kernel with more buffers than the target grants has to say so, and gives nothing.
@@ -46,7 +46,7 @@ fn lowered_if_it_fits(kernel: &Kernel, target: &Target, name: &str) -> Vec<Dispa
     if buffers <= target.max_storage_buffers as usize {
         return lowered(kernel, target, name);
     }
-    let error = lower(kernel, target, 1).expect_err("too many buffers").to_string();
+    let error = lower(kernel, target, 1, None).expect_err("too many buffers").to_string();
     assert!(error.contains(&format!("binds {buffers} storage buffers")), "{error}");
     Vec::new()
 }
@@ -178,7 +178,7 @@ fn no_label_clashes_with_anything() {
             linear([2048, 2048, 64], [true, false]),
             linear([33, 30, 20], [false, false]),
         ];
-        for dispatch in samples.iter().flat_map(|k| lower(k, &target, 0).unwrap_or_default()) {
+        for dispatch in samples.iter().flat_map(|k| lower(k, &target, 0, None).unwrap_or_default()) {
             let words = dispatch.wgsl.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             labels.extend(words.filter(|w| !w.is_empty()).map(str::to_owned));
         }
@@ -240,7 +240,7 @@ fn grids_stay_within_the_limits_and_cover_everything() {
 #[test]
 fn too_many_buffers_are_an_error() {
     let target = Target { max_storage_buffers: 3, ..Target::web() };
-    let error = lower(&sigmoid_l1(100_000, ["p", "y"]), &target, 0).unwrap_err().to_string();
+    let error = lower(&sigmoid_l1(100_000, ["p", "y"]), &target, 0, None).unwrap_err().to_string();
     let first = error.lines().next().unwrap();
     assert_eq!(first, "error[E_LIMIT]: sigmoid_l1: the kernel binds 4 storage buffers, the adapter grants 3");
 }
@@ -248,14 +248,14 @@ fn too_many_buffers_are_an_error() {
 #[test]
 fn partial_results_beyond_a_binding_are_an_error() {
     let target = Target { max_binding: 64, ..Target::web() };
-    let error = lower(&sigmoid_l1(1 << 24, ["p", "y"]), &target, 0).unwrap_err().to_string();
+    let error = lower(&sigmoid_l1(1 << 24, ["p", "y"]), &target, 0, None).unwrap_err().to_string();
     assert!(error.starts_with("error[E_LIMIT]: sigmoid_l1: partial results need"), "{error}");
 }
 
 #[test]
 fn several_sweeps_over_a_row_beyond_the_loop_budget_are_an_error() {
     let target = Target { loop_budget: 100, ..Target::web() };
-    let error = lower(&cross_entropy(2, 1 << 20), &target, 0).unwrap_err().to_string();
+    let error = lower(&cross_entropy(2, 1 << 20), &target, 0, None).unwrap_err().to_string();
     assert!(error.starts_with("error[E_LOOP_BUDGET]: cross_entropy: one invocation would need"), "{error}");
 }
 

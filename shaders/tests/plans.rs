@@ -83,7 +83,10 @@ fn lowered(
     let nodes: Vec<_> = outputs.iter().map(|t| node(t)).collect();
     let updates: Vec<_> = updates.iter().map(|(v, n)| (node(v), node(n))).collect();
     let plan = plan(&nodes, &updates, &PlanOptions::for_target(target)).unwrap();
-    plan.kernels.iter().map(|kernel| lower(kernel, target, 0).unwrap_or_else(|e| panic!("{e}"))).collect()
+    plan.kernels
+        .iter()
+        .map(|kernel| lower(kernel, target, 0, None).unwrap_or_else(|e| panic!("{e}")))
+        .collect()
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn pushed(node: &Arc<Node>, incoming: &[&Tangent]) -> Result<Tangent, Error> {
     tangent.iter().try_for_each(Guarded::check).map_err(|e| e.at(node.location))?;
     let known = node.operands.iter().map(Node::key).chain([node.key()]);
     let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);
-    stamp(&mut tangent.iter_mut().collect::<Vec<_>>(), known.chain(brought), node.location);
+    stamp(&mut tangent.iter_mut().collect::<Vec<_>>(), known.chain(brought), node);
     Ok(tangent)
 }
 
@@ -154,7 +154,7 @@ fn pushed(node: &Arc<Node>, incoming: &[&Tangent]) -> Result<Tangent, Error> {
 fn total(node: &Node, tangents: Vec<Guarded>) -> Tangent {
     let known: Vec<_> = tangents.iter().flat_map(brought).collect();
     let mut total = join(tangents)?;
-    stamp(&mut [&mut total], known, node.location);
+    stamp(&mut [&mut total], known, node);
     Some(total)
 }
 

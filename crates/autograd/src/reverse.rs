@@ -282,7 +282,7 @@ fn received(node: &Arc<Node>, contributions: Vec<Guarded>) -> Option<Guarded> {
     }
     let known: Vec<_> = contributions.iter().flat_map(brought).collect();
     let mut sum = join(contributions)?;
-    stamp(&mut [&mut sum], known, node.location);
+    stamp(&mut [&mut sum], known, node);
     sum.value = labelled(sum.value, node);
     Some(sum)
 }
@@ -308,7 +308,7 @@ fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Result<Vec<
         })
         .collect();
     made.iter().try_for_each(|contribution| contribution.check()).map_err(|e| e.at(node.location))?;
-    stamp(&mut made, known, node.location);
+    stamp(&mut made, known, node);
     Ok(flows)
 }
 

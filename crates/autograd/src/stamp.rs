@@ -7,22 +7,32 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{DType, Label, Node, Shape, Tensor};
+use cotangent_tensor::{DType, Label, Node, Origin, Shape, Tensor};
 
 use crate::guard::{Guarded, address};
 
-/// Gives all nodes between `results` and the `known` ones the location `at`. Linear in the number of such nodes.
+/// Gives all nodes between `results` and the `known` ones the location of `primal`, and its origin, differentiated. Linear in
+/// the number of such nodes.
 pub(crate) fn stamp(
     results: &mut [&mut Guarded],
     known: impl IntoIterator<Item = *const Node>,
+    primal: &Node,
+) {
+    stamp_as(results, known, primal.location, &primal.origin.differentiated());
+}
+
+fn stamp_as(
+    results: &mut [&mut Guarded],
+    known: impl IntoIterator<Item = *const Node>,
     at: &'static Location<'static>,
+    origin: &Origin,
 ) {
     let mut image = Images::default();
     known.into_iter().for_each(|node| image.insert(node, None));
     for result in results {
-        result.value = stamped(&result.value, &mut image, at);
+        result.value = stamped(&result.value, &mut image, at, origin);
         for literal in &mut result.guard {
-            literal.condition = stamped(&literal.condition, &mut image, at);
+            literal.condition = stamped(&literal.condition, &mut image, at, origin);
         }
     }
 }
@@ -30,27 +40,27 @@ pub(crate) fn stamp(
 /// The value with its guard applied, at the line of `primal`.
 pub(crate) fn masked_at(contribution: &Guarded, primal: &Node) -> Tensor {
     let mut masked = Guarded::plain(contribution.masked());
-    stamp(&mut [&mut masked], brought(contribution), primal.location);
+    stamp(&mut [&mut masked], brought(contribution), primal);
     masked.value
 }
 
 /// A tensor without operands, at the line of `primal`.
 pub(crate) fn source_at(mut source: Guarded, primal: &Node) -> Guarded {
-    stamp(&mut [&mut source], [], primal.location);
+    stamp(&mut [&mut source], [], primal);
     source
 }
 
 /// Zeros of an element type, at a line.
 pub(crate) fn zeros_at(shape: Shape, dtype: DType, at: &'static Location<'static>) -> Tensor {
     let mut zeros = Guarded::plain(Tensor::zeros(shape).cast(dtype));
-    stamp(&mut [&mut zeros], [], at);
+    stamp_as(&mut [&mut zeros], [], at, &Origin::default().differentiated());
     zeros.value
 }
 
 /// Conversion to an element type, at the line of `primal`.
 pub(crate) fn cast_at(tensor: &Tensor, dtype: DType, primal: &Node) -> Tensor {
     let mut cast = Guarded::plain(tensor.cast(dtype));
-    stamp(&mut [&mut cast], [address(tensor)], primal.location);
+    stamp(&mut [&mut cast], [address(tensor)], primal);
     cast.value
 }
 
@@ -79,7 +89,7 @@ impl Images {
     }
 }
 
-fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>) -> Tensor {
+fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>, origin: &Origin) -> Tensor {
     let Ok(root) = tensor.node() else { return tensor.clone() };
     let mut stack = vec![(root, false)];
     while let Some((node, operands_done)) = stack.pop() {
@@ -92,13 +102,16 @@ fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>)
             continue;
         }
         let of = |o: &Arc<Node>| images.get(o.key()).cloned().flatten().unwrap_or_else(|| o.clone());
+        let operands: Vec<Arc<Node>> = node.operands.iter().map(of).collect();
+        let order = origin.order.max(Origin::of(&operands).order);
         let rebuilt = Node {
             op: node.op.clone(),
-            operands: node.operands.iter().map(of).collect(),
+            operands,
             shape: node.shape,
             dtype: node.dtype,
             location: at,
             label: node.label.as_ref().map(Label::detached),
+            origin: Origin { order, rule: origin.rule.clone() },
         };
         images.insert(node.key(), Some(Arc::new(rebuilt)));
     }

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Code, DType, Detail, Error, InputGradient, Node, Op, Pullback, Pushforward, RuleKind, Shape, Tensor,
-    TracedRule, topological,
+    Code, DType, Detail, Error, InputGradient, Node, Op, Origin, Pullback, Pushforward, RuleKind, Shape,
+    Tensor, TracedRule, topological,
 };
 
 use crate::State;
@@ -455,8 +455,9 @@ impl Tracer {
     fn build(&self, operands: Vec<Arc<Node>>, rule: TracedRule) -> Vec<Tensor> {
         let outputs: Vec<(Shape, DType)> = rule.outputs.iter().map(|o| (o.shape, o.dtype)).collect();
         let (shape, dtype) = outputs.first().copied().unwrap_or((Shape::SCALAR, DType::F32));
-        let node = |op, operands, shape, dtype| {
-            Arc::new(Node { op, operands, shape, dtype, location: self.at, label: None })
+        let node = |op, operands: Vec<Arc<Node>>, shape, dtype| {
+            let origin = Origin::of(&operands);
+            Arc::new(Node { op, operands, shape, dtype, location: self.at, label: None, origin })
         };
         let tuple = node(Op::Rule(Arc::new(rule)), operands, shape, dtype);
         let project = |(slot, (shape, dtype))| {

@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cotangent_shaders::{BufferId, Place, Plan, Source};
+use cotangent_shaders::{BufferId, Place, Plan, Source, Watch};
 use cotangent_tensor::{Array, Code, Error};
 
 use crate::cpu::{Buffers, Executable, Words, threads};
 use crate::device::Device;
 use crate::ledger::Claim;
+use crate::program::Region;
 use crate::storage::encode;
+
+use rayon::prelude::*;
 
 /// A plan with its storage in host memory.
 #[derive(Debug)]
@@ -85,7 +88,53 @@ impl Session<'_, '_> {
     pub(crate) fn flip(&mut self, buffer: BufferId, at: usize, bit: u32) {
         self.words.flip(buffer, at, bit);
     }
+    /// Copies the words of a buffer.
+    pub(crate) fn keep(&self, buffer: BufferId, copy: &mut Vec<u32>) {
+        let words = self.words.of(buffer);
+        copy.resize(words.len(), 0);
+        // Without parallel work a plan stays on its thread.
+        if words.len() <= PART {
+            copy.copy_from_slice(words);
+        } else {
+            let parts = copy.par_chunks_mut(PART).zip(words.par_chunks(PART));
+            parts.for_each(|(to, from)| to.copy_from_slice(from));
+        }
+    }
+    /// Gives a buffer other words.
+    pub(crate) fn write(&mut self, buffer: BufferId, words: &[u32]) {
+        self.words.write(buffer, words);
+    }
+    /// Words that one thread copies or looks at.
+    const PART: usize = 1 << 16;
+
+    /// Whether a watched value stands among the words of a region.
+    pub(crate) fn holds(&self, region: &Region, watch: Watch, half: bool) -> bool {
+        holds(&self.words.of(region.buffer)[region.first..region.first + region.words], watch, half)
+    }
     pub(crate) fn read(&self, place: &Place) -> Result<Array, Error> {
         self.words.read(place.buffer, place.offset, place.node.shape)
     }
+}
+
+/// Words that one thread copies or looks at.
+const PART: usize = 1 << 16;
+
+/// Whether a watched value stands among these words. Exponents of ones are looked for first, in a loop that vectorizes.
+fn holds(words: &[u32], watch: Watch, half: bool) -> bool {
+    /// Words that are looked at together.
+    const CHUNK: usize = 1024;
+    let strange = |chunk: &[u32]| match half {
+        false => {
+            chunk.iter().fold(0, |found, word| found | u32::from(word & 0x7f80_0000 == 0x7f80_0000)) != 0
+        }
+        true => chunk.iter().any(|word| word & 0x7c00 == 0x7c00 || word & 0x7c00_0000 == 0x7c00_0000),
+    };
+    let seen = |&word: &u32| match half {
+        false => watch.sees(f32::from_bits(word)),
+        true => {
+            [word as u16, (word >> 16) as u16].iter().any(|&h| watch.sees(half::f16::from_bits(h).to_f32()))
+        }
+    };
+    let holds = |part: &[u32]| part.chunks(CHUNK).any(|chunk| strange(chunk) && chunk.iter().any(seen));
+    if words.len() <= PART { holds(words) } else { words.par_chunks(PART).any(holds) }
 }

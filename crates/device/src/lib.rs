@@ -55,6 +55,7 @@
 //! - Nothing outside `gpu` calls wgpu; a buffer belongs to one device, and its token says to which.
 //! - No environment variable is read.
 
+mod anomaly;
 mod check;
 #[doc(hidden)]
 #[allow(rustdoc::private_intra_doc_links, reason = "its page is for those who read the source")]
@@ -77,6 +78,7 @@ mod storage;
 mod variable;
 
 pub use check::{Report, cross_check};
+pub use cotangent_shaders::Watch;
 pub use device::{Choice, Device, Options};
 pub use explain::StepMemory;
 pub use fault::{Fault, FaultPlan};

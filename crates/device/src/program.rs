@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cotangent_shaders::{
-    Body as Kind, BufferId, Code as Instruction, Dispatch, Kernel, Place, Plan, Source, lower,
+    Body as Kind, BufferId, Code as Instruction, Dispatch, Kernel, Place, Plan, Source, Watch, lower,
 };
 use cotangent_tensor::{Array, Chain, Code, DType, Detail, Error, Token, index_error};
 
+use crate::anomaly::{self, Anomaly, Replay};
 use crate::cpu;
 use crate::device::{Body as DeviceBody, Device};
 use crate::fault::Faults;
@@ -28,6 +29,10 @@ pub enum Check {
     Status,
     /// Also every F32 or F16 value that a kernel writes: none may be NaN or infinite.
     Nan,
+    /// Also, as kernels write it, the first F32 or F16 value that is watched for: the error says which operation made it of
+    /// which operands, at which line, forward or backward, and variables keep the values from before the run. A run waits
+    /// for the one before it.
+    Anomaly(Watch),
     /// Also every kernel against the reference. Slow.
     CrossCheck,
 }
@@ -42,6 +47,7 @@ pub(crate) struct Program {
     checked: Vec<Checked>,
     regions: Vec<Region>,
     inputs: HashMap<u64, BufferId>,
+    anomaly: Option<Anomaly>,
     /// The error of a run whose outputs nobody waited for.
     failed: Mutex<Option<Error>>,
 }
@@ -110,8 +116,9 @@ impl Program {
             DeviceBody::Host => Vec::new(),
             DeviceBody::Gpu(_) => {
                 let target = &device.0.info.target;
+                let watch = if let Check::Anomaly(watch) = check { Some(watch) } else { None };
                 let lowered =
-                    plan.kernels.iter().zip(0..).map(|(kernel, number)| lower(kernel, target, number));
+                    plan.kernels.iter().zip(0..).map(|(kernel, number)| lower(kernel, target, number, watch));
                 lowered.collect::<Result<_, _>>()?
             }
         };
@@ -126,6 +133,7 @@ impl Program {
     ) -> Result<Program, Error> {
         let regions: Vec<Region> = plan.outputs.iter().map(|place| Region::of(&plan, place)).collect();
         let checked = if check == Check::Nan { checked(&plan) } else { Vec::new() };
+        let anomaly = if let Check::Anomaly(watch) = check { Some(Anomaly::new(&plan, watch)) } else { None };
         let body = match &device.0.body {
             DeviceBody::Host => Body::Host(Box::new(HostProgram::new(device, &plan)?)),
             DeviceBody::Gpu(gpu) => {
@@ -137,6 +145,7 @@ impl Program {
                     buffers: &buffers,
                     outputs: &outputs,
                     checked: &checked,
+                    kept: anomaly.as_ref().map_or(&[], |anomaly| &anomaly.variables),
                     target: &device.0.info.target,
                     depth: RING,
                 };
@@ -150,7 +159,7 @@ impl Program {
             }
         }
         let device = device.clone();
-        Ok(Program { device, plan, check, body, checked, regions, inputs, failed: Mutex::new(None) })
+        Ok(Program { device, plan, check, body, checked, regions, inputs, anomaly, failed: Mutex::new(None) })
     }
     /// The buffer of an input, if the plan uses it.
     pub(crate) fn input(&self, token: &Token) -> Option<BufferId> {
@@ -185,7 +194,9 @@ impl Program {
         match &self.body {
             Body::Host(host) => {
                 let arrays = host.with(inputs, |session| {
-                    if self.checked.is_empty() && self.device.0.faults.is_empty() {
+                    if let Some(anomaly) = &self.anomaly {
+                        self.host_watched(session, anomaly)?;
+                    } else if self.checked.is_empty() && self.device.0.faults.is_empty() {
                         session.run()?;
                     } else {
                         // Every kernel runs, as on an adapter; the first that reports is the cause.
@@ -197,6 +208,14 @@ impl Program {
                 Ok(Flight::Host(Arc::new(arrays?)))
             }
             Body::Gpu(program, buffers) => {
+                if let Some(anomaly) = &self.anomaly
+                    && let Some(last) = lock(&anomaly.last).take()
+                    && !lock(&anomaly.found).iter().any(|(flight, _)| Arc::ptr_eq(flight, &last))
+                {
+                    let landed =
+                        program.land(self.gpu(), &last).and_then(|words| self.judge_watched(&last, &words));
+                    landed.map_err(|error| error.within("in the run before this one"))?;
+                }
                 let inputs: Vec<_> = inputs
                     .iter()
                     .map(|(id, words)| (buffers[*id].clone(), Cow::Borrowed(&**words)))
@@ -206,14 +225,22 @@ impl Program {
                         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     }
                 };
-                program.launch(self.gpu(), &inputs, &mut forgotten).map(Flight::Gpu)
+                let flight = program.launch(self.gpu(), &inputs, &mut forgotten)?;
+                if let Some(anomaly) = &self.anomaly {
+                    *lock(&anomaly.last) = Some(flight.clone());
+                }
+                Ok(Flight::Gpu(flight))
             }
         }
     }
     /// Waits for a run and looks at its checks.
     pub(crate) fn wait(&self, flight: &Flight) -> Result<(), Error> {
         match (flight, &self.body) {
-            (Flight::Gpu(flight), Body::Gpu(program, _)) => self.judge(&program.land(self.gpu(), flight)?),
+            (Flight::Gpu(flight), Body::Gpu(program, _)) => {
+                let words = program.land(self.gpu(), flight)?;
+                self.judge(&words)?;
+                self.judge_watched(flight, &words)
+            }
             (Flight::Host(_) | Flight::Gpu(_), _) => Ok(()),
         }
     }
@@ -223,6 +250,7 @@ impl Program {
             (Flight::Gpu(flight), Body::Gpu(program, _)) => {
                 let words = program.land(self.gpu(), flight)?;
                 self.judge(&words)?;
+                self.judge_watched(flight, &words)?;
                 let before: usize = self.regions[..position].iter().map(|region| region.words).sum();
                 let start = STATUS_WORDS + 2 * self.checked.len() + before;
                 let node = &self.plan.outputs[position].node;
@@ -238,7 +266,7 @@ impl Program {
         if self.check == Check::Off {
             return Ok(());
         }
-        if let [violations, position, index, kernel] = words[..STATUS_WORDS]
+        if let [violations, position, index, kernel, _] = words[..STATUS_WORDS]
             && violations > 0
         {
             return Err(self.index_error(violations, !position, index, !kernel));
@@ -252,6 +280,42 @@ impl Program {
                 Err(self.nonfinite(check, count, first, |place| self.read(place)))
             }
         }
+    }
+    /// What anomaly mode finds out about a run.
+    fn judge_watched(&self, flight: &Arc<ring::Flight>, words: &[u32]) -> Result<(), Error> {
+        let (Some(anomaly), Body::Gpu(program, _)) = (&self.anomaly, &self.body) else { return Ok(()) };
+        if words[STATUS_WORDS - 1] == 0 {
+            return Ok(());
+        }
+        let mut found = lock(&anomaly.found);
+        if let Some((_, error)) = found.iter().find(|(known, _)| Arc::ptr_eq(known, flight)) {
+            return Err(error.clone());
+        }
+        let mut device = OnGpu { program: self, gpu: program };
+        let number = !words[STATUS_WORDS - 1] as usize;
+        let error = anomaly::replay(&self.plan, number, anomaly.watch, &mut device);
+        found.truncate(RING);
+        found.insert(0, (flight.clone(), error.clone()));
+        Err(error)
+    }
+    /// Runs every kernel on the CPU device, and looks at what it writes.
+    fn host_watched(&self, session: &mut Session<'_, '_>, anomaly: &Anomaly) -> Result<(), Error> {
+        let half = |region: &Region| self.plan.buffers[region.buffer].dtype == DType::F16;
+        let mut kept = lock(&anomaly.kept);
+        kept.resize(anomaly.variables.len(), Vec::new());
+        anomaly.variables.iter().zip(&mut *kept).for_each(|(&buffer, copy)| session.keep(buffer, copy));
+        for (number, kernel) in self.plan.kernels.iter().enumerate() {
+            self.host_kernel(session, number)?;
+            let floats = kernel.writes.iter().filter(|place| place.node.dtype.is_float());
+            if floats
+                .map(|place| Region::of(&self.plan, place))
+                .any(|region| session.holds(&region, anomaly.watch, half(&region)))
+            {
+                let mut device = OnHost { program: self, session, kept: &kept };
+                return Err(anomaly::replay(&self.plan, number, anomaly.watch, &mut device));
+            }
+        }
+        Ok(())
     }
     fn index_error(&self, violations: u32, position: u32, index: u32, kernel: u32) -> Error {
         let Some(kernel) = self.plan.kernels.get(kernel as usize) else {
@@ -437,6 +501,49 @@ impl Program {
             Body::Gpu(program, _) => program.scratch_bytes(),
         }
     }
+}
+
+/// A replay on an adapter.
+struct OnGpu<'a> {
+    program: &'a Program,
+    gpu: &'a GpuProgram,
+}
+
+impl Replay for OnGpu<'_> {
+    fn restore(&mut self) -> Result<(), Error> {
+        self.gpu.restore(self.program.gpu())
+    }
+    fn run(&mut self, kernel: usize) -> Result<(), Error> {
+        self.gpu.run_kernel(self.program.gpu(), kernel, &self.program.plan.kernels[kernel].name)
+    }
+    fn read(&mut self, place: &Place) -> Result<Array, Error> {
+        self.program.read(place)
+    }
+}
+
+/// A replay on the CPU device.
+struct OnHost<'a, 's, 'b> {
+    program: &'a Program,
+    session: &'a mut Session<'s, 'b>,
+    kept: &'a [Vec<u32>],
+}
+
+impl Replay for OnHost<'_, '_, '_> {
+    fn restore(&mut self) -> Result<(), Error> {
+        let variables = self.program.anomaly.iter().flat_map(|anomaly| &anomaly.variables);
+        variables.zip(self.kept).for_each(|(&buffer, words)| self.session.write(buffer, words));
+        Ok(())
+    }
+    fn run(&mut self, kernel: usize) -> Result<(), Error> {
+        self.program.host_kernel(self.session, kernel)
+    }
+    fn read(&mut self, place: &Place) -> Result<Array, Error> {
+        self.session.read(place)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The planted flips after a kernel: buffer, word, bit. A flip beyond the words of a value does not happen.

@@ -81,7 +81,7 @@ pub use evaluate::Evaluate;
 pub use expand::{Expansion, Inspected, Mark, expand, marks};
 pub use integer::Integer;
 pub use methods::where_;
-pub use node::{Key, Label, Node, Op, Reduce, Token, substitute, topological};
+pub use node::{Key, Label, Node, Op, Origin, Reduce, Token, substitute, topological, topological_until};
 pub use reference::{Arithmetic, Bounded, Chain, Reference, Violation, bounded};
 pub use rule::{InputGradient, Pullback, Pushforward, RuleKind, TracedRule};
 pub use shape::{Axes, Dims, IntoShape, MAX_RANK, Shape};

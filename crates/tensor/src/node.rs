@@ -193,6 +193,32 @@ pub struct Node {
     pub location: &'static Location<'static>,
     /// The user's name for it, or a derived one such as `d_eta`.
     pub label: Option<Label>,
+    /// Which part of the program it belongs to.
+    pub origin: Origin,
+}
+
+/// Which part of a program a node belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// How many derivatives lie behind it: 0 for what needs none, 1 for a gradient and what is computed from it.
+    pub order: u8,
+    /// The rule whose graph it is a part of, such as ``rule `f` `` or ``gradient 0 of rule `f` ``.
+    pub rule: Option<Arc<str>>,
+}
+
+fn order_of(operands: &[Arc<Node>]) -> u8 {
+    operands.iter().map(|operand| operand.origin.order).max().unwrap_or(0)
+}
+
+impl Origin {
+    /// Of what is computed from these.
+    pub fn of(operands: &[Arc<Node>]) -> Origin {
+        Origin { order: order_of(operands), rule: None }
+    }
+    /// Of what a derivative of this is made of.
+    pub fn differentiated(&self) -> Origin {
+        Origin { order: self.order.saturating_add(1), rule: self.rule.clone() }
+    }
 }
 
 /// A name of a node. A node that was given a name is a copy of the one without it, and stays the same value.
@@ -337,7 +363,7 @@ pub fn topological<'a>(roots: impl IntoIterator<Item = &'a Arc<Node>>) -> Vec<Ar
 }
 
 /// [`topological`] that does not look at the operands of nodes where `stop` holds.
-pub(crate) fn topological_until<'a>(
+pub fn topological_until<'a>(
     roots: impl IntoIterator<Item = &'a Arc<Node>>,
     stop: impl Fn(&Arc<Node>) -> bool,
 ) -> Vec<Arc<Node>> {
@@ -397,15 +423,29 @@ impl Node {
             pending.extend(rule.into_nodes());
         }
     }
+    /// The same on other operands, as a part of a rule: of the innermost one, if it is a part of another already.
+    pub(crate) fn within(&self, operands: Vec<Arc<Node>>, rule: &Origin) -> Arc<Node> {
+        let origin = Origin {
+            order: self.origin.order.saturating_add(rule.order).max(order_of(&operands)),
+            rule: self.origin.rule.clone().or_else(|| rule.rule.clone()),
+        };
+        let mut node = self.on(operands);
+        node.origin = origin;
+        Arc::new(node)
+    }
     /// The same operation on other operands of the same shapes and types.
     pub fn with_operands(&self, operands: Vec<Arc<Node>>) -> Arc<Node> {
-        Arc::new(Node {
+        Arc::new(self.on(operands))
+    }
+    fn on(&self, operands: Vec<Arc<Node>>) -> Node {
+        Node {
             op: self.op.clone(),
             operands,
             shape: self.shape,
             dtype: self.dtype,
             location: self.location,
             label: self.label.as_ref().map(Label::detached),
-        })
+            origin: self.origin.clone(),
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Custom gradients as data: graphs on placeholders.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::Tensor;
-use crate::node::{Node, substitute};
+use crate::address::AddressMap;
+use crate::node::{Node, Origin, topological};
 
 /// Whether a rule claims to be the derivative of its function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +122,8 @@ impl TracedRule {
     /// The outputs on actual operands.
     pub fn instantiate(&self, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
         let map = self.parameters.iter().map(Node::identity).zip(operands.iter().cloned()).collect();
-        substitute(&self.outputs, &map)
+        let origin = |_| Origin { order: 0, rule: Some(format!("rule `{}`", self.name).into()) };
+        placed(&self.outputs, &map, origin)
     }
     /// The pullback for these cotangents, of which some may be missing. None without a gradient rule.
     pub fn pullback(&self, present: &[bool]) -> Option<&Pullback> {
@@ -136,10 +139,15 @@ impl TracedRule {
         let keys = self.parameters.iter().chain(&self.upstream).map(Node::identity);
         let map = keys.zip(operands.iter().chain(upstream).cloned()).collect();
         let values: Vec<_> = pullback.gradients.iter().filter_map(|g| g.value().cloned()).collect();
-        let mut images = substitute(&values, &map).into_iter();
-        let placed =
-            |g: &InputGradient<Arc<Node>>| g.with(|own| images.next().unwrap_or_else(|| own.clone()));
-        pullback.gradients.iter().map(placed).collect()
+        let numbers: Vec<usize> =
+            (0..pullback.gradients.len()).filter(|&i| pullback.gradients[i].value().is_some()).collect();
+        let origin = |root: usize| {
+            let rule = format!("gradient {} of rule `{}`", numbers[root], self.name);
+            Origin { order: 1, rule: Some(rule.into()) }
+        };
+        let mut images = placed(&values, &map, origin).into_iter();
+        let image = |g: &InputGradient<Arc<Node>>| g.with(|own| images.next().unwrap_or_else(|| own.clone()));
+        pullback.gradients.iter().map(image).collect()
     }
     /// The tangents of the outputs on actual operands and tangents of the inputs.
     pub fn push_forward(
@@ -151,7 +159,8 @@ impl TracedRule {
         let keys = self.parameters.iter().chain(&pushforward.tangents).map(Node::identity);
         let map = keys.zip(operands.iter().chain(tangents).cloned()).collect();
         let values: Vec<_> = pushforward.outputs.iter().flatten().cloned().collect();
-        let mut images = substitute(&values, &map).into_iter();
+        let origin = |_| Origin { order: 1, rule: Some(format!("tangent of rule `{}`", self.name).into()) };
+        let mut images = placed(&values, &map, origin).into_iter();
         pushforward.outputs.iter().map(|output| output.as_ref().and_then(|_| images.next())).collect()
     }
     /// Every node that the rule holds, taken out of it.
@@ -167,4 +176,37 @@ impl TracedRule {
         let own = parameters.into_iter().chain(outputs).chain(upstream).chain(plain.into_iter().flatten());
         own.chain(pulled).chain(pushed)
     }
+}
+
+/// The graphs of `roots` with placeholders replaced, by [`Node::identity`]; what does not depend on one is shared. New nodes
+/// say which root they were made for, and add its order to their own.
+fn placed(
+    roots: &[Arc<Node>],
+    replacements: &HashMap<*const (), Arc<Node>>,
+    origin: impl Fn(usize) -> Origin,
+) -> Vec<Arc<Node>> {
+    let mut done: AddressMap<Node, Arc<Node>> = AddressMap::default();
+    for (position, root) in roots.iter().enumerate() {
+        if done.contains_key(&root.key()) {
+            continue;
+        }
+        let made_for = origin(position);
+        for node in topological([root]) {
+            if done.contains_key(&node.key()) {
+                continue;
+            }
+            let image = match replacements.get(&node.identity()) {
+                Some(replacement) => replacement.clone(),
+                None => {
+                    let operands: Vec<_> = node.operands.iter().map(|o| done[&o.key()].clone()).collect();
+                    match operands.iter().zip(&node.operands).all(|(a, b)| Arc::ptr_eq(a, b)) {
+                        true => node.clone(),
+                        false => node.within(operands, &made_for),
+                    }
+                }
+            };
+            done.insert(node.key(), image);
+        }
+    }
+    roots.iter().map(|root| done[&root.key()].clone()).collect()
 }

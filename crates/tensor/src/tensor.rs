@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::elementwise::{Class, Real};
+use crate::node::Origin;
 use crate::{
     Array, Code, DType, Elementwise, Error, Integer, IntoShape, Key, Label, Node, Op, Scalar, Shape, Token,
     Values,
@@ -72,10 +73,19 @@ impl Tensor {
         let (op, operands) = (node.op.clone(), node.operands.clone());
         let Node { shape, dtype, location, .. } = **node;
         let label = Some(Label::of(node, name));
-        Tensor(Ok(Arc::new(Node { op, operands, shape, dtype, location, label })))
+        Tensor(Ok(Arc::new(Node {
+            op,
+            operands,
+            shape,
+            dtype,
+            location,
+            label,
+            origin: node.origin.clone(),
+        })))
     }
     pub(crate) fn build(at: At, op: Op, operands: Vec<Arc<Node>>, shape: Shape, dtype: DType) -> Tensor {
-        Tensor(Ok(Arc::new(Node { op, operands, shape, dtype, location: at, label: None })))
+        let origin = Origin::of(&operands);
+        Tensor(Ok(Arc::new(Node { op, operands, shape, dtype, location: at, label: None, origin })))
     }
     /// Runs a builder; its error makes the tensor invalid, with the user's line.
     pub(crate) fn attempt(at: At, build: impl FnOnce() -> Result<Tensor, Error>) -> Tensor {

@@ -286,7 +286,15 @@ fn random_graph(random: &mut Random, nodes: usize) -> Tensor {
                 let operands = operands[..row.arity()].to_vec();
                 let (shape, dtype, location) = (like.shape, DType::F32, like.location);
                 let op = Op::Elementwise(row);
-                Tensor::from_node(Arc::new(Node { op, operands, shape, dtype, location, label: None }))
+                Tensor::from_node(Arc::new(Node {
+                    op,
+                    operands,
+                    shape,
+                    dtype,
+                    location,
+                    label: None,
+                    origin: Default::default(),
+                }))
             }
             9 => where_(&a.lt(&b), &c, &a),
             10 => where_(&a.eq(&b).or(b.ge(&c)), &a * 2.0, &c),

@@ -122,6 +122,7 @@ fn a_fault_in_any_row_is_found() {
                 dtype: DType::F32,
                 location: like.location,
                 label: None,
+                origin: Default::default(),
             };
             let result = bound(&Tensor::from_node(std::sync::Arc::new(node)));
             let value = result.value[0];

@@ -345,8 +345,15 @@ fn every_row_of_both_tables_is_evaluated_as_it_says() {
             .collect();
         let dtype = if matches!(row.class(), Class::Test | Class::Logic) { DType::Bool } else { DType::F32 };
         let like = Tensor::ones([5]).node().unwrap().clone();
-        let node =
-            Node { op: Op::Elementwise(row), operands, shape, dtype, location: like.location, label: None };
+        let node = Node {
+            op: Op::Elementwise(row),
+            operands,
+            shape,
+            dtype,
+            location: like.location,
+            label: None,
+            origin: Default::default(),
+        };
         let got = elements(&Tensor::from_node(Arc::new(node)));
         let expected: Vec<f64> =
             (0..5).map(|i| row.eval(&columns.iter().map(|c| c[i]).collect::<Vec<_>>())).collect();
@@ -462,7 +469,15 @@ fn rule(name: &str, operands: &[&Tensor], outputs: impl Fn(&[Tensor]) -> Vec<Ten
     let like = node(operands[0]);
     let rule = TracedRule::function(name.to_string(), parameters.iter().map(node).collect(), outputs.clone());
     let make = |op, operands, shape, dtype| {
-        Arc::new(Node { op, operands, shape, dtype, location: like.location, label: None })
+        Arc::new(Node {
+            op,
+            operands,
+            shape,
+            dtype,
+            location: like.location,
+            label: None,
+            origin: Default::default(),
+        })
     };
     let tuple =
         make(Op::Rule(Arc::new(rule)), operands.iter().map(|t| node(t)).collect(), Shape::SCALAR, DType::F32);

@@ -129,9 +129,32 @@ impl Memory {
             }
         }
     }
+    /// The name of a value that is about to be written, after a look at it; the value as it is where nobody looks.
+    fn watched(&self, module: &mut Module<'_>, text: &mut Text, value: &str, four: bool) -> String {
+        let is_float = matches!(self.dtype, DType::F32 | DType::F16);
+        if module.context.watch.is_none() || !is_float || !matches!(self.which, Which::Kernel(_)) {
+            return value.to_owned();
+        }
+        module.buffer(Which::Status, "atomic<u32>", true);
+        let name = module.names.fresh("stored");
+        text.line(format!("let {name} = {value};"));
+        let as_half = |value: &str| format!("unpack2x16float(half_bits({value})).x");
+        match (self.dtype, four) {
+            (DType::F16, false) => text.line(format!("watch_value({});", as_half(&name))),
+            (DType::F16, true) => {
+                for component in super::module::COMPONENTS {
+                    text.line(format!("watch_value({});", as_half(&format!("{name}.{component}"))));
+                }
+            }
+            (_, false) => text.line(format!("watch_value({name});")),
+            (_, true) => text.line(format!("watch_four({name});")),
+        }
+        name
+    }
     /// Writes the element at an index: a name, or an expression in parentheses.
     pub(crate) fn store(&self, module: &mut Module<'_>, text: &mut Text, index: &str, value: &str) {
         let b = self.buffer(module, true);
+        let value = &self.watched(module, text, value, false);
         match self.dtype {
             DType::F16 => {
                 // The other half may belong to another invocation: touch only our bits.
@@ -149,6 +172,7 @@ impl Memory {
         let b = self.buffer(module, true);
         match (self.dtype, self.layout) {
             (DType::F16, Layout::Single) => {
+                let value = self.watched(module, text, value, true);
                 let name = module.names.fresh("halves");
                 text.line(format!("let {name} = {value};"));
                 text.line(format!("{b}[2u * {index}] = half_pair({name}.x, {name}.y);"));
@@ -158,6 +182,7 @@ impl Memory {
                 text.line(format!("{b}[{}] = select(vec4<u32>(), vec4<u32>(1u), {value});", bare(index)));
             }
             (DType::F32 | DType::I32 | DType::U32, Layout::Four) => {
+                let value = self.watched(module, text, value, true);
                 text.line(format!("{b}[{}] = {value};", bare(index)));
             }
             _ => {

@@ -42,15 +42,21 @@ use cotangent_tensor::Error;
 
 pub use cost::cost;
 
-use crate::{Body, Dispatch, Kernel, Target};
+use crate::{Body, Dispatch, Kernel, Target, Watch};
 use module::Context;
 
-/// The dispatches that execute a kernel on a target, in order. `number` is what the status words call the kernel.
+/// The dispatches that execute a kernel on a target, in order. `number` is what the status words call the kernel; they
+/// also name the first kernel that writes a value which is watched for.
 ///
 /// Errors: `E_LIMIT` where the kernel needs more buffers or memory than the target has, `E_LOOP_BUDGET` where one
 /// invocation would need more loop turns.
-pub fn lower(kernel: &Kernel, target: &Target, number: u32) -> Result<Vec<Dispatch>, Error> {
-    let context = Context { kernel, target, number, scratch: None };
+pub fn lower(
+    kernel: &Kernel,
+    target: &Target,
+    number: u32,
+    watch: Option<Watch>,
+) -> Result<Vec<Dispatch>, Error> {
+    let context = Context { kernel, target, number, watch, scratch: None };
     match &kernel.body {
         Body::Loop(nest) => loops::lower(context, nest),
         Body::Matmul(matmul) => matmul::lower(context, matmul),

@@ -9,7 +9,7 @@ use super::library;
 use super::names::Names;
 use super::text::Text;
 use crate::catalogue;
-use crate::{Cost, Dispatch, DispatchBuffer, Kernel, Target, Which};
+use crate::{Cost, Dispatch, DispatchBuffer, Kernel, Target, Watch, Which};
 
 /// Number of the scratch buffer for unfinished matrix products; reductions count theirs from 0.
 const PRODUCT: usize = 9;
@@ -20,6 +20,8 @@ pub(crate) struct Context<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) target: &'a Target,
     pub(crate) number: u32,
+    /// What stores look for.
+    pub(crate) watch: Option<Watch>,
     /// Words of a scratch buffer of f32 that stands after the kernel's own bindings.
     pub(crate) scratch: Option<usize>,
 }
@@ -98,6 +100,9 @@ pub(crate) struct Module<'a> {
     chain: usize,
 }
 
+/// Functions that look at what is stored.
+const WATCHES: [&str; 2] = ["watch_value", "watch_four"];
+
 /// Positions of the words that differ between the dispatches of one folded grid.
 const FIRST_GROUP: usize = 1;
 const GRID_X: usize = 2;
@@ -111,7 +116,8 @@ impl<'a> Module<'a> {
             items: Text::default(),
             prologue: Text::inside(1),
             body: Text::inside(1),
-            words: vec![0; 4],
+            // The word that `watch_value` reads is the first of the second vector.
+            words: [0; 4].into_iter().chain(context.watch.map(|_| context.number)).collect(),
             lets: Text::inside(1),
             parameters: HashMap::new(),
             types: HashMap::new(),
@@ -268,6 +274,10 @@ impl<'a> Module<'a> {
         let context = self.context;
         let grid = self.grid(groups)?;
         let code = [self.items.as_str(), self.prologue.as_str(), self.body.as_str()].concat();
+        if self.context.watch.is_some() && WATCHES.iter().any(|name| library::mentions(&code, name)) {
+            // Once per invocation: an atomic in every store would cost more than the kernel.
+            self.body.line("note_watched();");
+        }
         let library = self.library(&code);
         while !self.words.len().is_multiple_of(4) {
             self.words.push(0);
@@ -282,7 +292,7 @@ impl<'a> Module<'a> {
         for (index, buffer) in self.buffers.iter().enumerate() {
             let Declared { name, element, .. } = buffer;
             let access = if buffer.writable { "read_write" } else { "read" };
-            let length = if buffer.which == Which::Status { ", 4" } else { "" };
+            let length = if buffer.which == Which::Status { ", 5" } else { "" };
             declarations.push_str(&format!(
                 "@group(0) @binding({}) var<storage, {access}> {name}: array<{element}{length}>;\n",
                 index + 1
@@ -337,6 +347,31 @@ fn report(place: u32, index: u32, kernel: u32) {{
     atomicAdd(&{status}[0], 1u);
     if (atomicMax(&{status}[3], ~kernel) > ~kernel) {{ return; }}
     if (atomicMax(&{status}[1], ~place) < ~place) {{ atomicStore(&{status}[2], index); }}
+}}
+"
+            ));
+        }
+        if let Some(watch) = self.context.watch
+            && WATCHES.iter().any(|name| library::mentions(code, name))
+        {
+            let status = self.buffer(Which::Status, "atomic<u32>", true);
+            let seen = match watch {
+                Watch::NotFinite => ">= 0x7f800000u",
+                Watch::Nan => "> 0x7f800000u",
+                Watch::Infinite => "== 0x7f800000u",
+            };
+            let seen_by_four = seen.replace("0x7f800000u", "vec4<u32>(0x7f800000u)");
+            text.push_str(&format!(
+                "// Whether this invocation has written a watched value. By bits: a compiler may assume that there is no NaN.
+var<private> watched: bool;
+fn watch_value(value: f32) {{
+    watched = watched || (bitcast<u32>(value) & 0x7fffffffu) {seen};
+}}
+fn watch_four(value: vec4<f32>) {{
+    watched = watched || any((bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) {seen_by_four});
+}}
+fn note_watched() {{
+    if (watched) {{ atomicMax(&{status}[4], ~block[1].x); }}
 }}
 "
             ));

@@ -83,7 +83,7 @@ const RESERVED: &str = "
     degrees determinant distance dot exp exp2 extractbits faceforward floor fma fract frexp insertbits inversesqrt ldexp
     length log log2 max min mix modf normalize pack pow quantizetof16 radians reflect refract reversebits round saturate
     select sign sin sinh smoothstep sqrt step tan tanh transpose trunc unpack
-    block status main workgroup subgroup width lane t group k a b span item first end chunks chunk_index kept_index
+    block status watch_value watch_four note_watched watched main workgroup subgroup width lane t group k a b span item first end chunks chunk_index kept_index
     lane_index in_range combined position place report kernel winner top peak center below equal row column tile batch
     run sum before product finish s tx ty to p q l r turn next left right term four start at brings_lhs tile_row
     tile_column block_of_four fetch_lhs fetch_rhs lhs_slot rhs_slot lhs_tile rhs_tile lhs_term rhs_term

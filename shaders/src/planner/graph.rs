@@ -136,7 +136,8 @@ impl Merger {
     fn made(&mut self, node: &Node, op: Op, shape: Shape, operands: Vec<usize>) -> usize {
         let nodes = operands.iter().map(|&o| self.nodes[o].clone()).collect();
         let Node { dtype, location, .. } = *node;
-        let new = Arc::new(Node { op, operands: nodes, shape, dtype, location, label: node.label.clone() });
+        let (label, origin) = (node.label.clone(), node.origin.clone());
+        let new = Arc::new(Node { op, operands: nodes, shape, dtype, location, label, origin });
         self.insert(&new, operands)
     }
     fn constant(&mut self, node: &Node, value: f64) -> usize {
@@ -232,7 +233,8 @@ impl Merger {
     fn truth(&mut self, node: &Node, test: Elementwise, shape: Shape, operands: Vec<usize>) -> usize {
         let nodes = operands.iter().map(|&o| self.nodes[o].clone()).collect();
         let (op, dtype, location) = (Op::Elementwise(test), DType::Bool, node.location);
-        let new = Arc::new(Node { op, operands: nodes, shape, dtype, location, label: None });
+        let origin = node.origin.clone();
+        let new = Arc::new(Node { op, operands: nodes, shape, dtype, location, label: None, origin });
         self.insert(&new, operands)
     }
     /// A matrix product with an extent of 1 as elementwise products and their sums, which fuse with what is around them:
@@ -286,6 +288,7 @@ impl Merger {
                     dtype: node.dtype,
                     location: node.location,
                     label: None,
+                    origin: node.origin.clone(),
                 };
                 joined.push(if let [single] = chunk {
                     *single
@@ -315,7 +318,8 @@ impl Merger {
                 let copied = &self.nodes[*part];
                 let (op, operands) = (Op::Cast, vec![copied.clone()]);
                 let Node { shape, dtype, location, .. } = **copied;
-                self.nodes.push(Arc::new(Node { op, operands, shape, dtype, location, label: None }));
+                let origin = copied.origin.clone();
+                self.nodes.push(Arc::new(Node { op, operands, shape, dtype, location, label: None, origin }));
                 self.operands.push(vec![*part]);
                 *part = self.nodes.len() - 1;
                 if self.copied.contains(&number) {

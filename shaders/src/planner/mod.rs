@@ -174,6 +174,7 @@ impl Graph {
             dtype,
             location,
             label: node.label.clone(),
+            origin: node.origin.clone(),
         };
         self.nodes.push(Arc::new(copy));
         self.operands.push(vec![id]);

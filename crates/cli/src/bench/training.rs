@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use cotangent::{
-    Activation, Adam, Code, DType, Device, Error, Evaluate, Family, Initial, Key, Mlp, Optimizer, Reduction,
-    Reference, Sgd, Step, Tensor, Variables, vjp,
+    Activation, Adam, Check, Code, DType, Device, Error, Evaluate, Family, Initial, Key, Mlp, Optimizer,
+    Reduction, Reference, Sgd, Step, StepOptions, Tensor, Variables, Watch, vjp,
 };
 
 use super::elementwise::numbers;
@@ -15,6 +15,7 @@ use crate::report;
 pub(super) const TASKS: &[Entry] = &[
     ("seed_sgd", seed_sgd),
     ("mlp_adam", mlp_adam),
+    ("mlp_adam_anomaly", mlp_adam_anomaly),
     ("first_gradient", first_gradient),
     ("loss_readback", loss_readback),
 ];
@@ -76,14 +77,14 @@ impl Training {
         Ok(gradients && near(found[0].scalar()?, exact[0].scalar()?, 0.0, 1024.0))
     }
     /// The whole step; outputs the loss.
-    fn step(&self, device: &Device, optimizer: &dyn Optimizer) -> Result<Step, Error> {
+    fn step(&self, device: &Device, optimizer: &dyn Optimizer, options: StepOptions) -> Result<Step, Error> {
         let flat = self.parameters.flat();
         let state = optimizer.state(flat.shape())?;
         let slots = state.iter().map(|(name, value)| Ok(device.variable(name, value)?.tensor().clone()));
         let slots: Vec<Tensor> = slots.collect::<Result<_, Error>>()?;
         let updates = optimizer.updates(flat, &self.gradient, &slots)?;
         let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
-        Step::new(device, &[], &[&self.loss], &updates)
+        Step::with_options(device, &[], &[&self.loss], &updates, options)
     }
 }
 
@@ -103,14 +104,23 @@ fn task(training: &Training, checked: bool, step: Step) -> Task {
 fn seed_sgd(device: &Device) -> Result<Task, Error> {
     let training = seed(device)?;
     let checked = training.check(device)?;
-    let step = training.step(device, &Sgd::new(1e-3))?;
+    let step = training.step(device, &Sgd::new(1e-3), StepOptions::default())?;
     Ok(task(&training, checked, step))
 }
 
 fn mlp_adam(device: &Device) -> Result<Task, Error> {
     let training = digits(device)?;
     let checked = training.check(device)?;
-    let step = training.step(device, &Adam::default())?;
+    let step = training.step(device, &Adam::default(), StepOptions::default())?;
+    Ok(task(&training, checked, step))
+}
+
+/// The same step in anomaly mode.
+fn mlp_adam_anomaly(device: &Device) -> Result<Task, Error> {
+    let training = digits(device)?;
+    let checked = training.check(device)?;
+    let options = StepOptions { check: Check::Anomaly(Watch::NotFinite), ..StepOptions::default() };
+    let step = training.step(device, &Adam::default(), options)?;
     Ok(task(&training, checked, step))
 }
 
@@ -159,7 +169,7 @@ fn loss_readback(device: &Device) -> Result<Task, Error> {
     const STEPS: usize = 100;
     let training = seed(device)?;
     let checked = training.check(device)?;
-    let step = training.step(device, &Sgd::new(1e-3))?;
+    let step = training.step(device, &Sgd::new(1e-3), StepOptions::default())?;
     let mut task = task(&training, checked, step);
     let steps = STEPS as f64;
     (task.bytes, task.flops, task.steps) = (task.bytes * steps, task.flops * steps, STEPS);

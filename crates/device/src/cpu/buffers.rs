@@ -182,6 +182,14 @@ impl Words<'_> {
     pub(crate) fn read(&self, buffer: BufferId, offset: usize, shape: Shape) -> Result<Array, Error> {
         read(self.pieces[self.storage[buffer]].as_slice(), self.dtypes[buffer], offset, shape)
     }
+    /// The words of a buffer.
+    pub(crate) fn of(&self, buffer: BufferId) -> &[u32] {
+        self.pieces[self.storage[buffer]].as_slice()
+    }
+    /// Gives a buffer other words.
+    pub(crate) fn write(&mut self, buffer: BufferId, words: &[u32]) {
+        self.lend(&[], &[buffer], |_, written| written[0].copy_from_slice(words));
+    }
     /// Flips a bit of a word, to plant a fault.
     pub(crate) fn flip(&mut self, buffer: BufferId, at: usize, bit: u32) {
         self.lend(&[], &[buffer], |_, written| written[0][at] ^= 1 << (bit % 32));

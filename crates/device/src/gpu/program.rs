@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cotangent_shaders::{Dispatch, Plan, Target, Which};
+use cotangent_shaders::{BufferId, Dispatch, Plan, Target, Which};
 use cotangent_tensor::{Code, Error};
 
 use super::Gpu;
@@ -13,8 +13,8 @@ use super::ring::{Flight, Ring, map};
 use super::tools;
 use crate::storage::Storage;
 
-/// Words of the status: violations, position, index, kernel.
-pub(crate) const STATUS_WORDS: usize = 4;
+/// Words of the status: violations, position, index, kernel; the kernel that wrote a watched value.
+pub(crate) const STATUS_WORDS: usize = 5;
 
 /// A plan that a wgpu device can run.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) struct GpuProgram {
     report: Option<Arc<Storage>>,
     scratch: Vec<Arc<Storage>>,
     copies: Vec<Copy>,
+    /// Storage of variables, and where their values from before a run are kept.
+    kept: Vec<(Arc<Storage>, Arc<Storage>)>,
     ring: Ring,
 }
 
@@ -49,13 +51,15 @@ pub(crate) struct Order<'a> {
     pub(crate) outputs: &'a [(usize, usize, usize)],
     /// Values that are checked.
     pub(crate) checked: &'a [crate::program::Checked],
+    /// Variables whose values from before a run are kept.
+    pub(crate) kept: &'a [BufferId],
     pub(crate) target: &'a Target,
     pub(crate) depth: usize,
 }
 
 impl GpuProgram {
     pub(crate) fn new(gpu: &Gpu, order: Order<'_>) -> Result<GpuProgram, Error> {
-        let Order { plan, dispatches, buffers, outputs, checked, target, depth } = order;
+        let Order { plan, dispatches, buffers, outputs, checked, kept, target, depth } = order;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let status = Arc::new(gpu.storage("status", STATUS_WORDS, usage)?);
         let report = match checked.len() {
@@ -125,7 +129,13 @@ impl GpuProgram {
         }
         let batch = Batch::new(gpu, specs)?;
         let scratch = scratch.into_values().collect();
-        Ok(GpuProgram { batch, chains, status, report, scratch, copies, ring: Ring::new(depth, at) })
+        let keep = |&buffer: &BufferId| {
+            let held = buffers[buffer].clone();
+            let copy = Arc::new(gpu.storage("values before a run", held.words, usage)?);
+            Ok((held, copy))
+        };
+        let kept = kept.iter().map(keep).collect::<Result<_, Error>>()?;
+        Ok(GpuProgram { batch, chains, status, report, scratch, copies, kept, ring: Ring::new(depth, at) })
     }
     /// Roundings that a term of a sum of this kernel passes through, at most.
     pub(crate) fn chain(&self, kernel: usize) -> usize {
@@ -153,6 +163,9 @@ impl GpuProgram {
                 if let Some(report) = &self.report {
                     encoder.clear_buffer(report.gpu(), 0, None);
                 }
+                for (held, copy) in &self.kept {
+                    encoder.copy_buffer_to_buffer(held.gpu(), 0, copy.gpu(), 0, 4 * held.words as u64);
+                }
                 if !self.batch.dispatches.is_empty() {
                     self.batch.encode(&mut encoder.begin_compute_pass(&Default::default()), |_| true);
                 }
@@ -174,6 +187,17 @@ impl GpuProgram {
                 Err(error)
             }
         }
+    }
+    /// Gives variables the values from before the last run.
+    pub(crate) fn restore(&self, gpu: &Gpu) -> Result<(), Error> {
+        gpu.before_submit("step")?;
+        gpu.call("step", |owner| {
+            let mut encoder = owner.device.create_command_encoder(&Default::default());
+            for (held, copy) in &self.kept {
+                encoder.copy_buffer_to_buffer(copy.gpu(), 0, held.gpu(), 0, 4 * held.words as u64);
+            }
+            owner.queue.submit([encoder.finish()]);
+        })
     }
     /// Waits for a run: status words, checks, then outputs.
     pub(crate) fn land(&self, gpu: &Gpu, flight: &Arc<Flight>) -> Result<Arc<Vec<u32>>, Error> {
