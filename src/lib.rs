@@ -70,8 +70,8 @@ pub mod optimizers;
 
 pub use cotangent_autograd::{
     Audit, Audited, CustomGradient, Gradient, Gradients, Inputs, Outputs, Row, State, Trace, Wrt, audit,
-    check, custom_function, custom_gradient, grad, hvp, jvp, map_cotangent, straight_through,
-    surrogate_gradient, trace, vjp,
+    batch, batch_jacobian, check, custom_function, custom_gradient, gauss_newton_product, grad, hessian, hvp,
+    jacobian, jvp, map_cotangent, per_sample_gradients, straight_through, surrogate_gradient, trace, vjp,
 };
 pub use cotangent_device::{
     Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, KernelTime, Kind, Memory,

@@ -27,11 +27,20 @@ pub(crate) fn stamp(
     }
 }
 
+/// A tensor with all nodes between it and the `known` ones at another line.
+pub(crate) fn relocated(
+    tensor: &Tensor,
+    known: impl IntoIterator<Item = *const Node>,
+    at: &'static Location<'static>,
+) -> Tensor {
+    let mut image = Images::default();
+    known.into_iter().for_each(|node| image.insert(node, None));
+    stamped(tensor, &mut image, at)
+}
+
 /// The value with its guard applied, at the line of `primal`.
 pub(crate) fn masked_at(contribution: &Guarded, primal: &Node) -> Tensor {
-    let mut masked = Guarded::plain(contribution.masked());
-    stamp(&mut [&mut masked], brought(contribution), primal.location);
-    masked.value
+    relocated(&contribution.masked(), brought(contribution), primal.location)
 }
 
 /// A tensor without operands, at the line of `primal`.
@@ -42,16 +51,12 @@ pub(crate) fn source_at(mut source: Guarded, primal: &Node) -> Guarded {
 
 /// Zeros of an element type, at a line.
 pub(crate) fn zeros_at(shape: Shape, dtype: DType, at: &'static Location<'static>) -> Tensor {
-    let mut zeros = Guarded::plain(Tensor::zeros(shape).cast(dtype));
-    stamp(&mut [&mut zeros], [], at);
-    zeros.value
+    relocated(&Tensor::zeros(shape).cast(dtype), [], at)
 }
 
 /// Conversion to an element type, at the line of `primal`.
 pub(crate) fn cast_at(tensor: &Tensor, dtype: DType, primal: &Node) -> Tensor {
-    let mut cast = Guarded::plain(tensor.cast(dtype));
-    stamp(&mut [&mut cast], [address(tensor)], primal.location);
-    cast.value
+    relocated(&tensor.cast(dtype), [address(tensor)], primal.location)
 }
 
 /// Nodes and their rebuilt forms; nothing for nodes that stay. One rule makes a handful of nodes, so they are searched
