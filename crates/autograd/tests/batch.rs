@@ -206,17 +206,23 @@ fn points(arrays: &[Array]) -> Vec<Tensor> {
     arrays.iter().map(|a| Tensor::new(a.clone())).collect()
 }
 
-/// Asserts that `all` holds `each`, one after the other, bit for bit; how many numbers were compared.
-fn assert_stacked(name: &str, all: &Tensor, each: &[Tensor]) -> usize {
+/// How many numbers of `all` are those of `each`, one after the other, bit for bit; or the first that is not.
+fn holds(all: &Tensor, each: &[Tensor]) -> Result<usize, String> {
     let roots: Vec<&Tensor> = std::iter::once(all).chain(each).collect();
-    let arrays = evaluated(name, &roots);
+    let arrays = Reference::new().evaluate(&roots).map_err(|e| e.to_string())?;
     let expected = stacked(&arrays[1..].iter().collect::<Vec<_>>());
-    assert_eq!((arrays[0].shape(), arrays[0].dtype()), (expected.shape(), expected.dtype()), "{name}");
-    let (got, expected) = (arrays[0].to_f64(), expected.to_f64());
-    for (got, expected) in got.iter().zip(&expected) {
-        assert_eq!(got.to_bits(), expected.to_bits(), "{name}: {got} instead of {expected}");
+    if (arrays[0].shape(), arrays[0].dtype()) != (expected.shape(), expected.dtype()) {
+        return Err(format!("{:?} instead of {:?}", arrays[0], expected));
     }
-    got.len()
+    let (got, expected) = (arrays[0].to_f64(), expected.to_f64());
+    match got.iter().zip(&expected).find(|(got, expected)| got.to_bits() != expected.to_bits()) {
+        Some((got, expected)) => Err(format!("{got} instead of {expected}")),
+        None => Ok(got.len()),
+    }
+}
+
+fn assert_stacked(name: &str, all: &Tensor, each: &[Tensor]) -> usize {
+    holds(all, each).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 /// Whether no axis of examples fits. What `batch` says then has a test of its own.
@@ -371,4 +377,69 @@ fn batches_of_gradients_are_the_gradients_of_examples() {
     }
     println!("{reverse} numbers in reverse mode, {forward} in forward mode, {second} of second order");
     assert!(reverse > 1000 && forward > 1000 && second > 1000);
+}
+
+#[test]
+fn the_comparison_finds_planted_faults() {
+    let x = Tensor::new(Noise(3).array(&[3, 2, 2], 0.3, 1.7));
+    let each: Vec<Tensor> = (0..3).map(|i| x.slice(0, i, i + 1, 1).reshape([2, 2]).softmax(-1)).collect();
+    let all = batch([&x], |[x]| x.softmax(-1));
+    assert_eq!(holds(&all, &each), Ok(12));
+    let last = Tensor::iota([3, 2, 2], 0).eq(2);
+    let faults = [
+        ("another axis", batch([&x], |[x]| x.softmax(0))),
+        ("across examples", x.reshape([6, 2]).softmax(0).reshape([3, 2, 2])),
+        ("order of examples", all.flip(0)),
+        ("first example for all", all.slice(0, 0, 1, 1).broadcast_to([3, 2, 2])),
+        ("one in 10¹⁵", last.select(&all * (1.0 + 4.0 * f64::EPSILON), &all)),
+        ("sign of zero", last.select(&all * 0.0 * -1.0, &all)),
+        ("a missing example", all.slice(0, 0, 2, 1)),
+        ("shape", all.reshape([3, 4])),
+    ];
+    for (fault, tensor) in faults {
+        assert!(holds(&tensor, &each).is_err(), "{fault}");
+    }
+}
+
+/// A shape as `reshape` takes it.
+fn dims(parts: [&[usize]; 2]) -> Vec<isize> {
+    parts.concat().iter().map(|&d| d as isize).collect()
+}
+
+#[test]
+fn batches_nest() {
+    let mut noise = Noise(31);
+    let (mut twice, mut crossed) = (0, 0);
+    for (name, inputs, function) in &everything(&mut noise) {
+        if inputs.iter().any(|a| a.shape().rank() + 1 >= MAX_RANK) {
+            continue;
+        }
+        // Both axes on every input.
+        let sample = Sample::new(inputs, vec![true; inputs.len()], 6, &mut noise);
+        let square = |t: &Tensor| t.reshape(dims([&[2, 3], &t.shape()[1..]]));
+        let points_of = sample.tensors().iter().map(square).collect::<Vec<_>>();
+        let all = batch(&points_of, |rows| batch(rows, |x| function(&x)));
+        let each: Vec<Tensor> = sample.examples.iter().map(|e| function(&points(e))).collect();
+        assert_eq!(all.shape()[..2], [2, 3], "{name}");
+        let flat =
+            all.reshape([&[6], &all.shape()[2..]].concat().iter().map(|&d| d as isize).collect::<Vec<_>>());
+        twice += assert_stacked(name, &flat, &each);
+        // The first input along the outer axis, the others along the inner one.
+        if inputs.len() < 2 {
+            continue;
+        }
+        let all = sample.tensors();
+        let (outer, inner) = (all[0].slice(0, 0, 2, 1), all[1..].iter().map(|t| t.slice(0, 2, 5, 1)));
+        let inner: Vec<Tensor> = inner.collect();
+        let all =
+            batch([&outer], |[first]| batch(&inner, |rest| function(&[vec![first.clone()], rest].concat())));
+        for (row, a) in sample.examples[..2].iter().enumerate() {
+            let of = |b: &Vec<Array>| function(&points(&[&a[..1], &b[1..]].concat()));
+            let each: Vec<Tensor> = sample.examples[2..5].iter().map(of).collect();
+            let taken = all.slice(0, row, row + 1, 1).reshape(dims([&[], &all.shape()[1..]]));
+            crossed += assert_stacked(name, &taken, &each);
+        }
+    }
+    println!("{twice} numbers along two axes, {crossed} of all pairs");
+    assert!(twice > 3000 && crossed > 1000);
 }
