@@ -15,10 +15,12 @@ use crate::stamp::relocated;
 /// The user's line.
 type At = &'static Location<'static>;
 
-/// All derivatives `∂output / ∂wrt`: one gradient per element of `output`, found together by batching [`vjp`].
+/// All derivatives `∂output / ∂wrt`: one gradient per element of `output`, found together by batching
+/// [`vjp`].
 ///
-/// Shapes: `output` and `wrt` any, results `[output…, wrt…]`; zeros where the derivative is structurally zero, unconnected or
-/// stopped. The graph does not grow with the number of elements, the work and the memory do.
+/// Shapes: `output` and `wrt` any, results `[output…, wrt…]`; zeros where the derivative is structurally
+/// zero, unconnected or stopped. The graph does not grow with the number of elements, the work and the memory
+/// do.
 ///
 /// Errors: as [`vjp`]; a derivative that is missing on the way; `E_RANK` and `E_TOO_LARGE` of a result.
 ///
@@ -40,8 +42,9 @@ pub fn jacobian<W: Wrt>(output: &Tensor, wrt: W) -> Result<W::Of<Tensor>, Error>
 
 /// All second derivatives `∂²loss / ∂a ∂b` of a scalar loss, by block: the [`jacobian`] of its gradients.
 ///
-/// Shapes: for one tensor `wrt` the result is `[wrt…, wrt…]`; for several it is a container of containers, and the block of
-/// `a` and `b` is `[a…, b…]`. Zeros as for [`jacobian`]. See [`hvp`] for a product that needs no such memory.
+/// Shapes: for one tensor `wrt` the result is `[wrt…, wrt…]`; for several it is a container of containers,
+/// and the block of `a` and `b` is `[a…, b…]`. Zeros as for [`jacobian`]. See [`hvp`] for a product that
+/// needs no such memory.
 ///
 /// Errors: as [`grad`](crate::grad()) and [`jacobian`].
 ///
@@ -95,12 +98,14 @@ pub fn batch_jacobian(input: &Tensor, function: impl FnOnce(Tensor) -> Tensor) -
 
 /// The gradient of `loss` of every example with respect to `parameters`, which `loss` captures.
 ///
-/// Shapes: inputs `[batch, …]`, `loss` from `[…]` to a scalar, one result `[batch, parameter…]` per parameter; zeros where a
-/// gradient is structurally zero, unconnected or stopped. Values of all examples come from one product per layer, as in a
-/// loss of the whole batch; their sum is the gradient of the summed losses.
+/// Shapes: inputs `[batch, …]`, `loss` from `[…]` to a scalar, one result `[batch, parameter…]` per
+/// parameter; zeros where a gradient is structurally zero, unconnected or stopped. Values of all examples
+/// come from one product per layer, as in a loss of the whole batch; their sum is the gradient of the summed
+/// losses.
 ///
 /// Errors: as [`batch`](crate::batch()) and [`grad`](crate::grad()); a derivative that is missing on the way;
-/// `E_NO_DERIVATIVE` if an input is made from a parameter, since what flows through examples does not reach it.
+/// `E_NO_DERIVATIVE` if an input is made from a parameter, since what flows through examples does not reach
+/// it.
 ///
 /// ```
 /// use cotangent_autograd::per_sample_gradients;
@@ -127,12 +132,12 @@ pub fn per_sample_gradients<I: Inputs, W: Wrt>(
     Ok(parameters.collect(examples.batched(&filled(&gradients))?))
 }
 
-/// Product of the generalized Gauss–Newton matrix `Jᵀ H J` with a direction, where `J = ∂output/∂wrt` and `H` is the
-/// Hessian of `loss` with respect to `output`.
+/// Product of the generalized Gauss–Newton matrix `Jᵀ H J` with a direction, where `J = ∂output/∂wrt` and `H`
+/// is the Hessian of `loss` with respect to `output`.
 ///
-/// It is the Hessian of the loss for outputs linear in `wrt`, and positive semidefinite for every loss that is convex in
-/// `output`. One tensor per `wrt`. Errors: as [`jvp`], [`hvp`] and [`vjp`](crate::vjp()); `E_COTANGENT` for as many
-/// directions as there are not tensors.
+/// It is the Hessian of the loss for outputs linear in `wrt`, and positive semidefinite for every loss that
+/// is convex in `output`. One tensor per `wrt`. Errors: as [`jvp`], [`hvp`] and [`vjp`](crate::vjp());
+/// `E_COTANGENT` for as many directions as there are not tensors.
 ///
 /// ```
 /// use cotangent_autograd::gauss_newton_product;
@@ -195,7 +200,7 @@ fn apart(inputs: &[Tensor], parameters: &[&Tensor]) -> Result<(), Error> {
             continue;
         }
         if wanted.contains(&node.identity()) {
-            let name = node.label.as_deref().unwrap_or(node.name());
+            let name = node.called();
             let message = format!("the parameter `{name}` {} is part of an input, not captured", node.shape);
             return Err(Error::new(Code::NoDerivative, "per_sample_gradients", message)
                 .hint("compute the input inside of the loss, or `detach` it"));

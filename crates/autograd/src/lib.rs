@@ -50,19 +50,21 @@
 //! lives in a tensor. The rule is used at first order and differentiated for higher orders; forward mode transposes
 //! it. What the closure returns is checked when the rule is applied, and a mistake makes the output invalid, naming
 //! rule, input, what was expected and what came. [`CustomGradient`] declares surrogates and cuts; [`custom_function`]
-//! has no gradient at all; [`straight_through`] and [`map_cotangent`] are two common rules.
+//! has no gradient at all; [`custom_jvp`] takes forward mode instead; a [`Rule`] is an object with options and saved values.
+//! [`straight_through`], [`surrogate`], [`map_cotangent`], [`observe`], [`clip_gradient`] and their like are common rules.
 //!
 //! # Batches
 //!
-//! [`batch()`] takes a function of one example to a function of many: another transformation from graph to graph, which
-//! gives what depends on an example one more axis and leaves the rest as it is. Rules stay rules. It nests, its results
-//! are differentiated like any others, and derivatives may be taken inside; so [`per_sample_gradients`], [`jacobian`],
-//! [`batch_jacobian`] and [`hessian`] are a few lines each. [`gauss_newton_product`] needs no batches.
+//! [`batch()`] takes a function of one example to a function of many: another transformation from graph to
+//! graph, which gives what depends on an example one more axis and leaves the rest as it is. Rules stay rules.
+//! It nests, its results are differentiated like any others, and derivatives may be taken inside; so
+//! [`per_sample_gradients`], [`jacobian`], [`batch_jacobian`] and [`hessian`] are a few lines each.
+//! [`gauss_newton_product`] needs no batches.
 //!
 //! # Invariants
 //!
-//! - Every operation has one arm in reverse mode, one of its own in forward mode and one for batches, by exhaustive
-//!   `match`; the derivative of an elementwise operation stands in its row and nowhere else.
+//! - Every operation has one arm in reverse mode, one of its own in forward mode and one for batches, by
+//!   exhaustive `match`; the derivative of an elementwise operation stands in its row and nowhere else.
 //! - No pass recurses over the graph, and every pass is linear in it.
 //! - Derivative nodes carry the source line of the node they differentiate, and `d_eta` for a node named `eta`.
 //! - A constant that the user made is never folded away, since it may be differentiated with respect to.
@@ -78,23 +80,30 @@ mod gradient;
 mod guard;
 mod jacobian;
 mod join;
+mod object;
 mod pullback;
 mod pushforward;
 mod reverse;
+mod rewrites;
 mod rule;
 mod stamp;
 mod structure;
 mod trace;
+mod tracer;
 mod transpose;
 
 pub use audit::{Audit, Audited, audit};
 pub use batch::batch;
+pub use cotangent_tensor::InputGradient;
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};
 pub use jacobian::{batch_jacobian, gauss_newton_product, hessian, jacobian, per_sample_gradients};
+pub use object::{Rule, Upstream};
 pub use reverse::{grad, vjp};
-pub use rule::{
-    CustomGradient, custom_function, custom_gradient, map_cotangent, straight_through, surrogate_gradient,
+pub use rewrites::{
+    clip_gradient, clip_gradient_norm, map_cotangent, observe, replace_gradient, reverse_gradient,
+    scale_gradient, straight_through, surrogate,
 };
+pub use rule::{CustomGradient, custom_function, custom_gradient, custom_jvp, surrogate_gradient};
 pub use trace::{Row, Trace, trace};

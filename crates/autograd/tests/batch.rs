@@ -1,4 +1,5 @@
-//! Batched functions: what they give for every operation is what they give for each example, in values and derivatives.
+//! Batched functions: what they give for every operation is what they give for each example, in values and
+//! derivatives.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -262,8 +263,8 @@ fn weighted(value: &Tensor, weights: &Tensor) -> Tensor {
     (value * weights).sum(..)
 }
 
-/// Gradients of the loss, and of its slope along `directions`, with respect to the floats among `points`. `None` where a
-/// derivative is missing.
+/// Gradients of the loss, and of its slope along `directions`, with respect to the floats among `points`.
+/// `None` where a derivative is missing.
 fn orders(loss: &Tensor, points: &[Tensor], directions: &[Tensor]) -> Option<[Vec<Tensor>; 2]> {
     let floats: Vec<&Tensor> = points.iter().filter(|p| p.dtype().is_float()).collect();
     let of = |loss: &Tensor| -> Result<Vec<Tensor>, Error> {

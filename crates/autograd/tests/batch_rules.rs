@@ -1,4 +1,5 @@
-//! What a batched function keeps: rules, what it captures, random streams, names and lines. And what it refuses.
+//! What a batched function keeps: rules, what it captures, random streams, names and lines. And what it
+//! refuses.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -7,8 +8,8 @@ mod support;
 use std::sync::Arc;
 
 use cotangent_autograd::{
-    CustomGradient, State, batch, batch_jacobian, custom_function, custom_gradient, grad, jvp, map_cotangent,
-    per_sample_gradients, surrogate_gradient,
+    CustomGradient, InputGradient, Rule, State, Upstream, batch, batch_jacobian, custom_function,
+    custom_gradient, custom_jvp, grad, jvp, map_cotangent, per_sample_gradients, surrogate_gradient,
 };
 use cotangent_tensor::{
     Code, DType, Error, Evaluate, Key, MAX_RANK, Node, Op, Reference, RuleKind, Shape, Tensor, topological,
@@ -133,6 +134,95 @@ fn rules_in_rules_with_several_outputs_and_constant_gradients_agree_with_example
         .filter_map(|node| if let Op::Rule(rule) = &node.op { Some(rule.name.clone()) } else { None })
         .collect();
     assert_eq!(names, ["outer", "constant"]);
+}
+
+/// `(x · w, Σ w)` as an object with both modes, that knows which cotangents are missing.
+struct Product;
+
+impl Rule for Product {
+    type Saved = (Tensor, Tensor);
+    fn declare(&self) -> CustomGradient {
+        CustomGradient::surrogate("product", "a test")
+    }
+    fn forward(&self, x: &[Tensor]) -> (Vec<Tensor>, (Tensor, Tensor)) {
+        (vec![(&x[0] * &x[1]).sum(..), x[1].sum(..)], (x[0].clone(), x[1].clone()))
+    }
+    fn plain(&self, x: &[Tensor]) -> Option<Vec<Tensor>> {
+        Some(vec![x[0].matmul(&x[1]), x[1].sum(..)])
+    }
+    fn vjp(
+        &self,
+        (x, w): &Self::Saved,
+        upstream: &Upstream,
+        _: &[bool],
+    ) -> Option<Vec<InputGradient<Tensor>>> {
+        // Where nothing but the product is used its gradient is doubled, to be told apart.
+        let scale = if upstream.get(1).is_some() { 1.0 } else { 2.0 };
+        let dw = &upstream[0] * x * scale + upstream[1].broadcast_to(*w.shape());
+        Some(vec![(&upstream[0] * w * scale).into(), dw.into()])
+    }
+    fn jvp(&self, (x, w): &Self::Saved, tangents: &[Option<Tensor>]) -> Option<Vec<Option<Tensor>>> {
+        let [Some(dx), Some(dw)] = tangents else { return None };
+        // Three times the derivative, to be told apart.
+        Some(vec![Some((x * dw + dx * w).sum(..) * 3.0), Some(dw.sum(..) * 3.0)])
+    }
+    fn sees_missing(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn every_part_of_a_rule_is_batched() {
+    let mut noise = Noise(7);
+    let (x, w) = (Tensor::new(noise.array(&[3, 2], -1.0, 1.0)), Tensor::new(noise.array(&[2], -1.0, 1.0)));
+    let (dx, dw) = (Tensor::new(noise.array(&[3, 2], -1.0, 1.0)), Tensor::new(noise.array(&[2], -1.0, 1.0)));
+    let both = |x: &Tensor, w: &Tensor| Product.apply(&[x, w]).into_iter().reduce(|a, b| a * b).unwrap();
+    let first = |x: &Tensor, w: &Tensor| Product.apply(&[x, w]).remove(0).sin();
+    let swapped = |x: &Tensor, w: &Tensor| Product.apply(&[w, x]).remove(0).sin();
+    for function in [&both as &dyn Fn(&Tensor, &Tensor) -> Tensor, &first, &swapped] {
+        let all = batch([&x], |[x]| function(&x, &w));
+        let each: Vec<Tensor> = (0..3).map(|i| function(&row(&x, i), &w)).collect();
+        let sum = each.iter().cloned().reduce(|a, b| a + b).unwrap();
+        for (got, expected) in grad(&all.sum(..), [&x, &w]).unwrap().iter().zip(grad(&sum, [&x, &w]).unwrap())
+        {
+            assert_digits(&gradient(got), &gradient(&expected));
+        }
+        for moves in [vec![(&x, &dx), (&w, &dw)], vec![(&x, &dx)], vec![(&w, &dw)]] {
+            let pushed = values(&jvp(&[&all], &moves).unwrap()[0]);
+            let each = jvp(&each.iter().collect::<Vec<_>>(), &moves).unwrap();
+            assert_digits(&pushed, &each.iter().flat_map(values).collect::<Vec<_>>());
+        }
+        let order = topological([all.node().unwrap()]);
+        let rules = order.iter().filter_map(|n| if let Op::Rule(rule) = &n.op { Some(rule) } else { None });
+        for rule in rules {
+            let plain = rule.plain.as_ref().unwrap();
+            assert!(plain.iter().zip(&rule.outputs).all(|(a, b)| a.shape == b.shape && b.shape[..] == [3]));
+            assert_eq!(rule.pullbacks.len(), 3);
+        }
+    }
+}
+
+#[test]
+fn what_a_rule_passes_instead_of_a_gradient_is_kept() {
+    let (x, w) = (Tensor::new([1.0, 2.0]), Tensor::new(3.0));
+    let with = |given: InputGradient<Tensor>| {
+        let y = batch([&x], |[x]| {
+            custom_gradient("gives", [&x, &w], |[x, w]| (&x * &w, move |g: Tensor| [(g * w).into(), given]))
+        });
+        grad(&y.sum(..), &w).unwrap()
+    };
+    assert!(matches!(with(InputGradient::Zero).state(), State::Zero));
+    assert!(matches!(with(InputGradient::Nothing).state(), State::Stopped { .. }));
+    let missing = with(InputGradient::Missing("nobody knows".into())).or_error().unwrap_err();
+    assert!(missing.message().contains("nobody knows"), "{missing}");
+    let declared = CustomGradient::exact("declares").without_derivative(0);
+    let y = batch([&x], |[x]| declared.clone().apply([&x], |[x]| (x.exp(), |g: Tensor| g)));
+    assert!(matches!(grad(&y.sum(..), &x).unwrap().state(), State::NotDifferentiable { .. }));
+    // A function with a forward mode alone.
+    let pushed = |x: &Tensor| custom_jvp("triple", [x], |[x]| (&x * &w, |[t]: [Tensor; 1]| t * 3.0));
+    let y = batch([&x], |[x]| pushed(&x));
+    assert_digits(&values(&jvp(&[&y], &[(&x, &Tensor::ones([2]))]).unwrap()[0]), &[3.0, 3.0]);
+    assert_digits(&gradient(&grad(&y.sum(..), &x).unwrap()), &[3.0, 3.0]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Jacobians, Hessians, Gauss–Newton products and gradients per sample, against differences and against each other.
+//! Jacobians, Hessians, Gauss–Newton products and gradients per sample, against differences and against each
+//! other.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -306,7 +306,7 @@ impl Program {
         };
         let shown = |place: &Place| {
             let operand = *read(place).ok()?.to_f64().get(element)?;
-            let name = place.node.label.as_deref().unwrap_or(place.node.name());
+            let name = place.node.called();
             Some(format!("`{name}` is {operand}"))
         };
         reads.iter().filter(holds).filter_map(shown).collect::<Vec<_>>().join(" and ")
@@ -472,7 +472,7 @@ fn checked(plan: &Plan) -> Vec<Checked> {
     let mut checked = Vec::new();
     for (number, kernel) in plan.kernels.iter().enumerate() {
         for place in kernel.writes.iter().filter(|place| place.node.dtype.is_float()) {
-            let name = place.node.label.as_deref().unwrap_or(place.node.name()).to_owned();
+            let name = place.node.called().to_owned();
             checked.push(Checked {
                 kernel: number,
                 name,

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_shaders::{BufferId, Plan, plan};
-use cotangent_tensor::{Array, Code, Error, Inspected, Mark, Node, Op, Tensor, Token, marks};
+use cotangent_tensor::{Array, Code, Error, Inspected, Node, Op, Tensor, Token, marks};
 
 use crate::check::{Report, check_program};
 use crate::device::{Device, name_of};
@@ -61,8 +62,11 @@ struct Inner {
     inputs: Vec<Input>,
     /// What the user asked for, then the values of `marks`.
     outputs: Vec<Output>,
-    marks: Vec<Mark>,
+    marks: Vec<Marked>,
 }
+
+/// Label and line of a mark.
+type Marked = (Arc<str>, &'static Location<'static>);
 
 #[derive(Debug)]
 struct Input {
@@ -142,6 +146,7 @@ impl Step {
         let inputs = inputs.iter().map(input).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<u64> = inputs.iter().map(|input| input.token.id).collect();
         program.require_inputs("step", &ids, "list it among the inputs of the step")?;
+        let marks = marks.into_iter().map(|mark| (mark.label, mark.location)).collect();
         Ok(Step(Arc::new(Inner { program, inputs, outputs, marks })))
     }
 
@@ -249,11 +254,15 @@ impl Outputs {
             Value::Computed(computed) => self.step.program.output(&self.flight, *computed),
         }
     }
-    /// What [`Tensor::inspect`] has marked in the graphs of outputs and updates, in the order of evaluation; nothing unless
-    /// [`StepOptions::inspect`] is set. Waits for the run.
+    /// What [`Tensor::inspect`] has marked in the graphs of outputs and updates, in an order in which it can be computed
+    /// (see [`Evaluate::inspect`](cotangent_tensor::Evaluate::inspect)); nothing unless [`StepOptions::inspect`] is set. Waits for
+    /// the run.
     pub fn inspected(&self) -> Result<Vec<Inspected>, Error> {
         let marks = self.step.marks.iter().zip(self.len()..);
-        marks.map(|(mark, position)| Ok(mark.inspected(self.value(position)?))).collect()
+        let inspected = |((label, location), position): (&Marked, usize)| {
+            Ok(Inspected { label: label.clone(), location, value: self.value(position)? })
+        };
+        marks.map(inspected).collect()
     }
     /// The value of a tensor that the step lists among its outputs. Waits for the run.
     pub fn get(&self, tensor: &Tensor) -> Result<Array, Error> {

@@ -99,6 +99,8 @@ codes! {
     RuleWrong "E_RULE_WRONG";
     /// A rule is not linear in its cotangent.
     RuleLinear "E_RULE_LINEAR";
+    /// The forward function of a rule is not the function that it stands for.
+    RulePrimal "E_RULE_PRIMAL";
     /// No adapter fits what was asked for.
     NoAdapter "E_NO_ADAPTER";
     /// Memory is exhausted.

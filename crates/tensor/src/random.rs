@@ -18,7 +18,8 @@ pub fn threefry(key: [u32; 4], counter: [u32; 4]) -> [u32; 4] {
     threefry_of(key, counter, |a, word| add(a, &word), add, |a, turn| a.rotate_left(turn), |a, b| a ^ b)
 }
 
-/// [`threefry`] on anything that can do the arithmetic of words: add a number, add, rotate to the left, exclusive or.
+/// [`threefry`] on anything that can do the arithmetic of words: add a number, add, rotate to the left,
+/// exclusive or.
 pub fn threefry_of<W>(
     key: [u32; 4],
     counter: [W; 4],

@@ -11,27 +11,29 @@ use std::sync::Arc;
 use cotangent_tensor::{Code, Detail, Error, Node, Op, Shape, Tensor, Token};
 
 use crate::forms::{Inputs, Outputs};
-use crate::rule::{input_name, panic_message, tensors};
+use crate::tracer::{input_name, panic_message, tensors};
 use sweep::sweep;
 
-/// `function` of every example: element `i` along the first axis of each output is `function` of the elements `i` along
-/// the first axes of `inputs`.
+/// `function` of every example: element `i` along the first axis of each output is `function` of the elements
+/// `i` along the first axes of `inputs`.
 ///
-/// Shapes: every input `[batch, …]`, floats, integers or truth values; `function` gets `[…]` and is called once; an output
-/// `[…]` of it becomes `[batch, …]`. What `function` captures is shared by all examples, stays as it is and can be
-/// differentiated with respect to: `x.matmul(&w)` of vectors `x` becomes one product `[batch, in] × [in, out]`. Batched
-/// functions can be batched and differentiated like any others, and derivatives may be taken inside.
+/// Shapes: every input `[batch, …]`, floats, integers or truth values; `function` gets `[…]` and is called
+/// once; an output `[…]` of it becomes `[batch, …]`. What `function` captures is shared by all examples,
+/// stays as it is and can be differentiated with respect to: `x.matmul(&w)` of vectors `x` becomes one
+/// product `[batch, in] × [in, out]`. Batched functions can be batched and differentiated like any others,
+/// and derivatives may be taken inside.
 ///
-/// A custom rule stays a rule and sees one example at a time, in values and in cotangents. A captured operand gets the sum
-/// of what the rule gives it for each example. A rule that no example enters is applied once, to the sum of cotangents.
+/// A custom rule stays a rule and sees one example at a time, in values and in cotangents. A captured operand
+/// gets the sum of what the rule gives it for each example. A rule that no example enters is applied once, to
+/// the sum of cotangents.
 ///
-/// Random numbers are a function of key, step and shape, here as everywhere: a draw is the same for every example, unless
-/// its step comes from the example. So `batch([&x, &steps], |[x, step]| x.dropout(key, &step, 0.5))` drops other elements
-/// of each example, where `steps` holds as many different numbers.
+/// Random numbers are a function of key, step and shape, here as everywhere: a draw is the same for every
+/// example unless its step is that of an example. So `x.dropout(key, &step, 0.5)` drops other elements of each
+/// example where `step` comes from an input that holds as many different numbers as there are examples.
 ///
-/// A mistake makes the outputs invalid: the first error of an input; `E_AXIS` for a scalar or no input at all; `E_BROADCAST`
-/// for first axes of different lengths; `E_RANK` where something inside has eight dimensions already, `E_TOO_LARGE`;
-/// `E_USER_PANIC`; any error of a tensor built inside.
+/// A mistake makes the outputs invalid: the first error of an input; `E_AXIS` for a scalar or no input at
+/// all; `E_BROADCAST` for first axes of different lengths; `E_RANK` where something inside has eight
+/// dimensions already, `E_TOO_LARGE`; `E_USER_PANIC`; any error of a tensor built inside.
 ///
 /// ```
 /// use cotangent_autograd::{batch, grad};

@@ -72,7 +72,8 @@ fn led_by<T: Clone>(first: T, rest: &[T]) -> Vec<T> {
     [&[first], rest].concat()
 }
 
-/// `shape` is that of one product. A factor that all examples share makes one larger product of all of theirs.
+/// `shape` is that of one product. A factor that all examples share makes one larger product of all of
+/// theirs.
 fn matmul(lhs: &Image, rhs: &Image, shape: &Shape, size: usize) -> Tensor {
     let (row, column) = (shape.rank() - 2, shape.rank() - 1);
     let (a, b) = (lhs.tensor(), rhs.tensor());
@@ -121,8 +122,8 @@ fn scatter_add(
     Ok(moved(&split(&sums, 0, [size, length]), 1, axis + 1))
 }
 
-/// Indices `[examples, …]` into axes of a `length` as indices into these axes one after the other. What is outside its
-/// own axis stays outside, or it would find its way to another example.
+/// Indices `[examples, …]` into axes of a `length` as indices into these axes one after the other. What is
+/// outside its own axis stays outside, or it would find its way to another example.
 fn positions(indices: &Tensor, length: usize, size: usize) -> Tensor {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     let shape = shape_of(indices);

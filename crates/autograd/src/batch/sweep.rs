@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_tensor::{AddressMap, Code, Error, Node, Op, Rule, Tensor, topological};
+use cotangent_tensor::{AddressMap, Code, Error, Node, Op, Tensor, TracedRule, topological};
 
 use super::led;
 use super::operation::batched;
@@ -72,7 +72,7 @@ struct Frame {
     /// The rule whose body this is.
     opened: Option<Opened>,
     /// The rule that the next node waits for.
-    closed: Option<Rule>,
+    closed: Option<TracedRule>,
 }
 
 impl Frame {
