@@ -419,6 +419,9 @@ fn long_chains_are_batched_without_recursion() {
     let y = batch([&x], |[x]| (0..200_000).fold(x, |y, _| y.sin()));
     assert!(count(&y, |_| true) > 200_000);
     drop(y);
+    let y = batch([&x], |[x]| (0..20_000).fold(x, |y, _| forty_two(&y.sin())));
+    assert_eq!(count(&y, |node| matches!(node.op, Op::Rule(_))), 20_000);
+    drop(y);
     // Rules in rules, as deep as their closures nest.
     fn nested(depth: usize, x: &Tensor) -> Tensor {
         custom_gradient("nested", [x], |[x]| match depth {
