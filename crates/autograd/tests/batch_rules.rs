@@ -75,6 +75,16 @@ fn a_shared_operand_receives_the_sum_of_what_the_rule_gives_each_example() {
         let (got, expected) = (gradient(got), gradient(&expected));
         assert!(got.iter().zip(&expected).all(|(a, b)| support::same(*a, *b, 8.0)), "{got:?} {expected:?}");
     }
+    // All pairs: shared along the inner axis, an example of the outer one.
+    let table = Tensor::new(noise.array(&[2, 3], -1.0, 1.0));
+    let pairs = batch([&table], |[w]| batch([&x], |[x]| clipped(&x, &w))) * &upstream;
+    let each = (0..8).map(|i| clipped(&row(&x, i % 4), &row(&table, i / 4)) * row(&upstream, i % 4));
+    let each = each.reduce(|a, b| a + b).unwrap();
+    for (got, expected) in
+        grad(&pairs.sum(..), [&x, &table]).unwrap().iter().zip(grad(&each, [&x, &table]).unwrap())
+    {
+        assert_digits(&gradient(got), &gradient(&expected));
+    }
     // The other way round: the examples are on the right.
     let loss = (batch([&x], |[x]| clipped(&w, &x)) * &upstream).sum(..);
     assert_digits(&gradient(&grad(&loss, &w).unwrap()), &gradient(&ew));
