@@ -70,8 +70,9 @@ pub mod optimizers;
 
 pub use cotangent_autograd::{
     Audit, Audited, CustomGradient, Gradient, Gradients, InputGradient, Inputs, Outputs, Row, Rule, State,
-    Trace, Upstream, Wrt, audit, check, clip_gradient, clip_gradient_norm, custom_function, custom_gradient,
-    custom_jvp, grad, hvp, jvp, map_cotangent, observe, replace_gradient, reverse_gradient, scale_gradient,
+    Trace, Upstream, Wrt, audit, batch, batch_jacobian, check, clip_gradient, clip_gradient_norm,
+    custom_function, custom_gradient, custom_jvp, gauss_newton_product, grad, hessian, hvp, jacobian, jvp,
+    map_cotangent, observe, per_sample_gradients, replace_gradient, reverse_gradient, scale_gradient,
     straight_through, surrogate, surrogate_gradient, trace, vjp,
 };
 pub use cotangent_device::{

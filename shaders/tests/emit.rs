@@ -4,7 +4,7 @@
 
 mod emitter;
 
-use cotangent_shaders::{Access, Code, Dispatch, Kernel, Level, Schedule, Target, Which, cost, lower};
+use cotangent_shaders::{Access, Code, Dispatch, Kernel, Level, Schedule, Target, Watch, Which, cost, lower};
 use cotangent_tensor::{DType, Elementwise, Integer, Reduce};
 use emitter::{Builder, accept, at, column_sum, cross_entropy, linear, map, scan, sigmoid_l1, targets};
 
@@ -64,6 +64,25 @@ fn every_kernel_is_accepted_by_every_backend() {
         }
     }
     assert!(seen.len() > 60, "only {} distinct shaders", seen.len());
+}
+
+#[test]
+fn kernels_that_look_at_what_they_write_are_accepted_by_every_backend() {
+    let mut seen = std::collections::HashSet::new();
+    for (_, target) in targets() {
+        for kernel in kernels() {
+            for watch in [Watch::NotFinite, Watch::Nan, Watch::Infinite] {
+                // One buffer more than without may be too many.
+                for dispatch in lower(&kernel, &target, 1, Some(watch)).unwrap_or_default() {
+                    if dispatch.wgsl.contains("note_watched();") && seen.insert(dispatch.wgsl.clone()) {
+                        assert_eq!(dispatch.parameters[4], 1, "the number of the kernel");
+                        accept(&dispatch);
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 150, "only {} distinct shaders", seen.len());
 }
 
 #[test]

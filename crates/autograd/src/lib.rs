@@ -1,4 +1,4 @@
-//! Derivatives of tensor graphs: reverse and forward mode of any order, custom gradients, traces and checks.
+//! Derivatives of tensor graphs: reverse and forward mode of any order, custom gradients, batches, traces and checks.
 //!
 //! Differentiation is a transformation from graph to graph. [`vjp`] walks from outputs to the tensors asked for and
 //! gives every cotangent as an ordinary tensor; [`jvp`] walks the other way with tangents. Nothing is computed, no
@@ -53,10 +53,18 @@
 //! has no gradient at all; [`custom_jvp`] takes forward mode instead; a [`Rule`] is an object with options and saved values.
 //! [`straight_through`], [`surrogate`], [`map_cotangent`], [`observe`], [`clip_gradient`] and their like are common rules.
 //!
+//! # Batches
+//!
+//! [`batch()`] takes a function of one example to a function of many: another transformation from graph to
+//! graph, which gives what depends on an example one more axis and leaves the rest as it is. Rules stay rules.
+//! It nests, its results are differentiated like any others, and derivatives may be taken inside; so
+//! [`per_sample_gradients`], [`jacobian`], [`batch_jacobian`] and [`hessian`] are a few lines each.
+//! [`gauss_newton_product`] needs no batches.
+//!
 //! # Invariants
 //!
-//! - Every operation has one arm in reverse mode and one of its own in forward mode, by exhaustive `match`; the
-//!   derivative of an elementwise operation stands in its row and nowhere else.
+//! - Every operation has one arm in reverse mode, one of its own in forward mode and one for batches, by
+//!   exhaustive `match`; the derivative of an elementwise operation stands in its row and nowhere else.
 //! - No pass recurses over the graph, and every pass is linear in it.
 //! - Derivative nodes carry the source line of the node they differentiate, and `d_eta` for a node named `eta`.
 //! - A constant that the user made is never folded away, since it may be differentiated with respect to.
@@ -64,11 +72,13 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod batch;
 pub mod check;
 mod forms;
 mod forward;
 mod gradient;
 mod guard;
+mod jacobian;
 mod join;
 mod object;
 mod pullback;
@@ -83,10 +93,12 @@ mod tracer;
 mod transpose;
 
 pub use audit::{Audit, Audited, audit};
+pub use batch::batch;
 pub use cotangent_tensor::InputGradient;
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};
+pub use jacobian::{batch_jacobian, gauss_newton_product, hessian, jacobian, per_sample_gradients};
 pub use object::{Rule, Upstream};
 pub use reverse::{grad, vjp};
 pub use rewrites::{

@@ -18,30 +18,32 @@ pub(crate) fn stamp(
     known: impl IntoIterator<Item = *const Node>,
     primal: &Node,
 ) {
-    stamp_as(results, known, primal.location, &primal.origin.differentiated());
-}
-
-fn stamp_as(
-    results: &mut [&mut Guarded],
-    known: impl IntoIterator<Item = *const Node>,
-    at: &'static Location<'static>,
-    origin: &Origin,
-) {
+    let origin = primal.origin.differentiated();
     let mut image = Images::default();
     known.into_iter().for_each(|node| image.insert(node, None));
     for result in results {
-        result.value = stamped(&result.value, &mut image, at, origin);
+        result.value = stamped(&result.value, &mut image, primal.location, &origin);
         for literal in &mut result.guard {
-            literal.condition = stamped(&literal.condition, &mut image, at, origin);
+            literal.condition = stamped(&literal.condition, &mut image, primal.location, &origin);
         }
     }
 }
 
+/// A tensor with all nodes between it and the `known` ones at another line, of another origin.
+pub(crate) fn relocated(
+    tensor: &Tensor,
+    known: impl IntoIterator<Item = *const Node>,
+    at: &'static Location<'static>,
+    origin: &Origin,
+) -> Tensor {
+    let mut image = Images::default();
+    known.into_iter().for_each(|node| image.insert(node, None));
+    stamped(tensor, &mut image, at, origin)
+}
+
 /// The value with its guard applied, at the line of `primal`.
 pub(crate) fn masked_at(contribution: &Guarded, primal: &Node) -> Tensor {
-    let mut masked = Guarded::plain(contribution.masked());
-    stamp(&mut [&mut masked], brought(contribution), primal);
-    masked.value
+    relocated(&contribution.masked(), brought(contribution), primal.location, &primal.origin.differentiated())
 }
 
 /// A tensor without operands, at the line of `primal`.
@@ -52,16 +54,12 @@ pub(crate) fn source_at(mut source: Guarded, primal: &Node) -> Guarded {
 
 /// Zeros of an element type, at a line.
 pub(crate) fn zeros_at(shape: Shape, dtype: DType, at: &'static Location<'static>) -> Tensor {
-    let mut zeros = Guarded::plain(Tensor::zeros(shape).cast(dtype));
-    stamp_as(&mut [&mut zeros], [], at, &Origin::default().differentiated());
-    zeros.value
+    relocated(&Tensor::zeros(shape).cast(dtype), [], at, &Origin::default().differentiated())
 }
 
 /// Conversion to an element type, at the line of `primal`.
 pub(crate) fn cast_at(tensor: &Tensor, dtype: DType, primal: &Node) -> Tensor {
-    let mut cast = Guarded::plain(tensor.cast(dtype));
-    stamp(&mut [&mut cast], [address(tensor)], primal);
-    cast.value
+    relocated(&tensor.cast(dtype), [address(tensor)], primal.location, &primal.origin.differentiated())
 }
 
 /// Nodes and their rebuilt forms; nothing for nodes that stay. One rule makes a handful of nodes, so they are searched

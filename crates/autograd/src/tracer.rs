@@ -299,12 +299,7 @@ impl Tracer {
 
     fn placeholders(&self, operands: &[Arc<Node>]) -> Result<Vec<Arc<Node>>, Error> {
         let named = |(position, operand): (usize, &Arc<Node>)| {
-            let name = match (&operand.label, &operand.op) {
-                (Some(label), _) => label.to_string(),
-                (None, Op::Input(token) | Op::Variable(token) | Op::Placeholder(token)) => token.name.clone(),
-                (None, _) => format!("input{position}"),
-            };
-            Tensor::placeholder(&name, operand.shape, operand.dtype)
+            Tensor::placeholder(&input_name(position, operand), operand.shape, operand.dtype)
         };
         let tensors: Vec<Tensor> = operands.iter().enumerate().map(named).collect();
         self.valid(&tensors)
@@ -467,6 +462,15 @@ impl Tracer {
     }
 }
 
+/// What messages call an input of a closure.
+pub(crate) fn input_name(position: usize, operand: &Node) -> String {
+    match (&operand.label, &operand.op) {
+        (Some(label), _) => label.to_string(),
+        (None, Op::Input(token) | Op::Variable(token) | Op::Placeholder(token)) => token.name.clone(),
+        (None, _) => format!("input{position}"),
+    }
+}
+
 pub(crate) fn tensors(nodes: &[Arc<Node>]) -> Vec<Tensor> {
     nodes.iter().map(|node| Tensor::from_node(node.clone())).collect()
 }
@@ -475,7 +479,7 @@ pub(crate) fn count(n: usize) -> Detail {
     Detail::Integer(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_string())
 }

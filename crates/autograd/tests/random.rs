@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 
 use cotangent_autograd::check::{Slope, finite_differences};
-use cotangent_autograd::{grad, jvp};
+use cotangent_autograd::{batch, grad, jvp};
 use cotangent_tensor::{
     Array, Elementwise, Evaluate, Node, Op, Real, Reduce, Reference, Tensor, topological, where_,
 };
@@ -356,4 +356,58 @@ fn random_programs_have_one_derivative() {
     assert!(count.differences > 10_000 && count.kinks < count.differences / 20, "{count:?}");
     // What is excused must stay rare, or the test says nothing.
     assert!(count.ties < count.differences / 200 && count.infinite + count.unsettled < 60, "{count:?}");
+}
+
+#[test]
+fn batches_of_random_programs_are_those_of_each_example() {
+    let nan = f64::is_nan;
+    let (mut compared, mut summed, mut infinite) = (0, 0, 0);
+    for seed in 0..600 {
+        let mut noise = Noise(seed);
+        let steps = program(&mut noise);
+        let mut draw = |examples: usize| {
+            let values: Vec<f64> = (0..examples * ROWS * COLUMNS)
+                .map(|_| if noise.below(5) == 0 { 0.0 } else { noise.uniform(-1.5, 1.5) })
+                .collect();
+            Tensor::new(Array::new(values, [examples, ROWS, COLUMNS]).unwrap())
+        };
+        let (x, w) = (draw(3), draw(1).reshape([ROWS as isize, COLUMNS as isize]));
+        let with_gradients = |x: Tensor| {
+            let points = [x, w.clone()];
+            let loss = run(&steps, &points);
+            let [dx, dw] = grad(&loss, &points).unwrap().map(|g| g.or_zero());
+            [loss, dx, dw]
+        };
+        let inside = batch([&x], |[x]| with_gradients(x));
+        let total = batch([&x], |[x]| run(&steps, &[x, w.clone()])).sum(..);
+        let outside = grad(&total, [&x, &w]).unwrap().map(|g| g.or_zero());
+        let all = numbers(&[&inside[0], &inside[1], &inside[2], &outside[0], &outside[1]]);
+        let example = |i| x.slice(0, i, i + 1, 1).reshape([ROWS as isize, COLUMNS as isize]);
+        let each: Vec<Vec<Vec<f64>>> =
+            (0..3).map(|i| numbers(&with_gradients(example(i)).each_ref())).collect();
+        for part in 0..3 {
+            let expected: Vec<f64> = each.iter().flat_map(|e| e[part].clone()).collect();
+            assert_eq!(all[part].len(), expected.len());
+            for (got, expected) in all[part].iter().zip(&expected) {
+                assert!(
+                    got.to_bits() == expected.to_bits() || nan(*got) && nan(*expected),
+                    "seed {seed}, part {part}: {got} instead of {expected}: {steps:?}"
+                );
+                compared += 1;
+            }
+        }
+        let dx: Vec<f64> = each.iter().flat_map(|e| e[1].clone()).collect();
+        let dw: Vec<f64> = (0..ROWS * COLUMNS).map(|i| each.iter().map(|e| e[2][i]).sum()).collect();
+        let finite = each.iter().flat_map(|e| e[1].iter().chain(&e[2])).filter(|v| v.is_finite());
+        let size = finite.fold(1.0, |s, v| s + v.abs());
+        for (got, expected) in all[3].iter().chain(&all[4]).zip(dx.iter().chain(&dw)) {
+            // An infinite slope of one example stays there, and in what all examples share.
+            let fits = if expected.is_finite() { same(*got, *expected, size) } else { !got.is_finite() };
+            assert!(fits, "seed {seed}: {got} instead of {expected}: {steps:?}");
+            summed += usize::from(expected.is_finite());
+            infinite += usize::from(!expected.is_finite());
+        }
+    }
+    println!("{compared} numbers of examples, {summed} of sums, {infinite} infinite slopes");
+    assert!(compared > 20_000 && summed > 10_000 && infinite < summed / 10);
 }

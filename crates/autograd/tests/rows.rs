@@ -5,29 +5,9 @@
 mod support;
 
 use cotangent_autograd::{State, grad, vjp};
-use cotangent_tensor::{Array, Class, Code, Elementwise, Real, Tensor};
+use cotangent_tensor::{Class, Code, Elementwise, Real, Tensor};
+use support::cases::arguments;
 use support::{Compared, Noise, witness};
-
-/// Intervals of arguments, the most general first.
-const DOMAINS: [(f64, f64); 3] = [(-2.0, 2.0), (0.2, 0.9), (1.2, 3.0)];
-
-fn arguments(row: Elementwise, shape: &[usize], noise: &mut Noise) -> Vec<Array> {
-    let floats = row.arity() - usize::from(row.class() == Class::Select);
-    let condition = (row.class() == Class::Select).then(|| {
-        let n: usize = shape.iter().product();
-        Array::new((0..n).map(|i| i % 3 != 1).collect::<Vec<bool>>(), shape).unwrap()
-    });
-    for (low, high) in DOMAINS {
-        let arrays: Vec<Array> = (0..floats).map(|_| noise.array(shape, low, high)).collect();
-        let columns: Vec<Vec<f64>> = condition.iter().chain(&arrays).map(Array::to_f64).collect();
-        let n = columns[0].len();
-        let finite = (0..n).all(|i| row.eval(&columns.iter().map(|c| c[i]).collect::<Vec<_>>()).is_finite());
-        if finite {
-            return condition.into_iter().chain(arrays).collect();
-        }
-    }
-    panic!("{row:?} is finite on no domain");
-}
 
 #[test]
 fn every_row_agrees_with_its_witnesses() {

@@ -14,36 +14,53 @@ const ROTATIONS: [[u32; 2]; 8] =
 
 /// Four random words of a key and a counter: 20 rounds, the key injected after every fourth.
 pub fn threefry(key: [u32; 4], counter: [u32; 4]) -> [u32; 4] {
+    let add = |a: &u32, b: &u32| a.wrapping_add(*b);
+    threefry_of(key, counter, |a, word| add(a, &word), add, |a, turn| a.rotate_left(turn), |a, b| a ^ b)
+}
+
+/// [`threefry`] on anything that can do the arithmetic of words: add a number, add, rotate to the left,
+/// exclusive or.
+pub fn threefry_of<W>(
+    key: [u32; 4],
+    counter: [W; 4],
+    add_number: impl Fn(&W, u32) -> W,
+    add: impl Fn(&W, &W) -> W,
+    rotate: impl Fn(&W, u32) -> W,
+    xor: impl Fn(&W, &W) -> W,
+) -> [W; 4] {
     let parity = key.iter().fold(0x1BD1_1BDA, |parity, word| parity ^ word);
     let schedule = [key[0], key[1], key[2], key[3], parity];
     let mut x = counter;
     for (word, key) in x.iter_mut().zip(schedule) {
-        *word = word.wrapping_add(key);
+        *word = add_number(word, key);
     }
     for round in 0..20 {
         // The partners alternate: (0, 1) and (2, 3), then (0, 3) and (2, 1).
         let (second, fourth) = if round % 2 == 0 { (1, 3) } else { (3, 1) };
         let [first_turn, second_turn] = ROTATIONS[round % 8];
-        x[0] = x[0].wrapping_add(x[second]);
-        x[second] = x[second].rotate_left(first_turn) ^ x[0];
-        x[2] = x[2].wrapping_add(x[fourth]);
-        x[fourth] = x[fourth].rotate_left(second_turn) ^ x[2];
+        x[0] = add(&x[0], &x[second]);
+        x[second] = xor(&rotate(&x[second], first_turn), &x[0]);
+        x[2] = add(&x[2], &x[fourth]);
+        x[fourth] = xor(&rotate(&x[fourth], second_turn), &x[2]);
         if round % 4 == 3 {
             let injection = round / 4 + 1;
             for (position, word) in x.iter_mut().enumerate() {
-                *word = word.wrapping_add(schedule[(injection + position) % 5]);
+                *word = add_number(word, schedule[(injection + position) % 5]);
             }
-            x[3] = x[3].wrapping_add(injection as u32);
+            x[3] = add_number(&x[3], injection as u32);
         }
     }
     x
 }
 
+/// A key as the generator takes it.
+pub fn key_words(key: Key) -> [u32; 4] {
+    [key.seed as u32, (key.seed >> 32) as u32, key.stream as u32, (key.stream >> 32) as u32]
+}
+
 /// Words `4 · block` to `4 · block + 3` of a draw: element `i` is word `i mod 4` of block `i div 4`.
 pub fn random_block(key: Key, step: u32, block: u32) -> [u32; 4] {
-    let halves = |word: u64| [word as u32, (word >> 32) as u32];
-    let ([seed_low, seed_high], [stream_low, stream_high]) = (halves(key.seed), halves(key.stream));
-    threefry([seed_low, seed_high, stream_low, stream_high], [block, 0, step, 0])
+    threefry(key_words(key), [block, 0, step, 0])
 }
 
 /// The first `count` words of a draw.
