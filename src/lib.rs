@@ -69,9 +69,9 @@ pub mod losses;
 pub mod optimizers;
 
 pub use cotangent_autograd::{
-    Audit, Audited, CustomGradient, Gradient, Gradients, Inputs, Outputs, Row, State, Trace, Wrt, audit,
-    check, custom_function, custom_gradient, grad, hvp, jvp, map_cotangent, straight_through,
-    surrogate_gradient, trace, vjp,
+    Audit, Audited, CustomGradient, GradCheck, Gradient, Gradients, Inputs, Outputs, Row, State, Trace, Wrt,
+    audit, check, custom_function, custom_gradient, grad, gradcheck, hvp, jvp, map_cotangent,
+    straight_through, surrogate_gradient, trace, vjp,
 };
 pub use cotangent_device::{
     Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, KernelTime, Kind, Memory,

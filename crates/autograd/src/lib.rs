@@ -52,6 +52,14 @@
 //! rule, input, what was expected and what came. [`CustomGradient`] declares surrogates and cuts; [`custom_function`]
 //! has no gradient at all; [`straight_through`] and [`map_cotangent`] are two common rules.
 //!
+//! # Checking
+//!
+//! [`gradcheck`] compares the derivatives of a function with witnesses that know nothing of its rules: dual numbers of
+//! the forward graphs, and differences of values. Custom rules are checked one by one, at the operands that they have in
+//! the function: for linearity in their cotangent, for their gradient, for forward mode against reverse mode, and with
+//! [`GradCheck`] for higher orders. What is wrong has a code and names output, input, element and both numbers; kinks
+//! are listed with their slopes, declared surrogates with their distance from the truth.
+//!
 //! # Invariants
 //!
 //! - Every operation has one arm in reverse mode and one of its own in forward mode, by exhaustive `match`; the
@@ -79,6 +87,7 @@ mod trace;
 mod transpose;
 
 pub use audit::{Audit, Audited, audit};
+pub use check::{GradCheck, gradcheck};
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};

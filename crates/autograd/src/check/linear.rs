@@ -1,0 +1,114 @@
+//! Whether a rule's gradient is linear in the cotangent it gets.
+
+use cotangent_tensor::{Array, Code, DType, Error, Rule, Tensor};
+
+use super::ROUNDING;
+use super::local::Alone;
+use super::program::{Lab, coordinates};
+
+/// Factors that a gradient must let through: a small one, and one that changes the sign and is out of reach of bounds.
+const FACTORS: [f64; 2] = [2.0, -1024.0];
+
+/// Gradients of all inputs that have one.
+struct Pulled {
+    values: Vec<Vec<f64>>,
+    rounding: Vec<Vec<f64>>,
+}
+
+/// Position among the gradients, and element.
+type Place = (usize, usize);
+
+impl Pulled {
+    fn at(&self, (gradient, element): Place) -> f64 {
+        self.values[gradient][element]
+    }
+    fn error(&self, (gradient, element): Place) -> f64 {
+        self.rounding[gradient][element]
+    }
+}
+
+/// A rule, and two cotangents of its outputs.
+struct Trial<'a> {
+    lab: &'a Lab<'a>,
+    alone: &'a Alone,
+    rule: &'a Rule,
+    u: Vec<Array>,
+    v: Vec<Array>,
+}
+
+impl Trial<'_> {
+    /// The gradients for `a u + b v`.
+    fn of(&self, a: f64, b: f64) -> Result<Pulled, Error> {
+        let mut upstream = Vec::new();
+        let slots = self.rule.upstream.iter().zip(&self.rule.outputs);
+        for ((slot, output), (u, v)) in slots.zip(self.u.iter().zip(&self.v)) {
+            // An integer output has no cotangent: its slot receives zeros.
+            let scale = if output.dtype.is_float() { 1.0 } else { 0.0 };
+            let mix = |(u, v): (f64, f64)| scale * (a * u + b * v);
+            let mixed: Vec<f64> = u.to_f64().into_iter().zip(v.to_f64()).map(mix).collect();
+            upstream.push(Tensor::new(Array::new(mixed, slot.shape)?).node()?.clone());
+        }
+        let gradients: Vec<Tensor> = self
+            .rule
+            .pull_back(&self.alone.node.operands, &upstream)
+            .into_iter()
+            .flatten()
+            .map(|gradient| Tensor::from_node(gradient).cast(DType::F32))
+            .collect();
+        Ok(Pulled { values: self.lab.values(&gradients)?, rounding: self.lab.rounding(&gradients)? })
+    }
+
+    fn finding(&self, (gradient, element): Place, what: &str) -> Error {
+        let given = self.rule.gradients.iter().enumerate().filter(|(_, gradient)| gradient.is_some());
+        let input = given.map(|(input, _)| input).nth(gradient).unwrap_or(gradient);
+        let parameter = &self.rule.parameters[input];
+        let element = coordinates(&parameter.shape, element);
+        let message = format!("{what} (input {input} `{}`, element {element:?})", parameter.name());
+        Error::new(Code::RuleLinear, format!("custom gradient {:?}", self.rule.name), message)
+            .at(self.alone.node.location)
+            .hint("a gradient is linear in `upstream`: multiply by it once, and declare a surrogate for all else")
+    }
+}
+
+/// What is wrong with the gradient of a rule as a linear function of its cotangents, if anything is.
+pub(super) fn nonlinear(lab: &Lab<'_>, alone: &Alone, rule: &Rule) -> Result<Option<Error>, Error> {
+    let drawn = || rule.upstream.iter().map(|slot| lab.draw(&slot.shape)).collect::<Result<Vec<_>, _>>();
+    let trial = Trial { lab, alone, rule, u: drawn()?, v: drawn()? };
+    let (zero, u, v, both) =
+        (trial.of(0.0, 0.0)?, trial.of(1.0, 0.0)?, trial.of(0.0, 1.0)?, trial.of(1.0, 1.0)?);
+    let scaled = FACTORS.map(|factor| trial.of(0.0, factor).map(|pulled| (factor, pulled)));
+    let scaled = scaled.into_iter().collect::<Result<Vec<_>, _>>()?;
+    // Where the rule gives no number for any cotangent, nothing can be said.
+    let sizes = u.values.iter().map(Vec::len).enumerate();
+    let places = sizes.flat_map(|(gradient, size)| (0..size).map(move |element| (gradient, element)));
+    let places: Vec<Place> = places.filter(|&p| u.at(p).is_finite() && v.at(p).is_finite()).collect();
+
+    if let Some(&place) = places.iter().find(|&&p| zero.at(p) != 0.0) {
+        let all = || [&u, &v, &both].into_iter().chain(scaled.iter().map(|(_, pulled)| pulled));
+        let ignored = places.iter().all(|&p| all().all(|w| w.at(p).to_bits() == zero.at(p).to_bits()));
+        let value = zero.at(place);
+        let what = match ignored {
+            true => format!("ignores its cotangent: every one gives {value:?}"),
+            false => format!("a cotangent of zeros gives {value:?} instead of 0"),
+        };
+        return Ok(Some(trial.finding(place, &what)));
+    }
+    let text = "not linear in its cotangent";
+    for &p in &places {
+        for (factor, pulled) in &scaled {
+            let (got, expected) = (pulled.at(p), factor * v.at(p));
+            if !lab.same(got, expected, factor.abs() * v.error(p) + pulled.error(p)) {
+                let what = format!("{text}: f({factor}v) = {got:?}, {factor} f(v) = {expected:?}");
+                return Ok(Some(trial.finding(p, &what)));
+            }
+        }
+        let (got, expected) = (both.at(p), u.at(p) + v.at(p));
+        // Rounding is that of the terms, which may cancel.
+        let terms = ROUNDING * (u.at(p).abs() + v.at(p).abs());
+        if !lab.same(got, expected, u.error(p) + v.error(p) + both.error(p) + terms) {
+            let what = format!("{text}: f(u + v) = {got:?}, f(u) + f(v) = {expected:?}");
+            return Ok(Some(trial.finding(p, &what)));
+        }
+    }
+    Ok(None)
+}
