@@ -150,12 +150,12 @@ fn t63_case_59_a_rule_that_changes_from_trace_to_trace() {
 #[test]
 fn t65_shapes_and_types_that_change_from_call_to_call() {
     let at = [Array::from([1.0, 2.0])];
-    let calls = Cell::new(0);
+    let calls = Cell::new(0usize);
     let turn = |even: fn(&Tensor) -> Tensor, odd: fn(&Tensor) -> Tensor| {
         let calls = &calls;
         move |x: &[Tensor]| {
             calls.set(calls.get() + 1);
-            if calls.get() % 2 == 0 { even(&x[0]) } else { odd(&x[0]) }
+            if calls.get().is_multiple_of(2) { even(&x[0]) } else { odd(&x[0]) }
         }
     };
     let error = finds(check(turn(|x| x.exp(), |x| x.exp().sum(..)), &at), Code::RuleUnstable);
@@ -232,6 +232,13 @@ fn t68_a_wrong_forward_mode() {
     let error = finds(check(wrong, &at), Code::RuleForward);
     assert_eq!(error.operation(), "custom gradient \"sine\"");
     assert_digits(&[number(&error, "got") / number(&error, "expected")], &[1.1]);
+    // A surrogate has to be one function in both modes, too.
+    let surrogate = |x: &[Tensor]| {
+        surrogate_gradient("soft", "a test", [&x[0]], |[x]| {
+            (x.sign(), move |g: Tensor| map_cotangent(&g, |t| t * 1.1) * x.cos())
+        })
+    };
+    assert_eq!(finds(check(surrogate, &at), Code::RuleForward).operation(), "custom gradient \"soft\"");
     let reverse_only = GradCheck::new().forward(false).run(wrong_sine, &at, &Reference::new()).unwrap();
     passes(&reverse_only);
     assert_eq!(reverse_only.compared.forward, 0);
@@ -430,6 +437,44 @@ fn kinks_are_listed_with_both_slopes() {
 }
 
 #[test]
+fn differences_see_what_dual_numbers_cannot() {
+    // Where the forward leaves the floats there are no dual numbers.
+    let whole = |x: &Tensor| x.cast(DType::I32).cast(DType::F32);
+    let at = [Array::from([0.7, 1.3])];
+    let error = finds(check(rule("whole", whole, |_, g| g * 1.0), &at), Code::RuleWrong);
+    assert!(error.message().contains("expected 0.0 (differences)"), "{error}");
+    let report = check(rule("whole", whole, |_, g| g * 0.0), &at);
+    passes(&report);
+    assert_eq!((report.compared.dual, report.compared.differences), (0, 4));
+}
+
+#[test]
+fn what_is_not_finite_is_named() {
+    let at = [Array::from([0.5, -1.0])];
+    let error = finds(check(|x: &[Tensor]| x[0].log(), &at), Code::Nonfinite);
+    assert!(error.message().starts_with("output 0, element [1] is NaN"), "{error}");
+    // An infinite slope behind an ordinary zero.
+    let error = finds(check(|x: &[Tensor]| (&x[0] * 0.0).sqrt(), &at), Code::Nonfinite);
+    assert!(error.message().contains("got NaN, expected 0.0 (differences)"), "{error}");
+    // An infinite derivative is right where differences grow without end.
+    passes(&check(|x: &[Tensor]| x[0].sqrt(), &[Array::from([0.0, 4.0])]));
+    let finite = rule("sqrt", Tensor::sqrt, |x, g| g * 0.5 / x.sqrt().max(1e-3));
+    finds(check(finite, &[Array::from([0.0, 4.0])]), Code::RuleWrong);
+    let nan = rule("abs", Tensor::abs, |x, g| g * x / x.abs());
+    finds(check(nan, &[Array::from([0.0, 4.0])]), Code::RuleWrong);
+}
+
+#[test]
+fn composed_ties_keep_the_convention_of_their_parts() {
+    let flat = |x: &[Tensor]| (&x[0] + 2.0).max(Tensor::new([2.0])).min(Tensor::new([2.0]));
+    let report = check(flat, &[Array::from([0.0])]);
+    passes(&report);
+    let [kink] = &report.kinks[..] else { panic!("{report}") };
+    assert_eq!((kink.left, kink.right), (0.0, 0.0));
+    assert!(kink.gradient != 0.0);
+}
+
+#[test]
 fn ties_of_extremes_are_kinks() {
     let tied = [Array::from([[2.0, 2.0, 1.0], [0.0, 3.0, 3.0]])];
     let report = check(|x: &[Tensor]| x[0].max_over(1).exp(), &tied);
@@ -554,7 +599,7 @@ fn right_rules() -> Vec<(&'static str, Function)> {
             "nested",
             one(rule(
                 "outer",
-                |x| rule("inner", Tensor::exp, |x, g| x.exp() * g)(&[x.clone()]) * x,
+                |x| rule("inner", Tensor::exp, |x, g| x.exp() * g)(std::slice::from_ref(x)) * x,
                 |x, g| (x.exp() * x + x.exp()) * g,
             )),
         ),

@@ -25,10 +25,13 @@ impl Slope {
     /// No step at which the quotient is known.
     pub(super) const UNKNOWN: Slope = Slope { value: f64::NAN, error: f64::NAN };
 
-    /// Whether a derivative is the same within the error of the difference.
+    /// Whether a derivative is the same within the error of the difference. Infinity is the same as itself only.
     pub fn agrees(&self, derivative: f64) -> bool {
-        (derivative - self.value).abs() <= self.margin() + ROUNDING * (derivative.abs() + self.value.abs())
-            || derivative.is_infinite() && derivative.to_bits() == self.value.to_bits()
+        let sizes = derivative.abs() + self.value.abs();
+        if sizes.is_infinite() {
+            return derivative.to_bits() == self.value.to_bits();
+        }
+        (derivative - self.value).abs() <= self.margin() + ROUNDING * sizes
     }
     /// Whether there is a quotient at all.
     pub(super) fn is_known(&self) -> bool {
@@ -40,8 +43,8 @@ impl Slope {
     }
     /// Whether two slopes cannot be told apart.
     fn meets(&self, other: &Slope) -> bool {
-        let slack = other.margin() + ROUNDING * (self.value.abs() + other.value.abs());
-        (self.value - other.value).abs() <= self.margin() + slack
+        let sum = Slope { value: self.value, error: self.error + other.error };
+        sum.agrees(other.value)
     }
 }
 
@@ -154,8 +157,18 @@ fn settled(quotients: &[Slope]) -> Slope {
 
 /// What differences say about a point.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Difference {
-    /// One slope.
+pub(super) struct Difference {
+    pub(super) slopes: Slopes,
+    /// Whether the program decides at the point as it does on neither or only one side of it, such as a tie. Then its
+    /// derivative there is a convention, and the convention of a composition need not be that of its parts:
+    /// `min(max(m + x, m), m)` is constant, but its parts give it a slope of ¼ where x = 0.
+    pub(super) tie: bool,
+}
+
+/// The slopes on both sides of a point.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Slopes {
+    /// The same.
     Smooth(Slope),
     /// Two slopes that differ, or of which one is unknown.
     Kink { left: Slope, right: Slope },
@@ -167,12 +180,19 @@ pub(super) struct Samples {
     pub(super) values: [Vec<f64>; 2],
     /// Everything that was decided on the way to a value, such as the outcomes of comparisons.
     pub(super) decisions: [Vec<Vec<u64>>; 2],
+    /// Decisions at the point itself.
+    pub(super) here: Vec<u64>,
 }
 
 impl Samples {
     /// Only values with the same decisions enter a quotient, since only between them the function is one formula. Where
     /// both sides of the point do not share theirs, they are looked at one by one.
     pub(super) fn difference(&self, step: &dyn Fn(usize) -> f64, noise: f64) -> Difference {
+        let tie = self.decisions.iter().any(|side| side.last() != Some(&self.here));
+        Difference { slopes: self.slopes(step, noise), tie }
+    }
+
+    fn slopes(&self, step: &dyn Fn(usize) -> f64, noise: f64) -> Slopes {
         let [below, above] = &self.decisions;
         let size = self.values.iter().flatten().fold(0.0f64, |size, v| size.max(v.abs()));
         let noise = noise.max(f64::EPSILON * size);
@@ -181,7 +201,7 @@ impl Samples {
             let slope =
                 central(&self.values[0][start..], &self.values[1][start..], &|k| step(start + k), noise);
             if slope.is_known() {
-                return Difference::Smooth(slope);
+                return Slopes::Smooth(slope);
             }
         }
         let side = |side: usize, sign| {
@@ -191,13 +211,87 @@ impl Samples {
         let (left, right) = (side(0, -1.0), side(1, 1.0));
         if left.meets(&right) {
             let better = if left.error < right.error { left } else { right };
-            return Difference::Smooth(better);
+            return Slopes::Smooth(better);
         }
-        Difference::Kink { left, right }
+        Slopes::Kink { left, right }
     }
 }
 
 /// From which position on all decisions are those of the last.
 fn shared(decisions: &[Vec<u64>]) -> usize {
     decisions.iter().rposition(|d| Some(d) != decisions.last()).map_or(0, |different| different + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Samples of a function around 0 with a largest step, and what they say.
+    fn around(function: impl Fn(f64) -> (f64, u64), widest: f64) -> Difference {
+        let mut samples = Samples { here: vec![function(0.0).1], ..Samples::default() };
+        for (side, sign) in [-1.0, 1.0].into_iter().enumerate() {
+            for k in 0..=STEPS {
+                let (value, decision) = function(sign * halved(widest, k));
+                samples.values[side].push(value);
+                samples.decisions[side].push(vec![decision]);
+            }
+        }
+        samples.difference(&|k| halved(widest, k), 0.0)
+    }
+
+    fn smooth(difference: Difference) -> f64 {
+        match difference.slopes {
+            Slopes::Smooth(slope) => slope.value,
+            Slopes::Kink { left, right } => panic!("{left:?}, {right:?}"),
+        }
+    }
+
+    fn kink(difference: Difference) -> [f64; 2] {
+        match difference.slopes {
+            Slopes::Smooth(slope) => panic!("{slope:?}"),
+            Slopes::Kink { left, right } => [left.value, right.value],
+        }
+    }
+
+    #[test]
+    fn smooth_functions_have_one_slope() {
+        for (function, slope) in
+            [(f64::sin as fn(f64) -> f64, 1.0), (f64::exp, 1.0), (f64::cos, 0.0), (|x| 3.0 * x, 3.0)]
+        {
+            let found = around(|x| (function(x), 0), 0.125);
+            let Slopes::Smooth(found_slope) = found.slopes else { panic!("{found:?}") };
+            assert!(found_slope.agrees(slope) && !found.tie, "{found:?}");
+            assert!(!found_slope.agrees(slope + 1e-8), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_kink_at_the_point_has_two_slopes() {
+        let decided = |x: f64| u64::from(x > 0.0);
+        let found = around(|x| (x.abs() + 2.0 * x, decided(x)), 0.125);
+        assert!(found.tie, "at 0 it decides as on the left, not as on the right");
+        assert_eq!(kink(found), [1.0, 3.0]);
+        // Jumps do not enter: the point itself may lie on either side of one.
+        let [left, right] = kink(around(|x| (if x > 0.0 { 1.0 + x } else { -x }, decided(x)), 0.125));
+        assert_eq!([left, right], [-1.0, 1.0]);
+        assert_eq!(smooth(around(|x| (x + x.floor(), u64::from(x >= 0.0)), 0.125)), 1.0);
+    }
+
+    #[test]
+    fn a_kink_beside_the_point_is_kept_out_by_its_decision() {
+        for distance in [0.1, 0.01, 0.001] {
+            let function = |x: f64| if x > distance { 5.0 * (x - distance) } else { 0.0 } + x;
+            let found = around(|x| (function(x), u64::from(x > distance)), 0.125);
+            assert_eq!(smooth(found), 1.0, "{distance}");
+            assert!(!found.tie);
+        }
+    }
+
+    #[test]
+    fn at_the_edge_of_a_domain_one_side_is_unknown() {
+        let Slopes::Kink { left, right } = around(|x| (x.powf(1.5), 0), 0.125).slopes else { panic!() };
+        assert!(!left.is_known() && right.agrees(0.0), "{left:?}, {right:?}");
+        let [left, right] = kink(around(|x| (x.sqrt(), 0), 0.125));
+        assert!(left.is_nan() && right == f64::INFINITY);
+    }
 }

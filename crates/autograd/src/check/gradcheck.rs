@@ -80,6 +80,7 @@ impl<'a> GradCheck<'a> {
         }
     }
     /// Checks derivatives up to this order (1 to 3): the gradient is differentiated again and compared in the same way.
+    /// Surrogates, and what goes through them, are checked at first order only: their own derivative is nobody's claim.
     pub fn order(mut self, order: usize) -> Self {
         self.orders = order;
         self
@@ -182,6 +183,10 @@ impl<'a> GradCheck<'a> {
             report.findings.push(finding);
             return Ok(report);
         }
+        if let Some(finding) = no_value(&lab, &first)? {
+            report.findings.push(finding);
+            return Ok(report);
+        }
         if let Some(plain) = &self.plain {
             let plain = Call::new(plain, inputs)?;
             report.findings.extend(other_primal(&lab, &first, &plain)?);
@@ -261,6 +266,21 @@ fn no_half_precision(call: &Call) -> Result<(), Error> {
     Err(Error::new(Code::Dtype, "gradcheck", message)
         .at(node.location)
         .hint("check the function in f32: its derivative is the same"))
+}
+
+/// An output that is not finite has no derivative to compare.
+fn no_value(lab: &Lab<'_>, call: &Call) -> Result<Option<Error>, Error> {
+    for (number, (output, values)) in call.outputs.iter().zip(lab.values(&call.outputs)?).enumerate() {
+        if let Some(element) = values.iter().position(|value| !value.is_finite()) {
+            let (node, value) = (output.node()?, values[element]);
+            let place = coordinates(&node.shape, element);
+            let message =
+                format!("output {number}, element {place:?} is {value:?}: no derivative can be compared");
+            let error = Error::new(Code::Nonfinite, "gradcheck", message).at(node.location);
+            return Ok(Some(error.hint("choose a point inside the domain of the function")));
+        }
+    }
+    Ok(None)
 }
 
 /// Outputs that are not those of the plain function.

@@ -105,7 +105,8 @@ pub(super) fn nonlinear(lab: &Lab<'_>, alone: &Alone, rule: &Rule) -> Result<Opt
         let (got, expected) = (both.at(p), u.at(p) + v.at(p));
         // Rounding is that of the terms, which may cancel.
         let terms = ROUNDING * (u.at(p).abs() + v.at(p).abs());
-        if !lab.same(got, expected, u.error(p) + v.error(p) + both.error(p) + terms) {
+        let rounding = u.error(p) + v.error(p) + both.error(p) + terms;
+        if rounding.is_finite() && !lab.same(got, expected, rounding) {
             let what = format!("{text}: f(u + v) = {got:?}, f(u) + f(v) = {expected:?}");
             return Ok(Some(trial.finding(p, &what)));
         }

@@ -50,7 +50,13 @@ impl Subject {
         let Mismatch { place, direction, got, expected, witness } = found;
         let at = self.place(place.as_ref(), *direction);
         let cut = place.as_ref().is_some_and(|p| self.passed_over.get(p.0) == Some(&true));
-        let (code, message, hint) = if order > 1 {
+        let (code, message, hint) = if !self.is_rule && !got.is_finite() && expected.is_finite() {
+            let message = format!(
+                "derivative of order {order} at {at}: got {got:?}, expected {expected:?} ({witness})"
+            );
+            let hint = "an infinite slope meets an ordinary zero on the way: select it away with `where_`";
+            (Code::Nonfinite, message, hint)
+        } else if order > 1 {
             let message = format!(
                 "derivative of order {order} at {at}: got {got:?}, expected {expected:?} ({witness} of the gradient)"
             );
@@ -97,7 +103,7 @@ impl Subject {
 
     fn kink(&self, bend: &Bend, order: usize) -> Kink {
         let order = if order > 1 { format!(", order {order}") } else { String::new() };
-        let place = format!("{}, {}{order}", self.name, self.place(bend.place.as_ref(), 0));
+        let place = format!("{}, {}{order}", self.name, self.place(bend.place.as_ref(), bend.direction));
         Kink { place, gradient: bend.gradient, left: bend.left, right: bend.right }
     }
 }
@@ -220,6 +226,9 @@ fn check_rule(
                 let program = Program::new(lab, &project, ones, alone.points.clone(), false)?;
                 let outcome = program.compare()?;
                 report.compared += outcome.compared;
+                if let Some(forward) = &outcome.forward {
+                    report.findings.push(subject.forward(forward, 1));
+                }
                 let name = rule.name.clone();
                 let distance = distance(&subject, name, reason.clone(), outcome.worst.as_ref());
                 if furthest.as_ref().is_none_or(|known| distance.distance() > known.distance()) {

@@ -12,7 +12,7 @@ use cotangent_tensor::{
 
 use super::ROUNDING;
 use super::decisions::decisions;
-use super::differences::{Difference, STEPS, Samples, distance_scale, halved};
+use super::differences::{Difference, STEPS, Samples, Slope, Slopes, distance_scale, halved};
 use super::plain::{Images, cuts, plain};
 use super::report::Compared;
 use crate::{State, grad, jvp};
@@ -75,9 +75,11 @@ impl Lab<'_> {
     /// Whether two numbers are the same up to an error and what is allowed.
     pub(super) fn same(&self, a: f64, b: f64, error: f64) -> bool {
         let error = if error.is_finite() { error } else { 0.0 };
-        (a - b).abs() <= error + ROUNDING * (a.abs() + b.abs()) + self.slack
-            || a.to_bits() == b.to_bits()
-            || a.is_nan() && b.is_nan()
+        let sizes = a.abs() + b.abs();
+        if !sizes.is_finite() {
+            return a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        }
+        (a - b).abs() <= error + ROUNDING * sizes + self.slack
     }
 }
 
@@ -131,6 +133,7 @@ impl Mismatch {
 #[derive(Clone, Debug)]
 pub(super) struct Bend {
     pub(super) place: Option<(usize, usize, Vec<usize>)>,
+    pub(super) direction: usize,
     pub(super) gradient: f64,
     pub(super) left: f64,
     pub(super) right: f64,
@@ -241,14 +244,14 @@ impl<'a> Program<'a> {
                 outcome.compared.dual += usize::from(dual.is_some());
                 outcome.compared.differences += usize::from(difference.is_some());
                 let place = probe.place.map(|(point, element)| self.place(point, element));
+                let direction = probe.number;
                 match judge(self.lab, (slope, error), dual, difference) {
                     Verdict::Same => {}
                     Verdict::Unknown => outcome.compared.unknown += 1,
                     Verdict::Bend(left, right) => {
-                        outcome.bends.push(Bend { place, gradient: slope, left, right });
+                        outcome.bends.push(Bend { place, direction, gradient: slope, left, right });
                     }
                     Verdict::Wrong(expected, witness) => {
-                        let direction = probe.number;
                         let found = Mismatch { place, direction, got: slope, expected, witness };
                         if outcome.worst.as_ref().is_none_or(|worst| found.error() > worst.error()) {
                             outcome.worst = Some(found);
@@ -273,8 +276,12 @@ impl<'a> Program<'a> {
                 outcome.compared.without_forward += 1;
                 return Ok(());
             };
-            outcome.compared.forward += 1;
-            if !self.lab.same(forward, reverse, error + bound) {
+            let same = self.lab.same(forward, reverse, error + bound);
+            // An unbounded error can confirm, not refute.
+            let known = same || (error + bound).is_finite();
+            outcome.compared.forward += usize::from(known);
+            outcome.compared.unknown += usize::from(!known);
+            if known && !same {
                 outcome.forward = Some(Mismatch {
                     place: None,
                     direction: number,
@@ -395,6 +402,7 @@ impl<'a> Line<'a> {
                 samples.decisions[side].push(decided);
             }
         }
+        samples.here = self.at(probe, 0.0)?.1;
         Ok(samples.difference(&|k| halved(widest, k), self.noise + inexact))
     }
 
@@ -430,47 +438,57 @@ fn judge(
     const DUAL: &str = "dual numbers";
     const DIFFERENCES: &str = "differences";
     let margin = lab.slack + if rounding.is_finite() { rounding } else { 0.0 };
-    // Known only where the bound is: an unbounded error can confirm, not refute.
+    // Here as well an unbounded error can confirm, not refute.
     let by_dual = dual.and_then(|(value, error)| {
-        let same = lab.same(got, value, rounding + error);
+        let same = !value.is_nan() && lab.same(got, value, rounding + error);
         let certain = value.is_finite() && rounding.is_finite() && error.is_finite();
         (same || certain).then_some((same, value))
     });
-    match (difference, by_dual) {
-        (Some(Difference::Kink { left, right }), by_dual) => match (left.is_known(), right.is_known()) {
-            (true, true) => {
-                let (low, high) = if left.value < right.value { (left, right) } else { (right, left) };
-                let inside =
-                    got >= low.value - low.margin() - margin && got <= high.value + high.margin() + margin;
-                if inside {
-                    return Verdict::Bend(left.value, right.value);
-                }
-                let nearer = if got < low.value { low.value } else { high.value };
-                Verdict::Wrong(nearer, "differences on both sides of a kink")
-            }
-            (false, false) => match by_dual {
-                Some((true, _)) => Verdict::Same,
-                Some((false, expected)) => Verdict::Wrong(expected, DUAL),
-                None => Verdict::Bend(left.value, right.value),
-            },
-            (known, _) => {
-                let side = if known { left } else { right };
-                if side.agrees(got) || (side.value - got).abs() <= side.margin() + margin {
-                    Verdict::Bend(left.value, right.value)
-                } else {
-                    Verdict::Wrong(side.value, "differences at the edge of the domain")
-                }
-            }
+    let near = |slope: &Slope| slope.agrees(got) || (slope.value - got).abs() <= slope.margin() + margin;
+    let Some(Difference { slopes, tie }) = difference else {
+        return match by_dual {
+            Some((true, _)) => Verdict::Same,
+            Some((false, expected)) => Verdict::Wrong(expected, DUAL),
+            None => Verdict::Unknown,
+        };
+    };
+    let conventional = tie && matches!(by_dual, Some((true, _)));
+    match slopes {
+        Slopes::Smooth(slope) => match by_dual {
+            Some((false, expected)) if !(tie && near(&slope)) => Verdict::Wrong(expected, DUAL),
+            _ if near(&slope) => Verdict::Same,
+            _ if conventional => Verdict::Bend(slope.value, slope.value),
+            _ => Verdict::Wrong(slope.value, DIFFERENCES),
         },
-        (_, Some((false, expected))) => Verdict::Wrong(expected, DUAL),
-        (Some(Difference::Smooth(slope)), _) => {
-            if slope.agrees(got) || (slope.value - got).abs() <= slope.margin() + margin {
-                Verdict::Same
-            } else {
-                Verdict::Wrong(slope.value, DIFFERENCES)
+        Slopes::Kink { left, right } => {
+            let bend = Verdict::Bend(left.value, right.value);
+            match (left.is_known(), right.is_known()) {
+                _ if conventional => bend,
+                (true, true) => {
+                    let (low, high) = if left.value < right.value { (left, right) } else { (right, left) };
+                    let above = got >= low.value - low.margin() - margin;
+                    let below = got <= high.value + high.margin() + margin;
+                    let nearer = if got < low.value { low.value } else { high.value };
+                    if above && below {
+                        bend
+                    } else {
+                        Verdict::Wrong(nearer, "differences on both sides of a kink")
+                    }
+                }
+                (false, false) => match by_dual {
+                    Some((true, _)) => Verdict::Same,
+                    Some((false, expected)) => Verdict::Wrong(expected, DUAL),
+                    None => bend,
+                },
+                (known, _) => {
+                    let side = if known { left } else { right };
+                    if near(&side) {
+                        bend
+                    } else {
+                        Verdict::Wrong(side.value, "differences at the edge of the domain")
+                    }
+                }
             }
         }
-        (None, Some((true, _))) => Verdict::Same,
-        (None, None) => Verdict::Unknown,
     }
 }

@@ -19,7 +19,8 @@ pub struct Pairing {
 impl Pairing {
     /// Whether the two sides are the same up to rounding.
     pub fn agrees(&self) -> bool {
-        (self.forward - self.reverse).abs() <= ROUNDING * self.size
+        let distance = (self.forward - self.reverse).abs();
+        distance.is_finite() && distance <= ROUNDING * self.size
             || self.forward.to_bits() == self.reverse.to_bits()
     }
 }
