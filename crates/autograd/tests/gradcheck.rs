@@ -454,8 +454,12 @@ fn what_is_not_finite_is_named() {
     let error = finds(check(|x: &[Tensor]| x[0].log(), &at), Code::Nonfinite);
     assert!(error.message().starts_with("output 0, element [1] is NaN"), "{error}");
     // An infinite slope behind an ordinary zero.
-    let error = finds(check(|x: &[Tensor]| (&x[0] * 0.0).sqrt(), &at), Code::Nonfinite);
+    let line = line!() + 1;
+    let error = finds(check(|x: &[Tensor]| (&x[0] * 0.0).sqrt().exp(), &at), Code::Nonfinite);
     assert!(error.message().contains("got NaN, expected 0.0 (differences)"), "{error}");
+    let node = error.details().iter().find(|(name, _)| *name == "node");
+    assert_eq!(node, Some(&("node", Detail::Text("sqrt".to_string()))));
+    assert!(error.to_string().contains(&format!("first at `sqrt`, {}:{line}:", file!())), "{error}");
     // An infinite derivative is right where differences grow without end.
     passes(&check(|x: &[Tensor]| x[0].sqrt(), &[Array::from([0.0, 4.0])]));
     let finite = rule("sqrt", Tensor::sqrt, |x, g| g * 0.5 / x.sqrt().max(1e-3));

@@ -130,13 +130,12 @@ pub(super) fn check_orders<'a>(
         if let Some(worst) = &outcome.worst {
             let mut finding = subject.finding(worst, order);
             if !subject.is_rule
-                && let Some(node) = first_wrong(lab, &program.scalar)?
+                && let Some(node) = first_wrong(lab, &program.scalar, finding.code())?
             {
                 let at = node.location;
                 let name = node.label.as_deref().unwrap_or(node.name());
-                finding = finding
-                    .within(format!("first wrong at `{name}`, {}:{}:{}", at.file(), at.line(), at.column()))
-                    .with("node", Detail::Text(name.to_string()));
+                let line = format!("first at `{name}`, {}:{}:{}", at.file(), at.line(), at.column());
+                finding = finding.within(line).with("node", Detail::Text(name.to_string()));
             }
             report.findings.push(finding);
             return Ok(());
@@ -275,8 +274,9 @@ impl Alone {
     }
 }
 
-/// The first node of a graph whose own derivative is wrong: what is found there explains what is found later.
-fn first_wrong(lab: &Lab<'_>, root: &Tensor) -> Result<Option<Arc<Node>>, Error> {
+/// The first node of a graph whose own derivative is wrong, or infinite if that is what was found: it explains what is
+/// found later.
+fn first_wrong(lab: &Lab<'_>, root: &Tensor, code: Code) -> Result<Option<Arc<Node>>, Error> {
     for node in topological([root.node()?]) {
         if !node.dtype.is_float() || matches!(node.op, Op::Rule(_) | Op::Project(_) | Op::Detach) {
             continue;
@@ -287,8 +287,14 @@ fn first_wrong(lab: &Lab<'_>, root: &Tensor) -> Result<Option<Arc<Node>>, Error>
         }
         let weights = lab.draw(&node.shape)?;
         let output = Tensor::from_node(alone.node.clone());
-        let outcome = Program::new(lab, &output, weights, alone.points, false)?.compare()?;
-        if outcome.worst.is_some() || outcome.forward.is_some() {
+        let program = Program::new(lab, &output, weights, alone.points, false)?;
+        // Beside the path there may be what has no derivative.
+        let Ok(outcome) = program.compare() else { continue };
+        let wrong = match code {
+            Code::Nonfinite => outcome.infinite,
+            _ => outcome.worst.is_some() || outcome.forward.is_some(),
+        };
+        if wrong {
             return Ok(Some(node));
         }
     }

@@ -148,6 +148,8 @@ pub(super) struct Outcome {
     pub(super) forward: Option<Mismatch>,
     pub(super) bends: Vec<Bend>,
     pub(super) compared: Compared,
+    /// Whether some gradient is infinite or NaN.
+    pub(super) infinite: bool,
     /// The gradients, for the next order; none where there is nothing.
     gradients: Vec<Option<Tensor>>,
 }
@@ -225,6 +227,7 @@ impl<'a> Program<'a> {
             outcome.gradients.push(gradient.value().cloned());
         }
         let (got, rounding) = (self.lab.values(&tensors)?, self.lab.rounding(&tensors)?);
+        outcome.infinite = got.iter().flatten().any(|g| !g.is_finite());
         let fixed = self.fixed()?;
         let bare = expand(fixed.clone()).roots;
         let opaque = self.keeps_surrogates && self.has_surrogates()?;
