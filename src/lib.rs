@@ -69,9 +69,10 @@ pub mod losses;
 pub mod optimizers;
 
 pub use cotangent_autograd::{
-    Audit, Audited, CustomGradient, GradCheck, Gradient, Gradients, Inputs, Outputs, Row, State, Trace, Wrt,
-    audit, check, custom_function, custom_gradient, grad, gradcheck, hvp, jvp, map_cotangent,
-    straight_through, surrogate_gradient, trace, vjp,
+    Audit, Audited, CustomGradient, GradCheck, Gradient, Gradients, InputGradient, Inputs, Outputs, Row,
+    Rule, State, Trace, Upstream, Wrt, audit, check, clip_gradient, clip_gradient_norm, custom_function,
+    custom_gradient, custom_jvp, grad, gradcheck, hvp, jvp, map_cotangent, observe, replace_gradient,
+    reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient, trace, vjp,
 };
 pub use cotangent_device::{
     Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, KernelTime, Kind, Memory,
@@ -80,9 +81,9 @@ pub use cotangent_device::{
 };
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
-    Inspected, Integer, IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reduce, Reference, Rule, RuleKind,
-    Scalar, Shape, Tensor, Token, Values, Violation, bounded, elementwise, index_error, random, topological,
-    where_,
+    Inspected, Integer, IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reduce, Reference, RuleKind,
+    Scalar, Shape, Tensor, Token, TracedRule, Values, Violation, bounded, elementwise, index_error, random,
+    topological, where_,
 };
 pub use families::{Family, Link};
 pub use layers::{Activation, Initializer, Linear, Mlp};
@@ -96,9 +97,9 @@ pub mod prelude {
     pub use crate::losses::{self, Reduction};
     pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
-        Array, Code, CustomGradient, DType, Device, Error, Evaluate, Gradient, Key, Reference, State, Step,
-        Tensor, cross_check, custom_function, custom_gradient, grad, hvp, jvp, surrogate_gradient, vjp,
-        where_,
+        Array, Code, CustomGradient, DType, Device, Error, Evaluate, Gradient, InputGradient, Key, Reference,
+        Rule, State, Step, Tensor, Upstream, cross_check, custom_function, custom_gradient, grad, hvp, jvp,
+        surrogate_gradient, vjp, where_,
     };
 }
 

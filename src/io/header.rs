@@ -92,7 +92,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
     };
     let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
     if length > MAX_HEADER {
-        return Err(format!("claims a header of {length} bytes, {MAX_HEADER} are allowed"));
+        return Err(format!(
+            "is no safetensors file: it would have a header of {length} bytes, {MAX_HEADER} are allowed"
+        ));
     }
     let Some(header) = rest.get(..length) else {
         return Err(format!("claims a header of {length} bytes, {} are there", rest.len()));

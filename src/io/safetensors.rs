@@ -85,6 +85,9 @@ pub fn to_bytes(arrays: &[(&str, &Array)]) -> Result<Vec<u8>, String> {
 fn bytes_of(arrays: &[(&str, &Array)], metadata: HashMap<String, String>) -> Result<Vec<u8>, String> {
     let mut named = BTreeMap::new();
     for (name, array) in arrays {
+        if let Some(error) = array.error() {
+            return Err(format!("{name:?} holds no data: {}", error.message()));
+        }
         if name.is_empty() || *name == "__metadata__" {
             return Err(format!("{name:?} cannot be the name of a tensor"));
         }
@@ -342,6 +345,10 @@ mod tests {
             load_into(&path, &[("w", &Shape::new(&[2]).unwrap(), DType::F32)]).unwrap_err().code(),
             Code::File
         );
+        // Data that was refused is not taken for empty.
+        let ragged = Array::from(vec![vec![1.0, 2.0], vec![3.0]]);
+        let refused = save(folder.join("ragged"), &[("w", &ragged)]).unwrap_err();
+        assert!(refused.message().contains("row 1 has 1 values"), "{refused}");
         // Nothing but the file is left behind, and a folder cannot be written.
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         assert!(save(&folder, &[]).unwrap_err().message().contains("cannot be written"));

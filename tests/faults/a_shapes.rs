@@ -113,9 +113,12 @@ pub const ROWS: &[Row] = &[
             Holds("2³²−1 elements", |e| beyond(e, &[[65_537, 65_535]])),
             Holds("one element more than a binding holds", |e| {
                 let Some(device) = &e.device else { return Ok(()) };
-                // The CPU device ends where memory does; it is given the limit of the other devices of the machine.
-                let most = usize::try_from(device.info().target.max_binding).unwrap_or(usize::MAX);
-                beyond(e, &[[1, most.min(128 << 20) / 4 + 1]])
+                // The CPU device ends where memory does; it is given a limit.
+                let most = match e.is_adapter() {
+                    true => usize::try_from(device.info().target.max_binding).unwrap_or(usize::MAX),
+                    false => 128 << 20,
+                };
+                beyond(e, &[[1, most / 4 + 1]])
             }),
             Holds("outputs that fit one by one and together exceed a buffer", |e| {
                 let Some(device) = &e.device else { return Ok(()) };

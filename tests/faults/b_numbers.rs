@@ -345,7 +345,7 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
-/// Every schedule of kernels, with its workgroups in the order of the adapter and in the opposite one.
+/// Maps, rows, columns, totals, a product, a scan and a scattered sum, with their workgroups in the order of the adapter and in the opposite one.
 fn opposite_order(e: &Evaluator) -> Result<(), String> {
     let Some(device) = &e.device else { return Ok(()) };
     let options = Options { faults: FaultPlan::new([Fault::ReverseWorkgroups]), ..Options::default() };

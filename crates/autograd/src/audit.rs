@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use cotangent_tensor::{Error, Shape, Tensor};
 
-use crate::gradient::{Gradient, State, Wrt};
+use crate::gradient::{Gradient, Wrt};
 use crate::reverse::grad;
 
 /// One line per parameter.
@@ -51,7 +51,7 @@ pub fn audit<W: Wrt>(loss: &Tensor, parameters: W) -> Result<Audit, Error> {
     let gradients = grad(loss, &tensors)?;
     let line = |(tensor, gradient): (&&Tensor, Gradient)| {
         let node = tensor.node()?;
-        let name = node.label.as_deref().unwrap_or(node.name()).to_owned();
+        let name = node.called().to_owned();
         Ok(Audited { name, shape: node.shape, location: node.location, gradient })
     };
     Ok(Audit { parameters: tensors.iter().zip(gradients).map(line).collect::<Result<_, _>>()? })
@@ -71,32 +71,23 @@ impl Audit {
     }
 }
 
-impl State {
-    /// The name of the variant.
-    pub fn name(&self) -> &'static str {
-        match self {
-            State::Value(_) => "Value",
-            State::Zero => "Zero",
-            State::Unconnected => "Unconnected",
-            State::Stopped { .. } => "Stopped",
-            State::NotDifferentiable { .. } => "NotDifferentiable",
-        }
-    }
-}
-
 impl fmt::Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.parameters.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
-        for Audited { name, shape, location, gradient } in &self.parameters {
+        for (position, Audited { name, shape, location, gradient }) in self.parameters.iter().enumerate() {
+            if position > 0 {
+                writeln!(f)?;
+            }
             let state = gradient.state().name();
             write!(f, "{name:<width$}  {shape}  {state}")?;
             match gradient.value() {
-                Some(_) => writeln!(f)?,
+                Some(_) => {}
                 None => {
-                    writeln!(f, ": {} ({}:{})", gradient.explain(), location.file(), location.line())?;
+                    let (file, line) = (location.file(), location.line());
+                    write!(f, ": {} (made at {file}:{line})", gradient.explain())?;
                 }
             }
         }
-        self.warning().map_or(Ok(()), |warning| write!(f, "{warning}"))
+        self.warning().map_or(Ok(()), |warning| write!(f, "\n{warning}"))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use cotangent_tensor::{Error, Tensor};
+use cotangent_tensor::{Error, InputGradient, Tensor};
 
 /// What may be given as the inputs of a rule: an array (the closure then gets an array), a slice or a vector.
 pub trait Inputs {
@@ -14,7 +14,7 @@ pub trait Inputs {
     fn traced(&self, placeholders: Vec<Tensor>) -> Self::Traced;
 }
 
-/// What a rule's closure may give as outputs: one tensor, a pair, an array or a vector.
+/// What a rule's closure may give as outputs: one tensor, a tuple of up to three, an array or a vector.
 pub trait Outputs {
     /// The cotangents that the gradient closure gets, in the same form.
     type Upstream;
@@ -30,10 +30,11 @@ pub trait Outputs {
     const OPEN: bool = false;
 }
 
-/// What a gradient closure may give: one tensor, a tuple, an array or a vector, `None` where nothing passes.
+/// What a gradient closure may give: one gradient, a tuple, an array or a vector. A gradient is a tensor, `None` where nothing
+/// passes, or an [`InputGradient`].
 pub trait Gradients {
     /// One gradient per input.
-    fn gradients(self) -> Vec<Option<Tensor>>;
+    fn gradients(self) -> Vec<InputGradient<Tensor>>;
 }
 
 fn array<const N: usize>(tensors: Vec<Tensor>) -> [Tensor; N] {
@@ -78,20 +79,22 @@ impl Outputs for Tensor {
         Tensor::invalid(error)
     }
 }
-impl Outputs for (Tensor, Tensor) {
-    type Upstream = (Tensor, Tensor);
-    fn tensors(&self) -> Vec<Tensor> {
-        vec![self.0.clone(), self.1.clone()]
-    }
-    fn applied(tensors: Vec<Tensor>) -> Self {
-        array::<2>(tensors).into()
-    }
-    fn upstream(tensors: Vec<Tensor>) -> Self {
-        array::<2>(tensors).into()
-    }
-    fn invalid(error: Error, _: usize) -> Self {
-        (Tensor::invalid(error.clone()), Tensor::invalid(error))
-    }
+macro_rules! tuple_of_outputs {
+    ($($Form:ty, $count:literal, [$($position:tt)*];)*) => { $(
+        impl Outputs for $Form {
+            type Upstream = $Form;
+            fn tensors(&self) -> Vec<Tensor> { vec![$(self.$position.clone()),*] }
+            fn applied(tensors: Vec<Tensor>) -> Self { array::<$count>(tensors).into() }
+            fn upstream(tensors: Vec<Tensor>) -> Self { array::<$count>(tensors).into() }
+            fn invalid(error: Error, _: usize) -> Self {
+                std::array::from_fn::<_, $count, _>(|_| Tensor::invalid(error.clone())).into()
+            }
+        }
+    )* };
+}
+tuple_of_outputs! {
+    (Tensor, Tensor), 2, [0 1];
+    (Tensor, Tensor, Tensor), 3, [0 1 2];
 }
 impl<const N: usize> Outputs for [Tensor; N] {
     type Upstream = [Tensor; N];
@@ -125,33 +128,34 @@ impl Outputs for Vec<Tensor> {
     const OPEN: bool = true;
 }
 
-impl Gradients for Tensor {
-    fn gradients(self) -> Vec<Option<Tensor>> {
-        vec![Some(self)]
-    }
+macro_rules! one_gradient {
+    ($($One:ty)*) => { $(
+        impl Gradients for $One {
+            fn gradients(self) -> Vec<InputGradient<Tensor>> { vec![self.into()] }
+        }
+    )* };
 }
-impl Gradients for Option<Tensor> {
-    fn gradients(self) -> Vec<Option<Tensor>> {
-        vec![self]
-    }
-}
-impl<T: Into<Option<Tensor>>, const N: usize> Gradients for [T; N] {
-    fn gradients(self) -> Vec<Option<Tensor>> {
+one_gradient!(Tensor Option<Tensor> InputGradient<Tensor>);
+
+impl<T: Into<InputGradient<Tensor>>, const N: usize> Gradients for [T; N] {
+    fn gradients(self) -> Vec<InputGradient<Tensor>> {
         self.into_iter().map(Into::into).collect()
     }
 }
-impl<T: Into<Option<Tensor>>> Gradients for Vec<T> {
-    fn gradients(self) -> Vec<Option<Tensor>> {
+impl<T: Into<InputGradient<Tensor>>> Gradients for Vec<T> {
+    fn gradients(self) -> Vec<InputGradient<Tensor>> {
         self.into_iter().map(Into::into).collect()
     }
 }
-impl<A: Into<Option<Tensor>>, B: Into<Option<Tensor>>> Gradients for (A, B) {
-    fn gradients(self) -> Vec<Option<Tensor>> {
-        vec![self.0.into(), self.1.into()]
-    }
+macro_rules! tuple_of_gradients {
+    ($($($G:ident)+;)*) => { $(
+        impl<$($G: Into<InputGradient<Tensor>>),+> Gradients for ($($G,)+) {
+            fn gradients(self) -> Vec<InputGradient<Tensor>> {
+                #[allow(non_snake_case, reason = "one name for a type and its value")]
+                let ($($G,)+) = self;
+                vec![$($G.into()),+]
+            }
+        }
+    )* };
 }
-impl<A: Into<Option<Tensor>>, B: Into<Option<Tensor>>, C: Into<Option<Tensor>>> Gradients for (A, B, C) {
-    fn gradients(self) -> Vec<Option<Tensor>> {
-        vec![self.0.into(), self.1.into(), self.2.into()]
-    }
-}
+tuple_of_gradients! { A; A B; A B C; A B C D; A B C D E; }

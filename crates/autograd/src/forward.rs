@@ -8,6 +8,7 @@ use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, Tensor
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
+use crate::pullback::undefined;
 use crate::pushforward::{Tangent, push};
 use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
 use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
@@ -113,6 +114,9 @@ fn missing<'a>(
 ) -> Lost {
     let of = match &node.op {
         Op::Detach => return None,
+        Op::Project(slot) if undefined(node, *slot).is_some() => {
+            return undefined(node, *slot).filter(|_| node.operands.iter().any(moves));
+        }
         // The tuple of a rule has no type of its own: its projections have.
         Op::Project(_) if !node.dtype.is_float() => &node.operands[0],
         _ => node,

@@ -31,6 +31,19 @@ pub enum State {
     },
 }
 
+impl State {
+    /// The name of the variant.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Value(_) => "Value",
+            State::Zero => "Zero",
+            State::Unconnected => "Unconnected",
+            State::Stopped { .. } => "Stopped",
+            State::NotDifferentiable { .. } => "NotDifferentiable",
+        }
+    }
+}
+
 /// The derivative with respect to one tensor, or the reason why there is none.
 #[derive(Clone, Debug)]
 pub struct Gradient {
@@ -41,11 +54,13 @@ pub struct Gradient {
     location: &'static Location<'static>,
     /// What `or_error` answers without a value.
     error: Option<Error>,
+    /// The value before it was rounded to `dtype`.
+    single: Option<Tensor>,
 }
 
 impl Gradient {
     pub(crate) fn new(state: State, target: &Node) -> Gradient {
-        let name = target.label.as_deref().unwrap_or(target.name());
+        let name = target.called();
         let error = match &state {
             State::Value(_) | State::Zero => None,
             State::Unconnected => Some(
@@ -62,11 +77,37 @@ impl Gradient {
             ),
         };
         let Node { shape, dtype, location, .. } = *target;
-        Gradient { state, shape, dtype, location, error: error.map(|e| e.shape("shape", &shape)) }
+        Gradient {
+            state,
+            shape,
+            dtype,
+            location,
+            error: error.map(|e| e.shape("shape", &shape).at(location)),
+            single: None,
+        }
     }
     pub(crate) fn missing(op: &str, error: Error, target: &Node) -> Gradient {
         let state = State::NotDifferentiable { op: op.to_string() };
         Gradient { error: Some(error), ..Gradient::new(state, target) }
+    }
+    pub(crate) fn with_single(mut self, single: Option<Tensor>) -> Gradient {
+        self.single = single;
+        self
+    }
+    /// The derivative in F32, if there is one: as it was before it was rounded to the element type of what was asked for.
+    pub fn single(&self) -> Option<&Tensor> {
+        self.single.as_ref()
+    }
+    /// With `change` of the finished derivative in its place, if there is one: clipping, noise, or what else is due before
+    /// a parameter moves. Changes are made in the order in which they are given.
+    pub fn map(&self, change: impl FnOnce(Tensor) -> Tensor) -> Gradient {
+        let mut changed = self.clone();
+        if let State::Value(tensor) = &self.state {
+            let tensor = change(tensor.clone());
+            changed.single = None;
+            changed.state = State::Value(tensor);
+        }
+        changed
     }
     /// What was found.
     pub fn state(&self) -> &State {

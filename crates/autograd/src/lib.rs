@@ -50,7 +50,8 @@
 //! lives in a tensor. The rule is used at first order and differentiated for higher orders; forward mode transposes
 //! it. What the closure returns is checked when the rule is applied, and a mistake makes the output invalid, naming
 //! rule, input, what was expected and what came. [`CustomGradient`] declares surrogates and cuts; [`custom_function`]
-//! has no gradient at all; [`straight_through`] and [`map_cotangent`] are two common rules.
+//! has no gradient at all; [`custom_jvp`] takes forward mode instead; a [`Rule`] is an object with options and saved values.
+//! [`straight_through`], [`surrogate`], [`map_cotangent`], [`observe`], [`clip_gradient`] and their like are common rules.
 //!
 //! # Checking
 //!
@@ -77,22 +78,29 @@ mod forward;
 mod gradient;
 mod guard;
 mod join;
+mod object;
 mod pullback;
 mod pushforward;
 mod reverse;
+mod rewrites;
 mod rule;
 mod stamp;
 mod structure;
 mod trace;
+mod tracer;
 mod transpose;
 
 pub use audit::{Audit, Audited, audit};
 pub use check::{GradCheck, gradcheck};
+pub use cotangent_tensor::InputGradient;
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};
+pub use object::{Rule, Upstream};
 pub use reverse::{grad, vjp};
-pub use rule::{
-    CustomGradient, custom_function, custom_gradient, map_cotangent, straight_through, surrogate_gradient,
+pub use rewrites::{
+    clip_gradient, clip_gradient_norm, map_cotangent, observe, replace_gradient, reverse_gradient,
+    scale_gradient, straight_through, surrogate,
 };
+pub use rule::{CustomGradient, custom_function, custom_gradient, custom_jvp, surrogate_gradient};
 pub use trace::{Row, Trace, trace};

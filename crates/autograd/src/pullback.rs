@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Code, DType, Elementwise, Error, Node, Op, Partial, Reduce, Rule, RuleKind, Shape, Tensor,
+    Code, DType, Elementwise, Error, InputGradient, Node, Op, Partial, Reduce, RuleKind, Shape, Tensor,
+    TracedRule,
 };
 
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
@@ -22,6 +23,8 @@ pub(crate) enum Flow {
     Stopped(Arc<str>),
     /// Nothing, since the operand is a truth value or an integer.
     Discrete,
+    /// Nothing, since this function declares that it has no derivative here.
+    Undefined(Arc<str>),
     /// The derivative exists but is not implemented.
     Missing(Missing),
 }
@@ -45,7 +48,7 @@ impl Missing {
             .hint("cut the path with `detach`, or give the derivative with `custom_gradient`");
         Missing { op: row.name().into(), error }
     }
-    pub(crate) fn rule(rule: &Rule, node: &Node) -> Missing {
+    pub(crate) fn rule(rule: &TracedRule, node: &Node) -> Missing {
         if rule.kind == RuleKind::FirstOrderOnly {
             let error = Error::new(
                 Code::FirstOrderOnly,
@@ -64,6 +67,23 @@ impl Missing {
         );
         let error = error.at(node.location).hint("define it with `custom_gradient`");
         Missing { op: rule.name.as_str().into(), error }
+    }
+    fn of_input(rule: &TracedRule, input: &Node, why: &str, node: &Node) -> Missing {
+        let error = Error::new(
+            Code::NotDifferentiable,
+            format!("rule {:?}", rule.name),
+            format!("no gradient for `{}`: {why}", input.called()),
+        );
+        let error = error.at(node.location).hint("write it, or cut the path with `detach`");
+        Missing { op: rule.name.as_str().into(), error }
+    }
+}
+
+/// The rule that declares its output `slot` to have no derivative.
+pub(crate) fn undefined(projection: &Node, slot: usize) -> Option<Arc<str>> {
+    match &projection.operands[0].op {
+        Op::Rule(rule) if rule.without_derivative.contains(&slot) => Some(rule.name.as_str().into()),
+        _ => None,
     }
 }
 
@@ -142,7 +162,11 @@ pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded, needed: impl Fn(usize)
         }
         Op::SoftmaxResidual => vec![Value(pull_softmax(&primals[0].softmax(-1), cotangent)), Discrete],
         Op::Detach => vec![Flow::Stopped("detach".into())],
-        Op::Inspect(_) | Op::Project(_) => vec![Value(cotangent.clone())],
+        Op::Project(slot) => vec![match undefined(node, *slot) {
+            Some(name) => Flow::Undefined(name),
+            None => Value(cotangent.clone()),
+        }],
+        Op::Inspect(_) => vec![Value(cotangent.clone())],
         Op::Rule(_) => vec![],
     }
 }
@@ -257,13 +281,14 @@ fn pull_product(x: &Tensor, axes: &[usize], upstream: &Tensor) -> Tensor {
 }
 
 /// Pulls the cotangents of all outputs of a rule back to its operands; missing ones are zeros.
-pub(crate) fn pull_rule(node: &Arc<Node>, rule: &Rule, outputs: Vec<Option<Guarded>>) -> Vec<Flow> {
-    if rule.gradients.len() != node.operands.len() {
+pub(crate) fn pull_rule(node: &Arc<Node>, rule: &TracedRule, outputs: Vec<Option<Guarded>>) -> Vec<Flow> {
+    let present: Vec<bool> = outputs.iter().map(Option::is_some).collect();
+    let Some(pullback) = rule.pullback(&present) else {
         let missing = |o: &Arc<Node>| {
             if o.dtype.is_float() { Flow::Missing(Missing::rule(rule, node)) } else { Flow::Discrete }
         };
         return node.operands.iter().map(missing).collect();
-    }
+    };
     let upstream: Result<Vec<Arc<Node>>, Error> = outputs
         .into_iter()
         .zip(&rule.upstream)
@@ -277,13 +302,15 @@ pub(crate) fn pull_rule(node: &Arc<Node>, rule: &Rule, outputs: Vec<Option<Guard
         Ok(upstream) => upstream,
         Err(error) => return vec![Flow::Value(Guarded::plain(Tensor::invalid(error)))],
     };
-    let gradients = rule.pull_back(&node.operands, &upstream);
-    let flow = |(gradient, operand): (Option<Arc<Node>>, &Arc<Node>)| match gradient {
-        Some(gradient) => {
+    let gradients = rule.pull_back(pullback, &node.operands, &upstream);
+    let flow = |(gradient, operand): (InputGradient<Arc<Node>>, &Arc<Node>)| match gradient {
+        InputGradient::Value(gradient) => {
             Flow::Value(Guarded::plain(cast_at(&Tensor::from_node(gradient), DType::F32, node)))
         }
-        None if operand.dtype.is_float() => Flow::Stopped(rule.name.as_str().into()),
-        None => Flow::Discrete,
+        _ if !operand.dtype.is_float() => Flow::Discrete,
+        InputGradient::Zero => Flow::Zero,
+        InputGradient::Nothing => Flow::Stopped(rule.name.as_str().into()),
+        InputGradient::Missing(why) => Flow::Missing(Missing::of_input(rule, operand, &why, node)),
     };
     gradients.into_iter().zip(&node.operands).map(flow).collect()
 }

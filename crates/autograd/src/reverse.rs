@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{AddressMap, AddressSet, Code, DType, Error, Node, Op, Rule, Tensor, topological};
+use cotangent_tensor::{
+    AddressMap, AddressSet, Code, DType, Error, Node, Op, Tensor, TracedRule, topological,
+};
 
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
@@ -235,6 +237,9 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
                     reached[below].not_differentiable.get_or_insert_with(|| node.name().into());
                 }
                 Some(Flow::Discrete) => reached[below].discrete = true,
+                Some(Flow::Undefined(by)) => {
+                    reached[below].not_differentiable.get_or_insert(by);
+                }
                 Some(Flow::Stopped(by)) => {
                     reached[below].stopped.get_or_insert(by);
                 }
@@ -248,7 +253,10 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
         let Some(found) = found.get_mut(&target.identity()) else { return Ok(outcome(target, None)) };
         let cotangents = std::mem::take(&mut found.cotangents);
         if let Some(cotangent) = received(target, cotangents) {
-            found.value = Some(finished(target, cotangent)?);
+            let single = masked_at(&cotangent, target);
+            drop(cotangent);
+            found.value = Some(finished(target, &single)?);
+            found.single = Some(single);
         }
         Ok(outcome(target, Some(found)))
     };
@@ -260,6 +268,8 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
 struct Found {
     cotangents: Vec<Guarded>,
     value: Option<Tensor>,
+    /// The value before it is rounded to the type of the target.
+    single: Option<Tensor>,
     reached: Reached,
 }
 
@@ -277,10 +287,9 @@ fn received(node: &Arc<Node>, contributions: Vec<Guarded>) -> Option<Guarded> {
     Some(sum)
 }
 
-/// What a user gets: masked, in the element type of the primal, under its name.
-fn finished(node: &Arc<Node>, cotangent: Guarded) -> Result<Tensor, Error> {
-    let gradient = cast_at(&masked_at(&cotangent, node), node.dtype, node);
-    drop(cotangent);
+/// What a user gets: in the element type of the primal, under its name.
+fn finished(node: &Arc<Node>, cotangent: &Tensor) -> Result<Tensor, Error> {
+    let gradient = cast_at(cotangent, node.dtype, node);
     gradient.node()?;
     Ok(labelled(gradient, node))
 }
@@ -295,7 +304,7 @@ fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Result<Vec<
         .filter(|(_, needed)| **needed)
         .filter_map(|(flow, _)| match flow {
             Flow::Value(contribution) => Some(contribution),
-            Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Missing(_) => None,
+            Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Undefined(_) | Flow::Missing(_) => None,
         })
         .collect();
     made.iter().try_for_each(|contribution| contribution.check()).map_err(|e| e.at(node.location))?;
@@ -305,12 +314,12 @@ fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Result<Vec<
 
 fn outcome(target: &Arc<Node>, found: Option<&Found>) -> Gradient {
     let new = |state| Gradient::new(state, target);
-    let Some(Found { value, reached, .. }) = found else { return new(State::Unconnected) };
+    let Some(Found { value, single, reached, .. }) = found else { return new(State::Unconnected) };
     if let Some(Missing { op, error }) = &reached.missing {
         return Gradient::missing(op, error.clone(), target);
     }
     new(match (value, reached) {
-        (Some(value), _) => State::Value(value.clone()),
+        (Some(value), _) => return new(State::Value(value.clone())).with_single(single.clone()),
         (_, Reached { stopped: Some(by), .. }) => State::Stopped { by: by.to_string() },
         (_, Reached { not_differentiable: Some(op), .. }) => State::NotDifferentiable { op: op.to_string() },
         (_, Reached { zero: true, .. }) => State::Zero,
@@ -331,7 +340,7 @@ pub(crate) fn captures(order: &[Arc<Node>], wanted: &AddressSet<()>) -> BTreeMap
     found
 }
 
-fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> Option<Arc<Node>> {
+fn captured_by(rule: &TracedRule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> Option<Arc<Node>> {
     let mut seen: AddressSet<()> = operands.iter().map(Node::identity).collect();
     let mut stack = rule.outputs.clone();
     while let Some(node) = stack.pop() {
@@ -349,8 +358,8 @@ fn captured_by(rule: &Rule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> 
     None
 }
 
-pub(crate) fn captured_error(rule: &Rule, node: &Node) -> Error {
-    let name = node.label.as_deref().unwrap_or(node.name());
+pub(crate) fn captured_error(rule: &TracedRule, node: &Node) -> Error {
+    let name = node.called();
     Error::new(
         Code::RuleCapture,
         format!("custom gradient {:?}", rule.name),

@@ -1,13 +1,11 @@
 //! Custom gradients: a function and its pullback, written by the user, traced once and stored as a graph.
 
-use std::any::Any;
-use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::sync::Arc;
+use std::panic::Location;
 
-use cotangent_tensor::{Code, DType, Detail, Error, Node, Op, Rule, RuleKind, Shape, Tensor};
+use cotangent_tensor::{DType, RuleKind};
 
 use crate::forms::{Gradients, Inputs, Outputs};
+use crate::tracer::Tracer;
 
 /// A custom gradient before it is applied: its name and what it promises.
 ///
@@ -23,21 +21,32 @@ use crate::forms::{Gradients, Inputs, Outputs};
 /// ```
 #[derive(Clone, Debug)]
 pub struct CustomGradient {
-    name: String,
-    kind: RuleKind,
-    cut: bool,
-    first_order: bool,
+    pub(crate) name: String,
+    pub(crate) kind: RuleKind,
+    pub(crate) cut: bool,
+    pub(crate) first_order: bool,
+    pub(crate) without_derivative: Vec<usize>,
+    pub(crate) precision: Option<DType>,
 }
 
 impl CustomGradient {
     /// A rule that claims to be the derivative; checks compare it.
     pub fn exact(name: &str) -> CustomGradient {
-        CustomGradient { name: name.to_string(), kind: RuleKind::Exact, cut: false, first_order: false }
+        CustomGradient::new(name, RuleKind::Exact)
     }
     /// A rule that deliberately differs from the derivative, and why.
     pub fn surrogate(name: &str, reason: &str) -> CustomGradient {
-        let kind = RuleKind::Surrogate(reason.to_string());
-        CustomGradient { name: name.to_string(), kind, cut: false, first_order: false }
+        CustomGradient::new(name, RuleKind::Surrogate(reason.to_string()))
+    }
+    fn new(name: &str, kind: RuleKind) -> CustomGradient {
+        CustomGradient {
+            name: name.to_string(),
+            kind,
+            cut: false,
+            first_order: false,
+            without_derivative: Vec::new(),
+            precision: None,
+        }
     }
     /// Declares that the rule may pass nothing to any input. Without this declaration that is `E_RULE_CUT`.
     pub fn passing_nothing(mut self) -> CustomGradient {
@@ -50,11 +59,24 @@ impl CustomGradient {
         self.first_order = true;
         self
     }
+    /// Declares that float output number `output` has no derivative, as the positions that a sort returns: a path through it
+    /// is `NotDifferentiable`, the other outputs keep theirs.
+    pub fn without_derivative(mut self, output: usize) -> CustomGradient {
+        self.without_derivative.push(output);
+        self
+    }
+    /// The element type in which cotangents of float outputs arrive and gradients of float inputs are given, whatever type
+    /// those have: F32 for a function of F16 values whose gradients would overflow. Cotangents travel as F32 in any case.
+    pub fn gradients_in(mut self, dtype: DType) -> CustomGradient {
+        self.precision = Some(dtype);
+        self
+    }
     /// Applies the rule.
     ///
     /// `function` is called once, with fresh placeholders for the inputs. It returns the outputs (a tensor, a pair, an
     /// array or a vector) and a closure from the cotangents of the outputs, in the same form, to one gradient per
-    /// input (a tensor, a tuple, an array or a vector; `None` where nothing passes). What the closures capture of the
+    /// input (a tensor, a tuple, an array or a vector; `None` where nothing passes, or an
+    /// [`InputGradient`](crate::InputGradient)). What the closures capture of the
     /// placeholders is recomputed from the inputs when needed; plain constants may be captured, other tensors must
     /// be inputs. Of an invalid input, a closure that returns a vector is called with invalid tensors, for their number.
     ///
@@ -71,6 +93,22 @@ impl CustomGradient {
     {
         let tracer = Tracer { rule: self, at: Location::caller(), role: "custom gradient" };
         tracer.apply(&inputs, function)
+    }
+    /// Applies a rule that is given in forward mode: `function` returns the outputs and a closure from the tangents of the
+    /// inputs, in their form, to the tangents of the outputs.
+    ///
+    /// Reverse mode is its transpose, found when the rule is applied. Tangents of integers and truth values arrive as zeros
+    /// and theirs are not used. Errors as [`CustomGradient::apply`]; `E_RULE_LINEAR` for tangents that are not linear in those of
+    /// the inputs.
+    #[track_caller]
+    pub fn apply_jvp<I, O, P>(self, inputs: I, function: impl FnOnce(I::Traced) -> (O, P)) -> O
+    where
+        I: Inputs,
+        O: Outputs,
+        P: FnOnce(I::Traced) -> O,
+    {
+        let tracer = Tracer { rule: self, at: Location::caller(), role: "custom jvp" };
+        tracer.apply_jvp(&inputs, function)
     }
 }
 
@@ -130,328 +168,24 @@ where
     tracer.apply_without_gradient(&inputs, function)
 }
 
-/// The value of `forward` with the gradient of `surrogate`: what only `forward` depends on is `Stopped`.
-///
-/// Invalid with `E_RULE_SHAPE` or `E_RULE_DTYPE` unless the two agree in shape and type.
-#[track_caller]
-pub fn straight_through(forward: &Tensor, surrogate: &Tensor) -> Tensor {
-    if let (Ok(value), Ok(slope)) = (forward.node(), surrogate.node())
-        && value.dtype != slope.dtype
-    {
-        let message = format!("the value is {}, but the surrogate is {}", value.dtype, slope.dtype);
-        let error = Error::new(Code::RuleDtype, "straight_through", message)
-            .with("expected", Detail::DType(value.dtype))
-            .with("got", Detail::DType(slope.dtype));
-        let float = if value.dtype.is_float() { value.dtype } else { slope.dtype };
-        return Tensor::invalid(
-            error.at(Location::caller()).hint(format!("write `.cast(DType::{float:?})`")),
-        );
-    }
-    let rule = CustomGradient::surrogate("straight_through", "the value comes from another function");
-    rule.apply([forward, surrogate], |[forward, _]| (forward, |upstream: Tensor| [None, Some(upstream)]))
-}
-
-/// The same value; its cotangent is replaced by `change` of it on the way back.
+/// `outputs = function(inputs)` with a forward mode of the user's own, of which reverse mode is the transpose; see
+/// [`CustomGradient::apply_jvp`].
 ///
 /// ```
-/// use cotangent_autograd::{grad, map_cotangent};
-/// use cotangent_tensor::Tensor;
-/// let x = Tensor::new([3.0, -4.0]);
-/// let clipped = map_cotangent(&x, |upstream| upstream.clamp(-1.0, 1.0));
-/// let dx = grad(&(&clipped * &clipped).sum(..), &x)?; // 1 and −1 instead of 6 and −8
-/// assert!(dx.value().is_some());
+/// use cotangent_autograd::{custom_jvp, grad};
+/// use cotangent_tensor::{Evaluate, Reference, Tensor};
+/// let x = Tensor::new(3.0);
+/// let y = custom_jvp("square", [&x], |[x]| (&x * &x, move |[t]: [Tensor; 1]| t * x * 2.0));
+/// let dx = grad(&y, &x)?.or_error()?;
+/// assert_eq!(Reference::new().evaluate(&[&dx])?[0].scalar()?, 6.0);
 /// # Ok::<(), cotangent_tensor::Error>(())
 /// ```
 #[track_caller]
-pub fn map_cotangent(x: &Tensor, change: impl FnOnce(Tensor) -> Tensor) -> Tensor {
-    let rule = CustomGradient::surrogate("map_cotangent", "the cotangent is replaced on purpose");
-    rule.apply([x], |[x]| (x, change))
-}
-
-type Nodes = Vec<Arc<Node>>;
-
-/// One application of a rule: calls the closures, checks what they return, builds the node.
-struct Tracer {
-    rule: CustomGradient,
-    at: &'static Location<'static>,
-    role: &'static str,
-}
-
-impl Tracer {
-    fn apply<I, O, P, G>(&self, inputs: &I, function: impl FnOnce(I::Traced) -> (O, P)) -> O
-    where
-        I: Inputs,
-        O: Outputs,
-        P: FnOnce(O::Upstream) -> G,
-        G: Gradients,
-    {
-        let (operands, parameters) = match self.parameters(inputs) {
-            Ok(parameters) => parameters,
-            Err(error) => return self.invalid(inputs, error, |traced| function(traced).0),
-        };
-        match self.guarded(|| function(inputs.traced(tensors(&parameters)))) {
-            Ok((traced, pullback)) => {
-                let outputs = traced.tensors();
-                let count = outputs.len();
-                let applied = self.traced::<O, P, G>(operands, parameters, &outputs, pullback);
-                applied.map_or_else(|error| O::invalid(error, count), O::applied)
-            }
-            Err(error) => O::invalid(error, 1),
-        }
-    }
-
-    /// Traces the pullback, checks it, and builds the rule.
-    fn traced<O, P, G>(
-        &self,
-        operands: Vec<Arc<Node>>,
-        parameters: Vec<Arc<Node>>,
-        outputs: &[Tensor],
-        pullback: P,
-    ) -> Result<Vec<Tensor>, Error>
-    where
-        O: Outputs,
-        P: FnOnce(O::Upstream) -> G,
-        G: Gradients,
-    {
-        let outputs = self.valid(outputs)?;
-        let mut upstream = Vec::new();
-        for output in &outputs {
-            // A truth value or integer has no cotangent; its slot receives zeros.
-            let dtype = if output.dtype.is_float() { output.dtype } else { DType::F32 };
-            upstream.push(Tensor::placeholder("upstream", output.shape, dtype));
-        }
-        let slots = self.valid(&upstream)?;
-        let given = self.guarded(|| pullback(O::upstream(upstream)).gradients())?;
-        let gradients = self.gradients(&operands, &parameters, given)?;
-        let all = outputs.iter().chain(gradients.iter().flatten());
-        self.check_captures(all, parameters.iter().chain(&slots), &parameters)?;
-        let seal = |gradient: Option<Arc<Node>>| gradient.map(|g| self.sealed(g)).transpose();
-        let gradients = match self.rule.first_order {
-            true => gradients.into_iter().map(seal).collect::<Result<_, _>>()?,
-            false => gradients,
-        };
-        let (name, kind) = (self.rule.name.clone(), self.rule.kind.clone());
-        Ok(self.build(operands, Rule { name, kind, parameters, outputs, upstream: slots, gradients }))
-    }
-
-    fn apply_without_gradient<I: Inputs, O: Outputs>(
-        &self,
-        inputs: &I,
-        function: impl FnOnce(I::Traced) -> O,
-    ) -> O {
-        let (operands, parameters) = match self.parameters(inputs) {
-            Ok(parameters) => parameters,
-            Err(error) => return self.invalid(inputs, error, function),
-        };
-        let traced = match self.guarded(|| function(inputs.traced(tensors(&parameters)))) {
-            Ok(traced) => traced.tensors(),
-            Err(error) => return O::invalid(error, 1),
-        };
-        let build = || {
-            let outputs = self.valid(&traced)?;
-            self.check_captures(outputs.iter(), parameters.iter(), &parameters)?;
-            let (name, kind) = (self.rule.name.clone(), self.rule.kind.clone());
-            let (upstream, gradients) = (Vec::new(), Vec::new());
-            Ok(self.build(operands, Rule { name, kind, parameters, outputs, upstream, gradients }))
-        };
-        build().map_or_else(|error| O::invalid(error, traced.len()), O::applied)
-    }
-
-    /// A gradient with its value and without a derivative.
-    fn sealed(&self, gradient: Arc<Node>) -> Result<Arc<Node>, Error> {
-        let slot = Tensor::placeholder("gradient", gradient.shape, gradient.dtype).node()?.clone();
-        let (parameters, outputs) = (vec![slot.clone()], vec![slot]);
-        let (name, kind) = (self.rule.name.clone(), RuleKind::FirstOrderOnly);
-        let rule = Rule { name, kind, parameters, outputs, upstream: Vec::new(), gradients: Vec::new() };
-        self.build(vec![gradient], rule)[0].node().cloned()
-    }
-
-    /// The operands and their placeholders.
-    fn parameters<I: Inputs>(&self, inputs: &I) -> Result<(Nodes, Nodes), Error> {
-        let operands = inputs.tensors().iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
-        let parameters = self.placeholders(&operands)?;
-        Ok((operands, parameters))
-    }
-
-    /// Invalid outputs for an invalid input. Where only the closure knows how many, it is asked, with invalid inputs.
-    fn invalid<I: Inputs, O: Outputs>(
-        &self,
-        inputs: &I,
-        error: Error,
-        function: impl FnOnce(I::Traced) -> O,
-    ) -> O {
-        let invalid = || vec![Tensor::invalid(error.clone()); inputs.tensors().len()];
-        let count = match O::OPEN {
-            true => self.guarded(|| function(inputs.traced(invalid())).tensors().len()).unwrap_or(1),
-            false => 1,
-        };
-        O::invalid(error, count)
-    }
-
-    fn placeholders(&self, operands: &[Arc<Node>]) -> Result<Vec<Arc<Node>>, Error> {
-        let named = |(position, operand): (usize, &Arc<Node>)| {
-            let name = match (&operand.label, &operand.op) {
-                (Some(label), _) => label.to_string(),
-                (None, Op::Input(token) | Op::Variable(token) | Op::Placeholder(token)) => token.name.clone(),
-                (None, _) => format!("input{position}"),
-            };
-            Tensor::placeholder(&name, operand.shape, operand.dtype)
-        };
-        let tensors: Vec<Tensor> = operands.iter().enumerate().map(named).collect();
-        self.valid(&tensors)
-    }
-
-    /// Runs a closure of the user's; a panic becomes an error.
-    fn guarded<T>(&self, closure: impl FnOnce() -> T) -> Result<T, Error> {
-        catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
-            let message = panic_message(payload.as_ref());
-            self.error(Code::UserPanic, format!("its closure panicked: {message}"))
-                .hint("the graph is as it was before the rule was applied")
-        })
-    }
-
-    /// The nodes, or the first error with the rule as context.
-    fn valid(&self, tensors: &[Tensor]) -> Result<Vec<Arc<Node>>, Error> {
-        tensors.iter().map(|t| t.node().cloned().map_err(|e| e.within(self.context()))).collect()
-    }
-
-    fn context(&self) -> String {
-        let at = self.at;
-        format!("in rule `{}`, applied at {}:{}:{}", self.rule.name, at.file(), at.line(), at.column())
-    }
-
-    fn error(&self, code: Code, message: String) -> Error {
-        Error::new(code, format!("{} {:?}", self.role, self.rule.name), message).at(self.at)
-    }
-
-    /// Checks gradients against inputs.
-    fn gradients(
-        &self,
-        operands: &[Arc<Node>],
-        parameters: &[Arc<Node>],
-        given: Vec<Option<Tensor>>,
-    ) -> Result<Vec<Option<Arc<Node>>>, Error> {
-        if given.len() != operands.len() {
-            let inputs: Vec<String> =
-                parameters.iter().map(|p| format!("{} {}", p.name(), p.shape)).collect();
-            let message = format!(
-                "expected {} gradients, got {} (inputs: {})",
-                operands.len(),
-                given.len(),
-                inputs.join(", ")
-            );
-            return Err(self
-                .error(Code::RuleArity, message)
-                .with("expected", count(operands.len()))
-                .with("got", count(given.len()))
-                .hint("return `None` for an input without gradient"));
-        }
-        let mut gradients = Vec::new();
-        for (position, (gradient, parameter)) in given.into_iter().zip(parameters).enumerate() {
-            let Some(gradient) = gradient else {
-                gradients.push(None);
-                continue;
-            };
-            let [node] = &self.valid(std::slice::from_ref(&gradient))?[..] else { continue };
-            self.check_gradient(position, node, parameter)?;
-            gradients.push(Some(node.clone()));
-        }
-        let differentiable = operands.iter().any(|o| o.dtype.is_float());
-        if differentiable && gradients.iter().all(Option::is_none) && !self.rule.cut {
-            let message = "passes nothing to any of its inputs".to_string();
-            return Err(self.error(Code::RuleCut, message).hint(
-                "if that is meant, declare it with `CustomGradient::…(…).passing_nothing()`, or use `detach`",
-            ));
-        }
-        Ok(gradients)
-    }
-
-    fn check_gradient(&self, position: usize, gradient: &Node, parameter: &Node) -> Result<(), Error> {
-        let input = format!("input {position} `{}`", parameter.name());
-        if !parameter.dtype.is_float() {
-            let message = format!("gradient {position} must be `None`: {input} is {}", parameter.dtype);
-            return Err(self.error(Code::RuleNone, message).with("input", count(position)));
-        }
-        if gradient.shape != parameter.shape {
-            let message = format!(
-                "gradient {position} has shape {}, but {input} is {}, so the shapes do not match",
-                gradient.shape, parameter.shape
-            );
-            return Err(self
-                .error(Code::RuleShape, message)
-                .with("input", count(position))
-                .shape("expected", &parameter.shape)
-                .shape("got", &gradient.shape)
-                .hint("gradients are never summed or broadcast: reduce in the rule what the function broadcasts"));
-        }
-        if gradient.dtype != parameter.dtype {
-            let message =
-                format!("gradient {position} is {}, but {input} is {}", gradient.dtype, parameter.dtype);
-            return Err(self
-                .error(Code::RuleDtype, message)
-                .with("input", count(position))
-                .with("expected", Detail::DType(parameter.dtype))
-                .with("got", Detail::DType(gradient.dtype))
-                .hint(format!("write `.cast(DType::{:?})`", parameter.dtype)));
-        }
-        Ok(())
-    }
-
-    /// Values that change from run to run may enter a rule only through its inputs.
-    fn check_captures<'a>(
-        &self,
-        roots: impl Iterator<Item = &'a Arc<Node>>,
-        own: impl Iterator<Item = &'a Arc<Node>>,
-        parameters: &[Arc<Node>],
-    ) -> Result<(), Error> {
-        let mut seen: HashSet<*const ()> = own.map(Node::identity).collect();
-        let mut stack: Vec<Arc<Node>> = roots.cloned().collect();
-        while let Some(node) = stack.pop() {
-            if !seen.insert(node.identity()) {
-                continue;
-            }
-            if let Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) = &node.op {
-                let name = node.label.as_deref().unwrap_or(&token.name);
-                let inputs: Vec<&str> = parameters.iter().map(|p| p.name()).collect();
-                let message = format!(
-                    "its closure captures `{name}` {}, which is none of its inputs ({})",
-                    node.shape,
-                    inputs.join(", ")
-                );
-                return Err(self
-                    .error(Code::RuleCapture, message)
-                    .with("captured", Detail::Text(name.to_string()))
-                    .hint(format!("pass `{name}` as an input and use the closure's argument")));
-            }
-            stack.extend(node.operands.iter().cloned());
-        }
-        Ok(())
-    }
-
-    /// The applied rule: a tuple node and one projection per output.
-    fn build(&self, operands: Vec<Arc<Node>>, rule: Rule) -> Vec<Tensor> {
-        let outputs: Vec<(Shape, DType)> = rule.outputs.iter().map(|o| (o.shape, o.dtype)).collect();
-        let (shape, dtype) = outputs.first().copied().unwrap_or((Shape::SCALAR, DType::F32));
-        let node = |op, operands, shape, dtype| {
-            Arc::new(Node { op, operands, shape, dtype, location: self.at, label: None })
-        };
-        let tuple = node(Op::Rule(Arc::new(rule)), operands, shape, dtype);
-        let project = |(slot, (shape, dtype))| {
-            Tensor::from_node(node(Op::Project(slot), vec![tuple.clone()], shape, dtype))
-        };
-        outputs.into_iter().enumerate().map(project).collect()
-    }
-}
-
-fn tensors(nodes: &[Arc<Node>]) -> Vec<Tensor> {
-    nodes.iter().map(|node| Tensor::from_node(node.clone())).collect()
-}
-
-fn count(n: usize) -> Detail {
-    Detail::Integer(i64::try_from(n).unwrap_or(i64::MAX))
-}
-
-fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_string())
+pub fn custom_jvp<I, O, P>(name: &str, inputs: I, function: impl FnOnce(I::Traced) -> (O, P)) -> O
+where
+    I: Inputs,
+    O: Outputs,
+    P: FnOnce(I::Traced) -> O,
+{
+    CustomGradient::exact(name).apply_jvp(inputs, function)
 }

@@ -139,7 +139,7 @@ fn local(node: &Arc<Node>, upstream: &Tensor) -> Result<(Tensor, Tensor), Error>
         match flow {
             Flow::Value(contribution) if Arc::ptr_eq(operand, first) => arrived.push(contribution),
             Flow::Missing(missing) => return Err(missing.error),
-            Flow::Value(_) | Flow::Zero | Flow::Stopped(_) | Flow::Discrete => {}
+            Flow::Value(_) | Flow::Zero | Flow::Stopped(_) | Flow::Discrete | Flow::Undefined(_) => {}
         }
     }
     let value = Tensor::from_node(first.clone());

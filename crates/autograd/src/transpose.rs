@@ -3,20 +3,26 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Elementwise, Error, Node, Op, Reduce, Rule, Tensor, substitute};
+use cotangent_tensor::{
+    Code, DType, Elementwise, Error, InputGradient, Node, Op, Reduce, Tensor, TracedRule, substitute,
+};
 
 use crate::State;
 use crate::guard::Guarded;
 use crate::pushforward::Tangent;
 use crate::reverse::sweep;
-use crate::stamp::{cast_at, masked_at};
+use crate::stamp::{cast_at, masked_at, source_at};
 
 /// Tangents of all outputs of a rule, by transposing its pullback.
 ///
 /// The pullback `G(x, u)` is linear in `u`, so its own pullback with respect to `u`, started with the tangents of the
 /// inputs, is the pushforward. A pullback that is not linear has none. An output that no moved input reaches has no
 /// tangent.
-pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) -> Result<Vec<Tangent>, Error> {
+pub(crate) fn push_rule(
+    node: &Arc<Node>,
+    rule: &TracedRule,
+    tangents: &[&Tangent],
+) -> Result<Vec<Tangent>, Error> {
     let nothing = || rule.outputs.iter().map(|_| None).collect();
     if tangents.iter().all(|t| t.is_none()) {
         return Ok(nothing());
@@ -25,12 +31,18 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
         Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
             .at(node.location)
     };
-    if rule.gradients.len() != node.operands.len() {
-        return Err(no_jvp("it has no gradient rule").hint("define it with `custom_gradient`"));
+    if rule.pushforward.is_some() {
+        return push_given(node, rule, tangents);
     }
+    let Some(pullback) = rule.pullbacks.first() else {
+        return Err(no_jvp("it has no gradient rule").hint("define it with `custom_gradient`"));
+    };
     let (mut seeds, mut slots, mut images) = (Vec::new(), Vec::new(), Vec::new());
-    for (gradient, tangent) in rule.gradients.iter().zip(tangents) {
-        if let (Some(gradient), Some(tangent)) = (gradient, tangent) {
+    for (gradient, tangent) in pullback.gradients.iter().zip(tangents) {
+        if let (InputGradient::Missing(why), Some(_)) = (gradient, tangent) {
+            return Err(no_jvp(why));
+        }
+        if let (InputGradient::Value(gradient), Some(tangent)) = (gradient, tangent) {
             let slot = Tensor::placeholder("tangent", gradient.shape, DType::F32);
             slots.push(slot.node()?.clone());
             images.push(masked_at(tangent, node).node()?.clone());
@@ -81,8 +93,24 @@ pub(crate) fn push_rule(node: &Arc<Node>, rule: &Rule, tangents: &[&Tangent]) ->
     Ok(reached.into_iter().map(of).collect())
 }
 
+/// Tangents of all outputs of a rule by the forward mode that the user gave. What does not move has zeros.
+fn push_given(node: &Arc<Node>, rule: &TracedRule, tangents: &[&Tangent]) -> Result<Vec<Tangent>, Error> {
+    let Some(pushforward) = &rule.pushforward else { return Ok(Vec::new()) };
+    let mut images = Vec::new();
+    for (tangent, slot) in tangents.iter().zip(&pushforward.tangents) {
+        let tensor = match tangent {
+            Some(tangent) => masked_at(tangent, node),
+            None => source_at(Guarded::number(slot.shape, 0.0), node).value,
+        };
+        images.push(cast_at(&tensor, slot.dtype, node).node()?.clone());
+    }
+    let pushed = rule.push_forward(pushforward, &node.operands, &images).into_iter();
+    let of = |tangent: Arc<Node>| Guarded::plain(cast_at(&Tensor::from_node(tangent), DType::F32, node));
+    Ok(pushed.map(|tangent| tangent.map(of)).collect())
+}
+
 /// Whether all `gradients` are zero where all of `upstream` is, as can be seen from the graph: linear, not affine.
-fn vanish_without(gradients: &[Arc<Node>], upstream: &[Arc<Node>]) -> bool {
+pub(crate) fn vanish_without(gradients: &[Arc<Node>], upstream: &[Arc<Node>]) -> bool {
     let zero: HashSet<*const ()> = upstream.iter().map(Node::identity).collect();
     let mut vanishes: HashMap<*const Node, bool> = HashMap::new();
     // Outputs of rules inside the rule, on their operands.

@@ -93,7 +93,7 @@ fn compare(
 }
 
 fn name(place: &Place) -> &str {
-    place.node.label.as_deref().unwrap_or(place.node.name())
+    place.node.called()
 }
 
 fn offender(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Something that goes wrong once, at a place fixed in advance. Counters start at 0 when the device is created.
+/// Something that a device does on purpose, at a place fixed in advance. Counters start at 0 when the device is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Allocation number `n` of the device fails.
@@ -27,7 +27,7 @@ pub enum Fault {
         /// Which bit, 0 the lowest.
         bit: u32,
     },
-    /// The workgroups of every dispatch on an adapter run in the opposite order, in every run. A driver may do that, so nothing
+    /// The workgroups of every dispatch of a plan on an adapter run in the opposite order, in every run. A driver may do that, so nothing
     /// may go wrong by it: results stay the same bit for bit.
     ReverseWorkgroups,
 }
@@ -89,9 +89,9 @@ impl Faults {
         self.fires(|fault| fault == Fault::SkipKernel(kernel))
     }
     /// The shader with the order of its workgroups reversed, where that is planted: each takes the number of its mirror image.
-    pub(crate) fn reorder(&self, wgsl: Arc<str>) -> Arc<str> {
+    pub(crate) fn reorder(&self, wgsl: Arc<str>, workgroups: [u32; 3]) -> Arc<str> {
         const NUMBER: &str = "@builtin(workgroup_id) workgroup: vec3<u32>";
-        if !self.fires(|fault| fault == Fault::ReverseWorkgroups) {
+        if workgroups == [1; 3] || !self.fires(|fault| fault == Fault::ReverseWorkgroups) {
             return wgsl;
         }
         let parameters =

@@ -10,6 +10,10 @@ use crate::storage::encode;
 /// Data for an input: arrays, vectors, slices and single numbers. An [`Array`] brings its shape; the others are taken
 /// in row-major order and only have to have the right number of elements.
 pub trait Feed {
+    /// Why there is no data, if there is none.
+    fn error(&self) -> Option<&Error> {
+        None
+    }
     /// The shape, if it is known.
     fn shape(&self) -> Option<Shape>;
     /// The element type.
@@ -27,6 +31,9 @@ impl fmt::Debug for dyn Feed + '_ {
 }
 
 impl Feed for Array {
+    fn error(&self) -> Option<&Error> {
+        Array::error(self)
+    }
     fn shape(&self) -> Option<Shape> {
         Some(*Array::shape(self))
     }
@@ -47,6 +54,9 @@ impl Feed for Array {
 }
 
 impl<F: Feed + ?Sized> Feed for &F {
+    fn error(&self) -> Option<&Error> {
+        (**self).error()
+    }
     fn shape(&self) -> Option<Shape> {
         (**self).shape()
     }
@@ -149,6 +159,9 @@ feeds! {
 
 /// The words of `data` for a node. Errors: [`Code::ShapeChanged`], [`Code::Dtype`].
 pub(crate) fn fit<'a>(data: &'a dyn Feed, node: &Node, operation: &str) -> Result<Cow<'a, [u32]>, Error> {
+    if let Some(error) = data.error() {
+        return Err(error.clone().within(format!("in the data of `{}`", node.called())).at(node.location));
+    }
     let shape_fits = match data.shape() {
         Some(shape) => shape == node.shape,
         None => data.elements() == node.shape.elements(),
@@ -158,11 +171,15 @@ pub(crate) fn fit<'a>(data: &'a dyn Feed, node: &Node, operation: &str) -> Resul
             Some(shape) => format!("shape {shape}"),
             None => format!("{} elements", data.elements()),
         };
-        let message = format!("`{}` has shape {}, the data has {given}", node.name(), node.shape);
+        let message = format!("`{}` has shape {}, the data has {given}", node.called(), node.shape);
+        let hint = match operation {
+            "write" => "a variable keeps its shape; make another one for another shape",
+            _ => "shapes are fixed when a step is built; build another step for another shape",
+        };
         return Err(Error::new(Code::ShapeChanged, operation, message)
             .shape("expected", &node.shape)
             .at(node.location)
-            .hint("shapes are fixed when a step is built; build another step for another shape"));
+            .hint(hint));
     }
     if data.dtype() != node.dtype && !(data.dtype() == DType::F32 && node.dtype == DType::F16) {
         let message = format!("`{}` is {}, the data is {}", node.name(), node.dtype, data.dtype());

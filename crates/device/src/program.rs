@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cotangent_shaders::{
@@ -54,6 +55,8 @@ pub(crate) enum Body {
 /// An F32 or F16 value that is looked at after its kernel.
 #[derive(Debug)]
 pub(crate) struct Checked {
+    /// Where the user made the value.
+    location: &'static Location<'static>,
     pub(crate) kernel: usize,
     pub(crate) name: String,
     pub(crate) buffer: BufferId,
@@ -284,7 +287,7 @@ impl Program {
             false => "this is the first kernel of the step that wrote such a value; look at its operands",
         };
         Error::new(Code::Nonfinite, &kernel.name, message)
-            .at(kernel.location)
+            .at(check.location)
             .with("count", Detail::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
             .with("first", Detail::Integer(i64::try_from(first).unwrap_or(i64::MAX)))
             .hint(hint)
@@ -306,7 +309,7 @@ impl Program {
         };
         let shown = |place: &Place| {
             let operand = *read(place).ok()?.to_f64().get(element)?;
-            let name = place.node.label.as_deref().unwrap_or(place.node.name());
+            let name = place.node.called();
             Some(format!("`{name}` is {operand}"))
         };
         reads.iter().filter(holds).filter_map(shown).collect::<Vec<_>>().join(" and ")
@@ -472,8 +475,9 @@ fn checked(plan: &Plan) -> Vec<Checked> {
     let mut checked = Vec::new();
     for (number, kernel) in plan.kernels.iter().enumerate() {
         for place in kernel.writes.iter().filter(|place| place.node.dtype.is_float()) {
-            let name = place.node.label.as_deref().unwrap_or(place.node.name()).to_owned();
+            let name = place.node.called().to_owned();
             checked.push(Checked {
+                location: place.node.location,
                 kernel: number,
                 name,
                 buffer: place.buffer,

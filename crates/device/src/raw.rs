@@ -1,4 +1,4 @@
-//! The one module with `unsafe`: `gemm` takes raw pointers, these wrappers take slices and check every reach.
+//! The one module with `unsafe`: `gemm` and prefetching take raw pointers, these wrappers take slices, and that of `gemm` checks every reach.
 
 use gemm::Parallelism;
 
@@ -78,12 +78,12 @@ pub(crate) fn matmul(
     }
 }
 
+/// Words of a cache line.
+pub(crate) const LINE: usize = 16;
+
 /// Asks for words that will be wanted soon to be brought into the first cache.
 #[inline]
 pub(crate) fn prefetch(words: &[u32]) {
-    /// Words of a cache line.
-    #[cfg(target_arch = "x86_64")]
-    const LINE: usize = 16;
     #[cfg(target_arch = "x86_64")]
     for line in words.chunks(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

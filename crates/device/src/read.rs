@@ -59,7 +59,7 @@ impl Device {
                 leaves.push(tensor.detach());
                 continue;
             }
-            let name = node.label.as_deref().unwrap_or(node.name());
+            let name = node.called();
             let leaf = self.allot(name, node.shape, node.dtype, &[])?;
             updates.push((leaf.node()?.clone(), node.clone()));
             leaves.push(leaf);

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_shaders::{BufferId, Plan, plan};
-use cotangent_tensor::{Array, Code, Error, Inspected, Mark, Node, Op, Tensor, Token, marks};
+use cotangent_tensor::{Array, Code, Error, Inspected, Node, Op, Tensor, Token, marks};
 
 use crate::check::{Report, check_program};
 use crate::device::{Device, name_of};
@@ -61,8 +62,11 @@ struct Inner {
     inputs: Vec<Input>,
     /// What the user asked for, then the values of `marks`.
     outputs: Vec<Output>,
-    marks: Vec<Mark>,
+    marks: Vec<Marked>,
 }
+
+/// Label and line of a mark.
+type Marked = (Arc<str>, &'static Location<'static>);
 
 #[derive(Debug)]
 struct Input {
@@ -142,6 +146,7 @@ impl Step {
         let inputs = inputs.iter().map(input).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<u64> = inputs.iter().map(|input| input.token.id).collect();
         program.require_inputs("step", &ids, "list it among the inputs of the step")?;
+        let marks = marks.into_iter().map(|mark| (mark.label, mark.location)).collect();
         Ok(Step(Arc::new(Inner { program, inputs, outputs, marks })))
     }
 
@@ -199,7 +204,9 @@ impl Step {
         for (input, words) in self.0.inputs.iter().zip(words) {
             let Some(words) = words else {
                 let message = format!("input `{}` has no value", input.token.name);
-                return Err(Error::new(Code::Unbound, "run", message).at(input.node.location));
+                return Err(Error::new(Code::Unbound, "run", message)
+                    .at(input.node.location)
+                    .hint("give it one: `step.run(&[(&input, &data), …])`"));
             };
             given.extend(input.buffer.map(|buffer| (buffer, words)));
         }
@@ -238,8 +245,10 @@ impl Outputs {
     /// Output `position`, in the order in which the step lists them. Waits for the run.
     pub fn read(&self, position: usize) -> Result<Array, Error> {
         if position >= self.len() {
-            let message = format!("output {position} of {}", self.len());
-            return Err(Error::new(Code::Unbound, "outputs", message));
+            let message = format!("there is no output {position}: the step has {}", self.len());
+            return Err(
+                Error::new(Code::Unbound, "outputs", message).hint("outputs are numbered from 0, as listed")
+            );
         }
         self.value(position)
     }
@@ -249,11 +258,15 @@ impl Outputs {
             Value::Computed(computed) => self.step.program.output(&self.flight, *computed),
         }
     }
-    /// What [`Tensor::inspect`] has marked in the graphs of outputs and updates, in the order of evaluation; nothing unless
-    /// [`StepOptions::inspect`] is set. Waits for the run.
+    /// What [`Tensor::inspect`] has marked in the graphs of outputs and updates, in an order in which it can be computed
+    /// (see [`Evaluate::inspect`](cotangent_tensor::Evaluate::inspect)); nothing unless [`StepOptions::inspect`] is set. Waits for
+    /// the run.
     pub fn inspected(&self) -> Result<Vec<Inspected>, Error> {
         let marks = self.step.marks.iter().zip(self.len()..);
-        marks.map(|(mark, position)| Ok(mark.inspected(self.value(position)?))).collect()
+        let inspected = |((label, location), position): (&Marked, usize)| {
+            Ok(Inspected { label: label.clone(), location, value: self.value(position)? })
+        };
+        marks.map(inspected).collect()
     }
     /// The value of a tensor that the step lists among its outputs. Waits for the run.
     pub fn get(&self, tensor: &Tensor) -> Result<Array, Error> {
@@ -265,7 +278,7 @@ impl Outputs {
             None => Err(Error::new(
                 Code::Unbound,
                 "outputs",
-                format!("`{}` is no output of this step", node.name()),
+                format!("`{}` is no output of this step", node.called()),
             )
             .at(node.location)
             .hint("list it among the outputs of the step")),
@@ -321,9 +334,11 @@ fn assemble(device: &Device, updates: &[(&Tensor, &Tensor)]) -> Result<Vec<Updat
             return Err(Error::new(Code::DeviceMismatch, "step", message).at(target.location));
         }
         if node.shape != target.shape || node.dtype != target.dtype {
-            let (name, given) = (target.name(), format!("{} {}", node.dtype, node.shape));
+            let (name, given) = (target.called(), format!("{} {}", node.dtype, node.shape));
             let message = format!("`{name}` is {} {}, its new value is {given}", target.dtype, target.shape);
-            return Err(Error::new(Code::Update, "step", message).at(node.location));
+            return Err(Error::new(Code::Update, "step", message)
+                .at(node.location)
+                .hint("a variable keeps its shape and type: reduce, reshape or cast the new value"));
         }
         if region.elements == 0 {
             continue;
@@ -348,7 +363,9 @@ fn whole(variable: &Arc<Node>, mut parts: Parts) -> Result<Arc<Node>, Error> {
     parts.sort_by_key(|(region, _)| region.first);
     if let Some(pair) = parts.windows(2).find(|pair| pair[0].0.first + pair[0].0.elements > pair[1].0.first) {
         let message = format!("variable `{}` has two new values", variable.name());
-        return Err(Error::new(Code::Update, "step", message).at(pair[1].1.node()?.location));
+        return Err(Error::new(Code::Update, "step", message)
+            .at(pair[1].1.node()?.location)
+            .hint("give each variable one new value per step"));
     }
     if let [(region, value)] = &parts[..]
         && region.is_whole()

@@ -1,9 +1,10 @@
 //! Variables: named storage of a device that steps update.
 
-use std::ops::{Deref, Index};
+use std::borrow::Borrow;
+use std::ops::{Add, Deref, Div, Index, Mul, Sub};
 use std::sync::{Arc, PoisonError};
 
-use cotangent_tensor::{Array, Code, DType, Error, Node, Op, Shape, Tensor, Token};
+use cotangent_tensor::{Code, DType, Error, Node, Op, Operand, Shape, Tensor, Token};
 
 use crate::device::{Body, Device};
 use crate::feed::{Feed, Initial, fit};
@@ -12,7 +13,8 @@ use crate::storage::{Storage, encode, words_of};
 /// Variables of one group start at multiples of this many elements.
 const ALIGNMENT: usize = 64;
 
-/// Named mutable storage of a device. It is a [`Tensor`] wherever one is wanted: its value when a read or run starts. The
+/// Named mutable storage of a device. It derefs to a [`Tensor`], its value when a read or run starts, and stands for it as an
+/// operand and in what is differentiated with respect to (`&x * &w`, `grad(&loss, [&w])`). The
 /// storage lives as long as any handle, any tensor built from one, or any step that uses it.
 #[derive(Clone, Debug)]
 pub struct Variable {
@@ -27,6 +29,35 @@ impl Variable {
     }
     /// The value when a read or run starts.
     pub fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+}
+
+impl From<&Variable> for Operand {
+    fn from(variable: &Variable) -> Operand {
+        Operand::from(&variable.tensor)
+    }
+}
+
+macro_rules! operators {
+    ($($Trait:ident $method:ident),*) => { $(
+        impl<R: Into<Operand>> $Trait<R> for &Variable {
+            type Output = Tensor;
+            #[track_caller]
+            fn $method(self, rhs: R) -> Tensor { $Trait::$method(&self.tensor, rhs) }
+        }
+    )* };
+}
+operators!(Add add, Sub sub, Mul mul, Div div);
+
+impl Borrow<Tensor> for Variable {
+    fn borrow(&self) -> &Tensor {
+        &self.tensor
+    }
+}
+
+impl Borrow<Tensor> for &Variable {
+    fn borrow(&self) -> &Tensor {
         &self.tensor
     }
 }
@@ -176,7 +207,16 @@ impl Device {
     /// Several F32 variables in one flat storage. Error: [`Code::Dtype`] for other element types.
     #[track_caller]
     pub fn variables(&self, init: &[(&str, &dyn Initial)]) -> Result<Variables, Error> {
-        let tensors: Vec<Tensor> = init.iter().map(|(_, init)| init.tensor()).collect();
+        let mut tensors: Vec<Tensor> = Vec::new();
+        for (position, (name, value)) in init.iter().enumerate() {
+            if init[..position].iter().any(|(other, _)| other == name) {
+                let message = format!("two variables have the name `{name}`");
+                return Err(Error::new(Code::Update, "variables", message)
+                    .at(std::panic::Location::caller())
+                    .hint("names tell them apart in files and messages: give each its own"));
+            }
+            tensors.push(value.tensor());
+        }
         let values = self.read_all(&tensors.iter().collect::<Vec<_>>())?;
         let mut words = Vec::new();
         let mut starts = Vec::new();
@@ -192,12 +232,12 @@ impl Device {
         let name = init.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("+");
         let tensor = self.allot(&name, Shape::new(&[words.len()])?, DType::F32, &words)?;
         let flat = Variable { name: name.into(), tensor };
-        let view = |(((name, _), value), &start): ((&(&str, _), &Array), &usize)| {
+        let mut views = Vec::new();
+        for (((name, _), value), &start) in init.iter().zip(&values).zip(&starts) {
             let shape = *value.shape();
             let tensor = flat.slice(0, start, start + shape.elements(), 1).reshape(shape).named(name);
-            Variable { name: (*name).into(), tensor }
-        };
-        let views = init.iter().zip(&values).zip(&starts).map(view).collect();
+            views.push(Variable { name: (*name).into(), tensor });
+        }
         Ok(Variables { flat, views, starts })
     }
     /// Storage under a new token, with these words.
@@ -259,7 +299,7 @@ impl Device {
 }
 
 pub(crate) fn not_a_variable(node: &Node) -> Error {
-    let message = format!("`{}` is neither a variable nor a part of one", node.name());
+    let message = format!("`{}` is neither a variable nor a part of one", node.called());
     Error::new(Code::Update, "update", message)
         .at(node.location)
         .hint("storage comes from `device.variable` and `device.variables`")

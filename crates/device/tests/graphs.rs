@@ -167,3 +167,16 @@ fn a_small_network_learns_on_every_device() {
     let spread = losses.iter().fold(0.0, |spread: f64, loss| spread.max((loss / losses[0] - 1.0).abs()));
     assert!(spread < 1e-3, "a trajectory of f32 on every device: {losses:?}");
 }
+
+/// Loops over much memory fetch ahead, also where they begin before the start of what they read.
+#[test]
+fn long_loops_that_begin_outside_of_their_operands() {
+    for device in devices() {
+        let x = Tensor::iota([1 << 17], 0).cast(DType::F32) * 1e-4;
+        let x = device.materialize(&[&x]).unwrap().remove(0);
+        let padded = (x.pad(0, 1, 2) * 2.0 + 1.0).sin();
+        let joined = Tensor::concat(&[&padded, &x, &padded], 0) * 3.0 - 1.0;
+        let report = cross_check(&device, &[&(joined * 0.5).cos(), &padded.abs().sqrt()]).unwrap();
+        assert!(report.worst_ratio <= 1.0 && report.cases > 0, "{report:?}");
+    }
+}

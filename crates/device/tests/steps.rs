@@ -418,6 +418,46 @@ fn marks_in_outputs_and_updates_are_collected_where_a_step_asks_for_them() {
         }
         let silent = build(false);
         assert!(silent.run(&[(&x, &[1.0, 1.0])]).unwrap().inspected().unwrap().is_empty());
-        assert!(silent.kernels() <= step.kernels());
+        // Off, the step is that of a graph without marks.
+        let plain = w.tensor() - 0.5 * &x;
+        let without =
+            Step::new(&device, &[&x], &[&(w.tensor() * &x).sum(..)], &[(w.tensor(), &plain)]).unwrap();
+        assert_eq!(silent.kernels(), without.kernels());
+        assert_eq!(silent.memory().planned, without.memory().planned);
+    }
+}
+
+#[test]
+fn a_variable_is_an_operand_and_something_to_differentiate_with_respect_to() {
+    for device in devices() {
+        let (v, group) = (
+            device.variable("v", &[1.0, 2.0]).unwrap(),
+            device.variables(&[("a", &[3.0, 4.0]), ("b", &[0.5, 0.25])]).unwrap(),
+        );
+        let x = Tensor::new([10.0, 100.0]);
+        let y = (&x * &v + &group[0] * &group[1]).sum(..);
+        assert_eq!(device.read(&y).unwrap().scalar().unwrap(), 212.5);
+        let twice = device.variables(&[("a", &[1.0]), ("a", &[2.0])]).unwrap_err();
+        assert_eq!(twice.code(), Code::Update);
+        let (text, line) = (twice.to_string(), twice.location().unwrap().file());
+        assert!(text.contains("two variables have the name `a`") && line.ends_with("steps.rs"), "{text}");
+    }
+}
+
+#[test]
+fn data_that_was_refused_is_not_taken_for_empty() {
+    for device in devices() {
+        let ragged = || Array::from(vec![vec![1.0, 2.0], vec![3.0]]);
+        let x = Tensor::input("x", [0], DType::F32);
+        let step = Step::new(&device, &[&x], &[&x.sum(..)], &[]).unwrap();
+        let empty = device.variable("empty", &Tensor::zeros([0])).unwrap();
+        for error in [
+            step.run(&[(&x, &ragged())]).map(|_| ()).unwrap_err(),
+            device.write(&empty, &ragged()).unwrap_err(),
+            device.variable("w", &ragged()).map(|_| ()).unwrap_err(),
+        ] {
+            assert_eq!(error.code(), Code::DataLength);
+            assert!(error.to_string().contains("row 1 has 1 values, row 0 has 2"), "{error}");
+        }
     }
 }

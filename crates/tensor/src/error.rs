@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::{DType, Shape};
+use crate::{DType, Node, Shape};
 
 macro_rules! codes {
     ($( $(#[$doc:meta])* $Code:ident $text:literal; )*) => {
@@ -103,7 +103,7 @@ codes! {
     RuleOrder "E_RULE_ORDER";
     /// Forward mode of a rule disagrees with its reverse mode.
     RuleForward "E_RULE_FORWARD";
-    /// The value of a function with custom rules is not that of the plain function.
+    /// The forward function of a rule is not the function that it stands for.
     RulePrimal "E_RULE_PRIMAL";
     /// Shape or type of an output change from call to call.
     RuleUnstable "E_RULE_UNSTABLE";
@@ -194,6 +194,12 @@ impl Error {
     /// Adds where in a larger construct it happened, such as "in rule `clip`, applied at …".
     pub fn within(self, context: impl Into<String>) -> Self {
         self.edit(|e| e.context.push(context.into()))
+    }
+    /// Adds the names that the user gave to operands, with their shapes.
+    pub(crate) fn among(self, operands: &[Arc<Node>]) -> Self {
+        let named = |node: &Arc<Node>| node.given_name().map(|name| format!("`{name}` is {}", node.shape));
+        let names: Vec<String> = operands.iter().filter_map(named).collect();
+        if names.is_empty() { self } else { self.within(names.join(", ")) }
     }
     /// Adds a value that programs may read.
     pub fn with(self, name: &'static str, detail: Detail) -> Self {

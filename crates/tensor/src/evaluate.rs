@@ -9,7 +9,8 @@ pub trait Evaluate {
     /// The values of `tensors`, computed together. The first error of an invalid tensor comes back as `Err`.
     fn evaluate(&self, tensors: &[&Tensor]) -> Result<Vec<Array>, Error>;
     /// What [`Tensor::inspect`] has marked in the graphs of `tensors`, forward or backward and inside of custom rules too, in
-    /// the order of evaluation. A mark in a rule is collected wherever the rule's graph is used.
+    /// an order in which it can be computed. A mark in a rule comes once for every use of the rule's graphs: where the gradient
+    /// of a rule uses a marked value of its forward graph, for the outputs and for the gradients.
     ///
     /// ```
     /// use cotangent_tensor::{Evaluate, Reference, Tensor};

@@ -1,6 +1,6 @@
 //! Rules replaced by their graphs, and the values that a user has marked on the way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -81,10 +81,14 @@ fn without_marks(roots: &[Arc<Node>], order: &[Arc<Node>]) -> Expansion {
         return Expansion { roots: roots.to_vec(), marks: Vec::new() };
     }
     let mut image: HashMap<*const Node, Arc<Node>> = HashMap::new();
-    let mut marks = Vec::new();
+    let mut marks: Vec<Mark> = Vec::new();
+    let mut known = HashSet::new();
     for node in order {
         let operands = operands(node, &image);
-        if let Op::Inspect(label) = &node.op {
+        // A copy under another name is the same mark.
+        if let Op::Inspect(label) = &node.op
+            && known.insert((operands[0].key(), label.clone(), node.location))
+        {
             let tensor = Tensor::from_node(operands[0].clone());
             marks.push(Mark { label: label.clone(), location: node.location, tensor });
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::address::{AddressMap, AddressSet};
-use crate::{Array, DType, Elementwise, Integer, Scalar, Shape};
+use crate::{Array, DType, Elementwise, Integer, Scalar, Shape, TracedRule};
 
 /// What a node computes from its operands. Closed: every pass is an exhaustive `match`.
 ///
@@ -23,7 +23,7 @@ pub enum Op {
     Input(Arc<Token>),
     /// The value of named storage of a device when the run starts. The storage is flat; the token says which part.
     Variable(Arc<Token>),
-    /// Stands for an operand or an upstream cotangent inside a [`Rule`].
+    /// Stands for an operand or an upstream cotangent inside a [`TracedRule`].
     Placeholder(Arc<Token>),
     /// The coordinate along an axis, as I32.
     Iota {
@@ -102,7 +102,7 @@ pub enum Op {
     /// The operand, marked to be collected under a label when the graph is evaluated.
     Inspect(Arc<str>),
     /// A custom rule: all its outputs as a tuple. Private to [`Op::Project`].
-    Rule(Arc<Rule>),
+    Rule(Arc<TracedRule>),
     /// One output of the rule that is the operand.
     Project(usize),
 }
@@ -177,35 +177,6 @@ impl Key {
         }
         Key { seed: self.seed, stream: hash }
     }
-}
-
-/// Whether a rule claims to be the derivative of its function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RuleKind {
-    /// Checks compare it with the true derivative.
-    Exact,
-    /// It deliberately differs; the reason.
-    Surrogate(String),
-    /// Not a rule: a gradient whose own derivative its rule declares not to know.
-    FirstOrderOnly,
-}
-
-/// A custom gradient, traced once on placeholders and stored as a graph.
-#[derive(Debug)]
-pub struct Rule {
-    /// The user's name for it.
-    pub name: String,
-    /// Exact or a declared surrogate.
-    pub kind: RuleKind,
-    /// Placeholders of the inputs.
-    pub parameters: Vec<Arc<Node>>,
-    /// The outputs, in terms of the parameters.
-    pub outputs: Vec<Arc<Node>>,
-    /// Placeholders of the cotangents of the outputs.
-    pub upstream: Vec<Arc<Node>>,
-    /// Cotangent of each input in terms of parameters and upstream; none where the rule passes nothing. Without any
-    /// entry the function has no gradient rule at all, and `upstream` is empty.
-    pub gradients: Vec<Option<Arc<Node>>>,
 }
 
 /// A node of the graph. Immutable; see [`Node::identity`].
@@ -288,6 +259,18 @@ impl Node {
         }
         let origin = self.label.as_ref().and_then(|label| label.origin.as_ref());
         origin.map_or_else(|| self.key().cast(), |origin| origin.as_ptr().cast())
+    }
+    /// The name that the user gave it, if any.
+    pub fn given_name(&self) -> Option<&str> {
+        let token = match &self.op {
+            Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) => Some(&*token.name),
+            _ => None,
+        };
+        self.label.as_deref().or(token)
+    }
+    /// What the user calls it, else the name of the operation.
+    pub fn called(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.name())
     }
     /// A short name of the operation, as messages and kernels print it.
     pub fn name(&self) -> &str {
@@ -411,9 +394,7 @@ impl Node {
             && let Op::Rule(rule) = std::mem::replace(&mut self.op, Op::Detach)
             && let Some(rule) = Arc::into_inner(rule)
         {
-            let Rule { parameters, outputs, upstream, gradients, .. } = rule;
-            pending.extend(parameters.into_iter().chain(outputs).chain(upstream));
-            pending.extend(gradients.into_iter().flatten());
+            pending.extend(rule.into_nodes());
         }
     }
     /// The same operation on other operands of the same shapes and types.
@@ -426,21 +407,5 @@ impl Node {
             location: self.location,
             label: self.label.as_ref().map(Label::detached),
         })
-    }
-}
-
-impl Rule {
-    /// The outputs on actual operands.
-    pub fn instantiate(&self, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
-        let map = self.parameters.iter().map(Node::identity).zip(operands.iter().cloned()).collect();
-        substitute(&self.outputs, &map)
-    }
-    /// The cotangents of the inputs on actual operands and cotangents of the outputs.
-    pub fn pull_back(&self, operands: &[Arc<Node>], upstream: &[Arc<Node>]) -> Vec<Option<Arc<Node>>> {
-        let keys = self.parameters.iter().chain(&self.upstream).map(Node::identity);
-        let map = keys.zip(operands.iter().chain(upstream).cloned()).collect();
-        let present: Vec<_> = self.gradients.iter().flatten().cloned().collect();
-        let mut images = substitute(&present, &map).into_iter();
-        self.gradients.iter().map(|g| g.as_ref().and_then(|_| images.next())).collect()
     }
 }

@@ -234,7 +234,7 @@ pub(crate) fn elementwise(at: At, row: Elementwise, operands: &[Operand]) -> Ten
         let shape = nodes.iter().try_fold(Shape::SCALAR, |shape, node| {
             shape
                 .broadcast(&node.shape)
-                .map_err(|axis| broadcast_error(row.name(), &shape, &node.shape, axis))
+                .map_err(|axis| broadcast_error(row.name(), &shape, &node.shape, axis).among(&nodes))
         })?;
         let dtypes = operand_dtypes(row, operands, &nodes)?;
         let mut tensors = Vec::new();
@@ -397,10 +397,10 @@ fn integer(at: At, row: Integer, a: &Tensor, b: Operand) -> Tensor {
             return Err(Error::new(Code::Dtype, row.name(), format!("{} by {}", lhs.dtype, rhs.dtype))
                 .hint("cast one of them"));
         }
-        let shape = lhs
-            .shape
-            .broadcast(&rhs.shape)
-            .map_err(|axis| broadcast_error(row.name(), &lhs.shape, &rhs.shape, axis))?;
+        let shape = lhs.shape.broadcast(&rhs.shape).map_err(|axis| {
+            let both = [lhs.clone(), rhs.clone()];
+            broadcast_error(row.name(), &lhs.shape, &rhs.shape, axis).among(&both)
+        })?;
         let operands = [lhs, &rhs]
             .map(|n| Tensor(Ok(n.clone())).broadcast_at(at, &shape).and_then(|t| t.node().cloned()));
         let [lhs, rhs] = operands;

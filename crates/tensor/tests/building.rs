@@ -515,3 +515,15 @@ fn the_hint_never_casts_a_float_away() {
         assert!(text.contains("`.cast(DType::F32)`"), "{text}");
     }
 }
+
+#[test]
+fn names_of_operands_stand_in_what_is_said_of_their_shapes() {
+    let (p, t) = (Tensor::zeros([2, 3]).named("prediction"), Tensor::input("target", [2], DType::F32));
+    let text = refused(&(&p - &t), Code::Broadcast);
+    assert!(text.contains("`prediction` is [2, 3], `target` is [2]"), "{text}");
+    let text = refused(&(&p - Tensor::zeros([4])), Code::Broadcast);
+    assert!(text.contains("`prediction` is [2, 3]") && !text.contains("`constant`"), "{text}");
+    let ragged = Array::from(vec![vec![1.0], vec![]]);
+    let error = Reference::new().bind(&t, ragged).unwrap_err();
+    assert_eq!(error.code(), Code::DataLength);
+}

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use common::{Random, elements, same, value};
 use cotangent_tensor::{
-    Array, Code, DType, Elementwise, Evaluate, Integer, Key, Node, Op, Reference, Rule, RuleKind, Scalar,
-    Shape, Tensor, Token, random, topological,
+    Array, Code, DType, Elementwise, Evaluate, Integer, Key, Node, Op, Reference, Scalar, Shape, Tensor,
+    Token, TracedRule, random, topological,
 };
 
 /// Rounds of each random test.
@@ -460,14 +460,7 @@ fn rule(name: &str, operands: &[&Tensor], outputs: impl Fn(&[Tensor]) -> Vec<Ten
     let node = |t: &Tensor| t.node().expect("valid").clone();
     let outputs: Vec<Arc<Node>> = outputs(&parameters).iter().map(node).collect();
     let like = node(operands[0]);
-    let rule = Rule {
-        name: name.to_string(),
-        kind: RuleKind::Exact,
-        parameters: parameters.iter().map(node).collect(),
-        outputs: outputs.clone(),
-        upstream: vec![],
-        gradients: vec![],
-    };
+    let rule = TracedRule::function(name.to_string(), parameters.iter().map(node).collect(), outputs.clone());
     let make = |op, operands, shape, dtype| {
         Arc::new(Node { op, operands, shape, dtype, location: like.location, label: None })
     };
@@ -545,4 +538,16 @@ fn identities_and_sources_are_what_they_say() {
     let reference = Reference::new().bind(&step, 77u32).unwrap();
     let words = reference.evaluate(&[&Tensor::random_bits(key, &step, [3, 3])]).unwrap().remove(0).to_words();
     assert_eq!(words, random::random_words(key, 77, 9));
+}
+
+#[test]
+fn a_mark_and_its_copies_under_other_names_are_collected_once() {
+    let x = Tensor::new([1.0, 2.0]);
+    let a = x.inspect("a");
+    let b = a.named("b");
+    let (flags, none) = (Tensor::new([true, false]).inspect("flags"), Tensor::new([0i32; 0]).inspect("none"));
+    let roots = [&a + &b, flags.cast(DType::F32), none.cast(DType::F32)];
+    let seen = Reference::new().inspect(&roots.iter().collect::<Vec<_>>()).unwrap();
+    let found: Vec<(&str, Vec<f64>)> = seen.iter().map(|mark| (&*mark.label, mark.value.to_f64())).collect();
+    assert_eq!(found, [("a", vec![1.0, 2.0]), ("flags", vec![1.0, 0.0]), ("none", vec![])]);
 }

@@ -24,7 +24,7 @@ pub(super) struct Draft {
 impl Draft {
     fn buffer(&mut self, graph: &Graph, id: usize, source: Source) -> BufferId {
         let node = &graph.nodes[id];
-        let name = node.label.as_deref().unwrap_or_else(|| node.name()).to_string();
+        let name = node.called().to_string();
         self.buffers.push(Buffer { name, dtype: node.dtype, elements: node.shape.elements(), source });
         self.buffers.len() - 1
     }

@@ -304,20 +304,9 @@ fn other_primal(lab: &Lab<'_>, with_rules: &Call, plain: &Call) -> Result<Option
             return Ok(Some(error));
         }
     }
-    let (got, expected) = (lab.values(ours)?, lab.values(theirs)?);
-    let rounding = [lab.rounding(ours)?, lab.rounding(theirs)?];
-    for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
-        for (element, (a, b)) in got.iter().zip(expected).enumerate() {
-            if !lab.same(*a, *b, rounding[0][number][element] + rounding[1][number][element]) {
-                let place = coordinates(ours[number].shape(), element);
-                let message = format!(
-                    "output {number}, element {place:?} is {a:?} with rules, {b:?} of the plain function"
-                );
-                return Ok(Some(error(message).at(ours[number].node()?.location)));
-            }
-        }
-    }
-    Ok(None)
+    Ok(lab.first_difference(ours, theirs)?.map(|(number, place, a, b)| {
+        error(format!("output {number}, element {place:?} is {a:?} with rules, {b:?} of the plain function"))
+    }))
 }
 
 /// Gradients as a device computes them, within the bound that the reference derives for any device.

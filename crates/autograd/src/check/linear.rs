@@ -1,6 +1,6 @@
 //! Whether a rule's gradient is linear in the cotangent it gets.
 
-use cotangent_tensor::{Array, Code, DType, Error, Rule, Tensor};
+use cotangent_tensor::{Array, Code, DType, Error, InputGradient, Pullback, Tensor, TracedRule};
 
 use super::ROUNDING;
 use super::local::Alone;
@@ -9,21 +9,21 @@ use super::program::{Lab, coordinates};
 /// Factors that a gradient must let through: a small one, and one that changes the sign and is out of reach of bounds.
 const FACTORS: [f64; 2] = [2.0, -1024.0];
 
-/// Gradients of all inputs that have one.
+/// Gradients by input: zeros for a structural zero, no elements where there is none.
 struct Pulled {
     values: Vec<Vec<f64>>,
     rounding: Vec<Vec<f64>>,
 }
 
-/// Position among the gradients, and element.
+/// Input and element.
 type Place = (usize, usize);
 
 impl Pulled {
-    fn at(&self, (gradient, element): Place) -> f64 {
-        self.values[gradient][element]
+    fn at(&self, (input, element): Place) -> f64 {
+        self.values[input][element]
     }
-    fn error(&self, (gradient, element): Place) -> f64 {
-        self.rounding[gradient][element]
+    fn error(&self, (input, element): Place) -> f64 {
+        self.rounding[input][element]
     }
 }
 
@@ -31,36 +31,34 @@ impl Pulled {
 struct Trial<'a> {
     lab: &'a Lab<'a>,
     alone: &'a Alone,
-    rule: &'a Rule,
+    rule: &'a TracedRule,
     u: Vec<Array>,
     v: Vec<Array>,
 }
 
 impl Trial<'_> {
-    /// The gradients for `a u + b v`.
-    fn of(&self, a: f64, b: f64) -> Result<Pulled, Error> {
+    /// The gradients for `a u + b v`, with zeros where a pullback knows that a cotangent is missing.
+    fn of(&self, pullback: &Pullback, present: &[bool], a: f64, b: f64) -> Result<Pulled, Error> {
         let mut upstream = Vec::new();
-        let slots = self.rule.upstream.iter().zip(&self.rule.outputs);
-        for ((slot, output), (u, v)) in slots.zip(self.u.iter().zip(&self.v)) {
-            // An integer output has no cotangent: its slot receives zeros.
-            let scale = if output.dtype.is_float() { 1.0 } else { 0.0 };
+        for (((slot, present), u), v) in self.rule.upstream.iter().zip(present).zip(&self.u).zip(&self.v) {
+            let scale = if *present { 1.0 } else { 0.0 };
             let mix = |(u, v): (f64, f64)| scale * (a * u + b * v);
             let mixed: Vec<f64> = u.to_f64().into_iter().zip(v.to_f64()).map(mix).collect();
             upstream.push(Tensor::new(Array::new(mixed, slot.shape)?).node()?.clone());
         }
-        let gradients: Vec<Tensor> = self
-            .rule
-            .pull_back(&self.alone.node.operands, &upstream)
-            .into_iter()
-            .flatten()
-            .map(|gradient| Tensor::from_node(gradient).cast(DType::F32))
+        let operands = &self.alone.node.operands;
+        let gradients = self.rule.pull_back(pullback, operands, &upstream).into_iter().zip(operands);
+        let tensors: Vec<Tensor> = gradients
+            .map(|(gradient, operand)| match gradient {
+                InputGradient::Value(gradient) => Tensor::from_node(gradient).cast(DType::F32),
+                InputGradient::Zero => Tensor::zeros(operand.shape),
+                InputGradient::Nothing | InputGradient::Missing(_) => Tensor::zeros([0]),
+            })
             .collect();
-        Ok(Pulled { values: self.lab.values(&gradients)?, rounding: self.lab.rounding(&gradients)? })
+        Ok(Pulled { values: self.lab.values(&tensors)?, rounding: self.lab.rounding(&tensors)? })
     }
 
-    fn finding(&self, (gradient, element): Place, what: &str) -> Error {
-        let given = self.rule.gradients.iter().enumerate().filter(|(_, gradient)| gradient.is_some());
-        let input = given.map(|(input, _)| input).nth(gradient).unwrap_or(gradient);
+    fn finding(&self, (input, element): Place, what: &str) -> Error {
         let parameter = &self.rule.parameters[input];
         let element = coordinates(&parameter.shape, element);
         let message = format!("{what} (input {input} `{}`, element {element:?})", parameter.name());
@@ -71,16 +69,17 @@ impl Trial<'_> {
 }
 
 /// What is wrong with the gradient of a rule as a linear function of its cotangents, if anything is.
-pub(super) fn nonlinear(lab: &Lab<'_>, alone: &Alone, rule: &Rule) -> Result<Option<Error>, Error> {
+pub(super) fn nonlinear(lab: &Lab<'_>, alone: &Alone, rule: &TracedRule) -> Result<Option<Error>, Error> {
+    let Some(full) = rule.pullbacks.first() else { return Ok(None) };
     let drawn = || rule.upstream.iter().map(|slot| lab.draw(&slot.shape)).collect::<Result<Vec<_>, _>>();
     let trial = Trial { lab, alone, rule, u: drawn()?, v: drawn()? };
-    let (zero, u, v, both) =
-        (trial.of(0.0, 0.0)?, trial.of(1.0, 0.0)?, trial.of(0.0, 1.0)?, trial.of(1.0, 1.0)?);
-    let scaled = FACTORS.map(|factor| trial.of(0.0, factor).map(|pulled| (factor, pulled)));
+    let of = |a, b| trial.of(full, &full.present, a, b);
+    let (zero, u, v, both) = (of(0.0, 0.0)?, of(1.0, 0.0)?, of(0.0, 1.0)?, of(1.0, 1.0)?);
+    let scaled = FACTORS.map(|factor| of(0.0, factor).map(|pulled| (factor, pulled)));
     let scaled = scaled.into_iter().collect::<Result<Vec<_>, _>>()?;
     // Where the rule gives no number for any cotangent, nothing can be said.
     let sizes = u.values.iter().map(Vec::len).enumerate();
-    let places = sizes.flat_map(|(gradient, size)| (0..size).map(move |element| (gradient, element)));
+    let places = sizes.flat_map(|(input, size)| (0..size).map(move |element| (input, element)));
     let places: Vec<Place> = places.filter(|&p| u.at(p).is_finite() && v.at(p).is_finite()).collect();
 
     if let Some(&place) = places.iter().find(|&&p| zero.at(p) != 0.0) {
@@ -109,6 +108,22 @@ pub(super) fn nonlinear(lab: &Lab<'_>, alone: &Alone, rule: &Rule) -> Result<Opt
         if rounding.is_finite() && !lab.same(got, expected, rounding) {
             let what = format!("{text}: f(u + v) = {got:?}, f(u) + f(v) = {expected:?}");
             return Ok(Some(trial.finding(p, &what)));
+        }
+    }
+    for other in &rule.pullbacks[1..] {
+        let (knows, zeros) =
+            (trial.of(other, &other.present, 1.0, 0.0)?, trial.of(full, &other.present, 1.0, 0.0)?);
+        for &p in places.iter().filter(|p| knows.values[p.0].len() == zeros.values[p.0].len()) {
+            if !lab.same(knows.at(p), zeros.at(p), knows.error(p) + zeros.error(p)) {
+                let which = other.present.iter().zip(&full.present).position(|(here, all)| here != all);
+                let what = format!(
+                    "a missing cotangent of output {} gives {:?}, one of zeros {:?}",
+                    which.unwrap_or_default(),
+                    knows.at(p),
+                    zeros.at(p)
+                );
+                return Ok(Some(trial.finding(p, &what)));
+            }
         }
     }
     Ok(None)

@@ -4,7 +4,10 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{Array, Code, Detail, Error, Node, Op, Rule, RuleKind, Tensor, topological};
+use cotangent_tensor::{
+    Array, Code, Detail, Error, InputGradient, Node, Op, RuleKind, Tensor, TracedRule, substitute,
+    topological,
+};
 
 use super::linear::nonlinear;
 use super::plain::{is_cut, is_exact};
@@ -170,7 +173,7 @@ pub(super) fn check_rules(
 ) -> Result<(), Error> {
     for node in topological([root.node()?]) {
         let Op::Rule(rule) = &node.op else { continue };
-        let claims = rule.gradients.len() == node.operands.len() && !is_cut(rule);
+        let claims = !rule.pullbacks.is_empty() && !is_cut(rule);
         if !claims || seen.iter().any(|known| Arc::ptr_eq(known, &node)) {
             continue;
         }
@@ -183,12 +186,19 @@ pub(super) fn check_rules(
 fn check_rule(
     lab: &Lab<'_>,
     node: &Arc<Node>,
-    rule: &Rule,
+    rule: &TracedRule,
     orders: usize,
     seen: &mut Seen,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let alone = Alone::new(lab, node)?;
+    let mut alone = Alone::new(lab, node)?;
+    if let Some(finding) = other_than_plain(lab, &alone, rule)? {
+        report.findings.push(finding);
+        return Ok(());
+    }
+    let Some(pullback) = rule.pullbacks.first() else { return Ok(()) };
+    // What the rule does not know is an error where it is wanted, and no claim.
+    alone.points.retain(|point| !matches!(pullback.gradients[point.input], InputGradient::Missing(_)));
     if alone.points.is_empty() {
         return Ok(());
     }
@@ -201,7 +211,10 @@ fn check_rule(
     }
     seen.push(alone.node.clone());
     let mut furthest: Option<Distance> = None;
-    for (slot, output) in rule.outputs.iter().enumerate().filter(|(_, output)| output.dtype.is_float()) {
+    for (slot, output) in rule.outputs.iter().enumerate() {
+        if !output.dtype.is_float() || rule.without_derivative.contains(&slot) {
+            continue;
+        }
         let project = Tensor::from_node(Arc::new(Node {
             op: Op::Project(slot),
             operands: vec![alone.node.clone()],
@@ -215,7 +228,7 @@ fn check_rule(
             location: Some(node.location),
             output: slot,
             inputs: rule.parameters.iter().map(|p| p.name().to_string()).collect(),
-            passed_over: rule.gradients.iter().map(Option::is_none).collect(),
+            passed_over: pullback.gradients.iter().map(|g| matches!(g, InputGradient::Nothing)).collect(),
             is_rule: true,
         };
         match &rule.kind {
@@ -250,6 +263,22 @@ fn distance(subject: &Subject, rule: String, reason: String, worst: Option<&Mism
     let place = worst.map(|found| subject.place(found.place.as_ref(), found.direction));
     let (gradient, derivative) = worst.map_or((0.0, 0.0), |found| (found.got, found.expected));
     Distance { rule, reason, place, gradient, derivative }
+}
+
+/// Values that are not those of the plain function that the rule itself names.
+fn other_than_plain(lab: &Lab<'_>, alone: &Alone, rule: &TracedRule) -> Result<Option<Error>, Error> {
+    let Some(plain) = &rule.plain else { return Ok(None) };
+    let map = rule.parameters.iter().map(Node::identity).zip(alone.node.operands.iter().cloned()).collect();
+    let tensors = |nodes: Vec<Arc<Node>>| nodes.into_iter().map(Tensor::from_node).collect::<Vec<_>>();
+    let (ours, theirs) = (tensors(rule.instantiate(&alone.node.operands)), tensors(substitute(plain, &map)));
+    Ok(lab.first_difference(&ours, &theirs)?.map(|(output, element, got, expected)| {
+        let message = format!(
+            "output {output}, element {element:?} is {got:?} by `forward`, {expected:?} by the plain function"
+        );
+        Error::new(Code::RulePrimal, format!("rule {:?}", rule.name), message)
+            .at(alone.node.location)
+            .hint("`forward` returns the pair (outputs, saved): the outputs are those of the plain function")
+    }))
 }
 
 /// A node on data instead of its operands.

@@ -3,19 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_tensor::{Error, Evaluate, Node, Op, Rule, RuleKind, Tensor, expand, substitute, topological};
+use cotangent_tensor::{
+    Error, Evaluate, InputGradient, Node, Op, RuleKind, Tensor, TracedRule, expand, substitute, topological,
+};
 
 /// Nodes by identity, and what stands for them.
 pub(super) type Images = HashMap<*const (), Arc<Node>>;
 
 /// Whether a rule claims to be the derivative of its function, so that its graph may stand for it.
-pub(super) fn is_exact(rule: &Rule) -> bool {
+pub(super) fn is_exact(rule: &TracedRule) -> bool {
     rule.kind == RuleKind::Exact
 }
 
 /// Whether a rule passes nothing to anything: a cut, which can only be made by declaring it.
-pub(super) fn is_cut(rule: &Rule) -> bool {
-    !rule.gradients.is_empty() && rule.gradients.iter().all(Option::is_none)
+pub(super) fn is_cut(rule: &TracedRule) -> bool {
+    let nothing = |gradient: &InputGradient<Arc<Node>>| matches!(gradient, InputGradient::Nothing);
+    rule.pullbacks.first().is_some_and(|pullback| pullback.gradients.iter().all(nothing))
 }
 
 /// What the user cut from the derivative of `roots` with `detach`, or with a rule that passes nothing, as data: so it
@@ -61,7 +64,7 @@ pub(super) fn plain(roots: &[Arc<Node>]) -> Vec<Arc<Node>> {
 }
 
 /// The outputs of a rule on operands, with no rule inside.
-pub(super) fn applied(rule: &Rule, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
+pub(super) fn applied(rule: &TracedRule, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
     let bare = expand(rule.outputs.clone()).roots;
     let map = rule.parameters.iter().map(Node::identity).zip(operands.iter().cloned()).collect();
     substitute(&bare, &map)

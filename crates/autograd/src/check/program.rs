@@ -83,6 +83,27 @@ impl Lab<'_> {
     }
 }
 
+/// An output, the coordinates of an element of it, and two values of that.
+pub(super) type Differing = (usize, Vec<usize>, f64, f64);
+
+impl Lab<'_> {
+    /// Where values of the same shapes differ by more than rounding, first.
+    pub(super) fn first_difference(&self, a: &[Tensor], b: &[Tensor]) -> Result<Option<Differing>, Error> {
+        let (left, right) = (self.values(a)?, self.values(b)?);
+        let (left_error, right_error) = (self.rounding(a)?, self.rounding(b)?);
+        for (output, tensor) in a.iter().enumerate() {
+            for (element, (x, y)) in left[output].iter().zip(&right[output]).enumerate() {
+                let error = left_error[output][element] + right_error[output][element];
+                if !self.same(*x, *y, error) {
+                    let place = coordinates(&tensor.node()?.shape, element);
+                    return Ok(Some((output, place, *x, *y)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Something to differentiate with respect to.
 #[derive(Clone)]
 pub(super) struct Point {

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use cotangent_tensor::{Array, Code, DType, Detail, Error, Node, Op, Rule, Tensor, substitute, topological};
+use cotangent_tensor::{
+    Array, Code, DType, Detail, Error, InputGradient, Node, Op, Tensor, TracedRule, substitute, topological,
+};
 
 use super::local::Alone;
-use super::program::{Lab, coordinates};
+use super::program::Lab;
 use crate::{State, grad};
 
 /// The function under test.
@@ -54,9 +56,10 @@ pub(super) fn unstable(first: &Call, second: &Call) -> Result<Option<Error>, Err
     let hint = "shapes and types may depend on shapes and types only, not on values or on earlier calls";
     for (a, b) in first.rules()?.iter().zip(second.rules()?) {
         if let (Op::Rule(one), Op::Rule(other)) = (&a.op, &b.op) {
-            let forms = |rule: &Rule| rule.outputs.iter().map(|o| (o.shape, o.dtype)).collect::<Vec<_>>();
+            let forms =
+                |rule: &TracedRule| rule.outputs.iter().map(|o| (o.shape, o.dtype)).collect::<Vec<_>>();
             if one.name == other.name && forms(one) != forms(other) {
-                let text = |rule: &Rule| {
+                let text = |rule: &TracedRule| {
                     let all = rule.outputs.iter().map(|o| format!("{} {}", o.dtype, o.shape));
                     all.collect::<Vec<_>>().join(", ")
                 };
@@ -120,8 +123,10 @@ fn changes(lab: &Lab<'_>, a: &Arc<Node>, b: &Arc<Node>) -> Result<bool, Error> {
     for slot in &one.upstream {
         upstream.push(Tensor::new(lab.draw(&slot.shape)?).node()?.clone());
     }
-    let numbers = |rule: &Rule| {
-        let gradients = rule.pull_back(&operands, &upstream).into_iter().flatten();
+    let numbers = |rule: &TracedRule| {
+        let pulled = rule.pullbacks.first().map(|pullback| rule.pull_back(pullback, &operands, &upstream));
+        let gradients: Vec<Arc<Node>> =
+            pulled.iter().flatten().filter_map(InputGradient::value).cloned().collect();
         let made: Vec<Tensor> =
             rule.instantiate(&operands).into_iter().chain(gradients).map(Tensor::from_node).collect();
         let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
@@ -195,24 +200,14 @@ pub(super) fn past_the_graph(
         let images = HashMap::from([(first.inputs[position].node()?.identity(), image)]);
         let graph: Vec<Tensor> =
             substitute(&first.nodes()?, &images).into_iter().map(Tensor::from_node).collect();
-        let (called, expected) = (lab.values(&there.outputs)?, lab.values(&graph)?);
-        let rounding = lab.rounding(&there.outputs)?;
-        for (output, ((called, expected), rounding)) in
-            called.iter().zip(&expected).zip(&rounding).enumerate()
-        {
-            let pairs = called.iter().zip(expected).zip(rounding).enumerate();
-            let mut different = pairs.filter(|(_, ((a, b), e))| !lab.same(**a, **b, **e));
-            if let Some((element, ((called, graph), _))) = different.next() {
-                let shape = first.outputs[output].shape();
-                let message = format!(
-                    "input {position} reaches output {output} past the graph: where it is moved, element {:?} is \
-                     {called:?}, but {graph:?} by the graph of the first call",
-                    coordinates(shape, element)
-                );
-                let error = Error::new(Code::Unconnected, "gradcheck", message)
-                    .hint("compute with the tensor, not with a value that was read from it");
-                return Ok(Some(error));
-            }
+        if let Some((output, place, called, expected)) = lab.first_difference(&there.outputs, &graph)? {
+            let message = format!(
+                "input {position} reaches output {output} past the graph: where it is moved, element {place:?} is \
+                 {called:?}, but {expected:?} by the graph of the first call"
+            );
+            let error = Error::new(Code::Unconnected, "gradcheck", message)
+                .hint("compute with the tensor, not with a value that was read from it");
+            return Ok(Some(error));
         }
     }
     Ok(None)

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub(crate) mod check;
+
 use cotangent_autograd::check::{finite_differences, transposition};
 use cotangent_autograd::{Gradient, grad, hvp, jvp, vjp};
 use cotangent_tensor::{Array, Code, Error, Evaluate, Reference, Tensor};

@@ -2,9 +2,9 @@
 
 use pulp::Arch;
 
-use crate::raw::prefetch;
+use crate::raw::{LINE, prefetch};
 
-use super::geometry::{Access, Pattern, unravel};
+use super::geometry::{Access, Pattern, signed, unravel};
 use super::lanes;
 use super::memory::{self, Source, Target};
 use super::program::{Action, Check, From, Lanes, Op, Program, Row, Segment, Stream};
@@ -157,8 +157,6 @@ impl Machine {
         inputs: &[&[u32]],
         outputs: &[Target<'_>],
     ) {
-        /// Words of a cache line.
-        const LINE: usize = 16;
         let (words, start) = match stream.source {
             From::Binding(binding) => (inputs[binding], 0),
             From::Store(store) => {
@@ -166,7 +164,10 @@ impl Machine {
                 (&*target.words, target.start)
             }
         };
-        let next = memory::index(self.bases[stream.access]) + self.block - start;
+        // A guarded load may start below zero.
+        let Ok(next) = usize::try_from(self.bases[stream.access] + signed(self.block) - signed(start)) else {
+            return;
+        };
         let part = |number: usize| next + (self.block * number / count).next_multiple_of(LINE);
         if let Some(words) = words.get(part(number)..part(number + 1)) {
             prefetch(words);

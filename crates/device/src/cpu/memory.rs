@@ -144,7 +144,7 @@ fn scatter(words: &mut [u32], first: i64, step: i64, x: &[f32]) {
 
 /// Kernels are checked when they are compiled: an index below zero is a fault of ours, caught by the slice.
 #[inline]
-pub(super) fn index(at: i64) -> usize {
+fn index(at: i64) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
 

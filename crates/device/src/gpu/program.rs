@@ -88,7 +88,7 @@ impl GpuProgram {
                     kernel: number,
                     buffers: dispatch.buffers.iter().map(bind).collect(),
                     label: dispatch.label,
-                    wgsl: gpu.faults.reorder(dispatch.wgsl),
+                    wgsl: gpu.faults.reorder(dispatch.wgsl, dispatch.workgroups),
                     parameters: dispatch.parameters,
                     workgroups: dispatch.workgroups,
                     cost: dispatch.cost,

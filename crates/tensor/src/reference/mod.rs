@@ -58,6 +58,9 @@ impl Reference {
             let message = format!("`{}` is no input, variable or placeholder", node.name());
             return Err(Error::new(Code::Unbound, "bind", message).at(node.location));
         };
+        if let Some(error) = value.error() {
+            return Err(error.clone().within(format!("in the value of `{}`", token.name)).at(node.location));
+        }
         if *value.shape() != node.shape {
             let message =
                 format!("`{}` has shape {}, the value has shape {}", token.name, node.shape, value.shape());

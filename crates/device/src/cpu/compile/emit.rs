@@ -129,9 +129,11 @@ impl Compiler<'_> {
             if let Action::Store(store) = &op.action { Some(destination(store)) } else { op.action.access() };
         rows.chain(own).collect()
     }
-    /// Whether what the loop touches leaves the caches between one run and the next.
+    /// Whether the loop goes through much memory, block after block. Lanes over kept dimensions walk the reduced ones: their
+    /// next block is not what is wanted next.
     fn is_long(&self) -> bool {
-        self.program.kept_elements().saturating_mul(self.program.reduced_elements().max(1)) >= LONG
+        let walks = self.form.vertical && !self.program.reduced.is_empty();
+        !walks && self.program.kept_elements().saturating_mul(self.program.reduced_elements().max(1)) >= LONG
     }
     /// What operations read and write word by word.
     fn streams(&self, ops: &[Op]) -> Vec<Stream> {

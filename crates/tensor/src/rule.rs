@@ -1,0 +1,170 @@
+//! Custom gradients as data: graphs on placeholders.
+
+use std::sync::Arc;
+
+use crate::Tensor;
+use crate::node::{Node, substitute};
+
+/// Whether a rule claims to be the derivative of its function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleKind {
+    /// Checks compare it with the true derivative.
+    Exact,
+    /// It deliberately differs; the reason.
+    Surrogate(String),
+    /// Not a rule: a gradient whose own derivative its rule declares not to know.
+    FirstOrderOnly,
+}
+
+/// A custom gradient, traced once on placeholders and stored as a graph.
+#[derive(Debug)]
+pub struct TracedRule {
+    /// The user's name for it.
+    pub name: String,
+    /// Exact or a declared surrogate.
+    pub kind: RuleKind,
+    /// Placeholders of the inputs.
+    pub parameters: Vec<Arc<Node>>,
+    /// The outputs, in terms of the parameters.
+    pub outputs: Vec<Arc<Node>>,
+    /// Positions of float outputs that are declared to have no derivative.
+    pub without_derivative: Vec<usize>,
+    /// The plain function, in terms of the parameters, where the user gave one to compare `outputs` with.
+    pub plain: Option<Vec<Arc<Node>>>,
+    /// Placeholders of the cotangents of the outputs.
+    pub upstream: Vec<Arc<Node>>,
+    /// The first one serves where cotangents are missing too, as zeros; further ones know which are missing. Without any,
+    /// the function has no gradient rule, and `upstream` is empty.
+    pub pullbacks: Vec<Pullback>,
+    /// The forward mode, if the user gave one.
+    pub pushforward: Option<Pushforward>,
+}
+
+/// Cotangents of the inputs of a rule, in terms of its parameters and upstream.
+#[derive(Debug)]
+pub struct Pullback {
+    /// For which outputs cotangents have arrived.
+    pub present: Vec<bool>,
+    /// One per input.
+    pub gradients: Vec<InputGradient<Arc<Node>>>,
+}
+
+/// Tangents of the outputs of a rule, in terms of its parameters and the tangents of its inputs.
+#[derive(Debug)]
+pub struct Pushforward {
+    /// Placeholders of the tangents of the inputs; those of integers and truth values are not used.
+    pub tangents: Vec<Arc<Node>>,
+    /// One per output; none for integers, truth values and outputs without derivative.
+    pub outputs: Vec<Option<Arc<Node>>>,
+}
+
+/// What a rule passes to one input.
+#[derive(Clone, Debug)]
+pub enum InputGradient<T> {
+    /// A cotangent.
+    Value(T),
+    /// A cotangent that is zero whatever comes.
+    Zero,
+    /// Nothing, on purpose: the path ends here.
+    Nothing,
+    /// There is a derivative, which the rule does not know; why. An error where it is wanted.
+    Missing(String),
+}
+
+impl<T> InputGradient<T> {
+    /// The cotangent, if there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            InputGradient::Value(value) => Some(value),
+            InputGradient::Zero | InputGradient::Nothing | InputGradient::Missing(_) => None,
+        }
+    }
+    /// With another cotangent.
+    pub fn with<U>(&self, value: impl FnOnce(&T) -> U) -> InputGradient<U> {
+        match self {
+            InputGradient::Value(old) => InputGradient::Value(value(old)),
+            InputGradient::Zero => InputGradient::Zero,
+            InputGradient::Nothing => InputGradient::Nothing,
+            InputGradient::Missing(why) => InputGradient::Missing(why.clone()),
+        }
+    }
+}
+
+impl From<Tensor> for InputGradient<Tensor> {
+    fn from(gradient: Tensor) -> Self {
+        InputGradient::Value(gradient)
+    }
+}
+
+impl From<Option<Tensor>> for InputGradient<Tensor> {
+    fn from(gradient: Option<Tensor>) -> Self {
+        gradient.map_or(InputGradient::Nothing, InputGradient::Value)
+    }
+}
+
+impl TracedRule {
+    /// A function without a gradient rule.
+    pub fn function(name: String, parameters: Vec<Arc<Node>>, outputs: Vec<Arc<Node>>) -> TracedRule {
+        TracedRule {
+            name,
+            kind: RuleKind::Exact,
+            parameters,
+            outputs,
+            without_derivative: Vec::new(),
+            plain: None,
+            upstream: Vec::new(),
+            pullbacks: Vec::new(),
+            pushforward: None,
+        }
+    }
+    /// The outputs on actual operands.
+    pub fn instantiate(&self, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
+        let map = self.parameters.iter().map(Node::identity).zip(operands.iter().cloned()).collect();
+        substitute(&self.outputs, &map)
+    }
+    /// The pullback for these cotangents, of which some may be missing. None without a gradient rule.
+    pub fn pullback(&self, present: &[bool]) -> Option<&Pullback> {
+        self.pullbacks.iter().find(|pullback| pullback.present == present).or(self.pullbacks.first())
+    }
+    /// The cotangents of the inputs on actual operands and cotangents of the outputs, by one of the pullbacks.
+    pub fn pull_back(
+        &self,
+        pullback: &Pullback,
+        operands: &[Arc<Node>],
+        upstream: &[Arc<Node>],
+    ) -> Vec<InputGradient<Arc<Node>>> {
+        let keys = self.parameters.iter().chain(&self.upstream).map(Node::identity);
+        let map = keys.zip(operands.iter().chain(upstream).cloned()).collect();
+        let values: Vec<_> = pullback.gradients.iter().filter_map(|g| g.value().cloned()).collect();
+        let mut images = substitute(&values, &map).into_iter();
+        let placed =
+            |g: &InputGradient<Arc<Node>>| g.with(|own| images.next().unwrap_or_else(|| own.clone()));
+        pullback.gradients.iter().map(placed).collect()
+    }
+    /// The tangents of the outputs on actual operands and tangents of the inputs.
+    pub fn push_forward(
+        &self,
+        pushforward: &Pushforward,
+        operands: &[Arc<Node>],
+        tangents: &[Arc<Node>],
+    ) -> Vec<Option<Arc<Node>>> {
+        let keys = self.parameters.iter().chain(&pushforward.tangents).map(Node::identity);
+        let map = keys.zip(operands.iter().chain(tangents).cloned()).collect();
+        let values: Vec<_> = pushforward.outputs.iter().flatten().cloned().collect();
+        let mut images = substitute(&values, &map).into_iter();
+        pushforward.outputs.iter().map(|output| output.as_ref().and_then(|_| images.next())).collect()
+    }
+    /// Every node that the rule holds, taken out of it.
+    pub(crate) fn into_nodes(self) -> impl Iterator<Item = Arc<Node>> {
+        let TracedRule { parameters, outputs, plain, upstream, pullbacks, pushforward, .. } = self;
+        let pulled = pullbacks.into_iter().flat_map(|pullback| pullback.gradients).filter_map(|g| match g {
+            InputGradient::Value(node) => Some(node),
+            InputGradient::Zero | InputGradient::Nothing | InputGradient::Missing(_) => None,
+        });
+        let pushed = pushforward
+            .into_iter()
+            .flat_map(|p| p.tangents.into_iter().chain(p.outputs.into_iter().flatten()));
+        let own = parameters.into_iter().chain(outputs).chain(upstream).chain(plain.into_iter().flatten());
+        own.chain(pulled).chain(pushed)
+    }
+}
