@@ -7,8 +7,9 @@ mod support;
 use std::cell::Cell;
 
 use cotangent_autograd::{
-    CustomGradient, GradCheck, InputGradient, Rule, Upstream, custom_function, custom_gradient, custom_jvp,
-    gradcheck, map_cotangent, straight_through, surrogate_gradient,
+    CustomGradient, GradCheck, InputGradient, Rule, Upstream, clip_gradient, clip_gradient_norm,
+    custom_function, custom_gradient, custom_jvp, gradcheck, map_cotangent, observe, replace_gradient,
+    reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient,
 };
 use cotangent_tensor::{Array, Code, DType, Error, Evaluate, Reference, Tensor};
 use support::assert_digits;
@@ -436,4 +437,27 @@ fn values_and_missing_cotangents_of_rules_as_objects() {
     let unknown = of(Pair { unknown: true, ..Pair::default() });
     assert_eq!(gradcheck(unknown, &at, &Reference::new()).unwrap_err().code(), Code::NotDifferentiable);
     passes(&GradCheck::new().fixed(1).run(unknown, &at, &Reference::new()).unwrap());
+}
+
+#[test]
+fn rewrites_of_gradients_pass_as_what_they_declare() {
+    let at = [Array::from([0.5, -1.0])];
+    type Rewrite = fn(&Tensor) -> Tensor;
+    let rewrites: [(Rewrite, f64); 8] = [
+        (|x| observe(x, "seen"), 0.0),
+        (|x| scale_gradient(x, 3.0), 2.0),
+        (|x| reverse_gradient(x, 1.0), 2.0),
+        (|x| clip_gradient(x, 0.25), 0.75),
+        (|x| clip_gradient_norm(x, 8.0), 0.0),
+        (|x| surrogate("sign", x, Tensor::sign, |x| Tensor::full(x.shape(), 0.25)), 0.25),
+        (|x| replace_gradient(x, &Tensor::new([3.0, 3.0])), 2.0),
+        (|x| map_cotangent(x, |g| g * 1.5), 0.5),
+    ];
+    for (number, (rewrite, distance)) in rewrites.into_iter().enumerate() {
+        let report = check(|x: &[Tensor]| rewrite(&x[0]).exp(), &at);
+        passes(&report);
+        let furthest = report.surrogates.iter().map(|s| s.distance()).fold(0.0, f64::max);
+        assert_digits(&[furthest], &[distance]);
+        assert!(report.surrogates.len() <= 1, "{number}: {report}");
+    }
 }

@@ -7,7 +7,7 @@ mod support;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_autograd::{custom_gradient, gradcheck, vjp};
+use cotangent_autograd::{GradCheck, custom_gradient, gradcheck, vjp};
 use cotangent_tensor::{
     Array, Elementwise, Node, Op, Real, Reduce, Reference, Tensor, substitute, topological, where_,
 };
@@ -293,4 +293,17 @@ fn mutants_of_reverse_mode_do_not_survive() {
     println!("{} programs, {killed} of {planted} mutants killed, {equivalent} equivalent", programs.len());
     assert!(10 * equivalent < planted, "{equivalent} mutants change nothing");
     assert!(100 * killed >= 99 * planted, "{} survived:\n{}", survivors.len(), survivors.join("\n"));
+}
+
+#[test]
+fn the_programs_themselves_pass_at_third_order() {
+    let mut compared = 0;
+    for Program { name, inputs, build } in programs() {
+        let curved = |x: &[Tensor]| build(x).sin() * build(x);
+        let report = GradCheck::new().order(3).run(curved, &inputs, &Reference::new()).unwrap();
+        assert!(report.is_ok() && report.compared.unknown == 0, "{name}: {report}");
+        compared += report.compared.total();
+    }
+    println!("{compared} derivatives");
+    assert!(compared > 27 * 3 * 2 * 3);
 }

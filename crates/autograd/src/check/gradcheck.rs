@@ -10,8 +10,9 @@ use cotangent_tensor::{
     topological,
 };
 
+use super::lab::{Lab, coordinates};
 use super::local::{Seen, Subject, check_orders, check_rules};
-use super::program::{Lab, Point, Program, coordinates};
+use super::program::{Point, Program};
 use super::repeat::{Call, Function, nondeterministic, past_the_graph, unstable};
 use super::report::Report;
 use crate::forms::Outputs;

@@ -3,8 +3,8 @@
 use cotangent_tensor::{Array, Code, DType, Error, InputGradient, Pullback, Tensor, TracedRule};
 
 use super::ROUNDING;
+use super::lab::{Lab, coordinates};
 use super::local::Alone;
-use super::program::{Lab, coordinates};
 
 /// Factors that a gradient must let through: a small one, and one that changes the sign and is out of reach of bounds.
 const FACTORS: [f64; 2] = [2.0, -1024.0];

@@ -9,9 +9,10 @@ use cotangent_tensor::{
     topological,
 };
 
+use super::lab::Lab;
 use super::linear::nonlinear;
 use super::plain::{is_cut, is_exact};
-use super::program::{Bend, Lab, Mismatch, Outcome, Point, Program};
+use super::program::{Bend, Mismatch, Outcome, Point, Program};
 use super::report::{Distance, Kink, Report};
 use crate::structure::operands;
 

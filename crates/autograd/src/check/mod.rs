@@ -8,6 +8,7 @@
 mod decisions;
 mod differences;
 mod gradcheck;
+mod lab;
 mod linear;
 mod local;
 mod plain;
@@ -15,6 +16,7 @@ mod program;
 mod repeat;
 mod report;
 mod transposition;
+mod verdict;
 
 pub use differences::{Slope, finite_differences};
 pub use gradcheck::{GradCheck, gradcheck};

@@ -1,108 +1,25 @@
 //! A scalar function of data as a graph, its gradient, and the comparison of the two.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_tensor::random::random_words;
 use cotangent_tensor::{
-    Arithmetic, Array, Code, DType, Error, Evaluate, Key, Node, Op, RuleKind, Shape, Tensor, bounded, expand,
-    substitute, topological,
+    Array, Code, DType, Error, Node, Op, RuleKind, Tensor, expand, substitute, topological,
 };
 
 use super::ROUNDING;
 use super::decisions::decisions;
-use super::differences::{Difference, STEPS, Samples, Slope, Slopes, distance_scale, halved};
+use super::differences::{Difference, STEPS, Samples, distance_scale, halved};
+use super::lab::{Lab, coordinates};
 use super::plain::{Images, cuts, plain};
 use super::report::Compared;
+use super::verdict::{Verdict, judge};
 use crate::{State, grad, jvp};
 
-/// The reference's functions are good to 2⁻⁴⁴ where a device promises units of 2⁻²³, and its arithmetic to 2⁻⁵³ instead
-/// of 2⁻²⁴: so much smaller is its own error than the bound for devices, to first order.
-const REFERENCE: f64 = 1.0 / (1u64 << 21) as f64;
 /// Derivatives evaluated together.
 const BATCH: usize = 32;
 /// Random tangents on which forward mode and reverse mode are compared.
 const PAIRINGS: usize = 2;
-
-/// How a check is made.
-pub(super) struct Lab<'a> {
-    pub(super) evaluator: &'a dyn Evaluate,
-    pub(super) key: Key,
-    /// Random directions instead of one per element.
-    pub(super) directions: Option<usize>,
-    pub(super) forward: bool,
-    /// What was allowed for nondeterminism.
-    pub(super) slack: f64,
-    pub(super) draws: Cell<u32>,
-}
-
-impl Lab<'_> {
-    /// Numbers of both signs, none of them small.
-    pub(super) fn draw(&self, shape: &Shape) -> Result<Array, Error> {
-        let step = self.draws.replace(self.draws.get().wrapping_add(1));
-        let number = |word: u32| {
-            let size = 0.5 + f64::from(word >> 1) / f64::from(1u32 << 31);
-            if word & 1 == 0 { size } else { -size }
-        };
-        let words = random_words(self.key, step, shape.elements());
-        Array::new(words.into_iter().map(number).collect::<Vec<f64>>(), shape)
-    }
-    pub(super) fn values(&self, tensors: &[Tensor]) -> Result<Vec<Vec<f64>>, Error> {
-        let arrays = self.evaluator.evaluate(&tensors.iter().collect::<Vec<_>>())?;
-        Ok(arrays.iter().map(Array::to_f64).collect())
-    }
-    /// How far each value may be off for rounding alone; infinite where nothing is known.
-    pub(super) fn rounding(&self, tensors: &[Tensor]) -> Result<Vec<Vec<f64>>, Error> {
-        let nodes = tensors.iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
-        let sources: Vec<Tensor> = topological(&nodes)
-            .into_iter()
-            .filter(|node| matches!(node.op, Op::Input(_) | Op::Variable(_)))
-            .map(Tensor::from_node)
-            .collect();
-        let mut given = HashMap::new();
-        for (source, value) in
-            sources.iter().zip(self.evaluator.evaluate(&sources.iter().collect::<Vec<_>>())?)
-        {
-            given.insert(source.node()?.key(), value);
-        }
-        Ok(match bounded(&nodes, &given, &Arithmetic::default()) {
-            Ok(all) => all.iter().map(|b| b.bound.iter().map(|e| e * REFERENCE).collect()).collect(),
-            // A value of its own may be refused where the rounded point leaves a domain.
-            Err(_) => nodes.iter().map(|n| vec![f64::INFINITY; n.shape.elements()]).collect(),
-        })
-    }
-    /// Whether two numbers are the same up to an error and what is allowed.
-    pub(super) fn same(&self, a: f64, b: f64, error: f64) -> bool {
-        let error = if error.is_finite() { error } else { 0.0 };
-        let sizes = a.abs() + b.abs();
-        if !sizes.is_finite() {
-            return a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-        }
-        (a - b).abs() <= error + ROUNDING * sizes + self.slack
-    }
-}
-
-/// An output, the coordinates of an element of it, and two values of that.
-pub(super) type Differing = (usize, Vec<usize>, f64, f64);
-
-impl Lab<'_> {
-    /// Where values of the same shapes differ by more than rounding, first.
-    pub(super) fn first_difference(&self, a: &[Tensor], b: &[Tensor]) -> Result<Option<Differing>, Error> {
-        let (left, right) = (self.values(a)?, self.values(b)?);
-        let (left_error, right_error) = (self.rounding(a)?, self.rounding(b)?);
-        for (output, tensor) in a.iter().enumerate() {
-            for (element, (x, y)) in left[output].iter().zip(&right[output]).enumerate() {
-                let error = left_error[output][element] + right_error[output][element];
-                if !self.same(*x, *y, error) {
-                    let place = coordinates(&tensor.node()?.shape, element);
-                    return Ok(Some((output, place, *x, *y)));
-                }
-            }
-        }
-        Ok(None)
-    }
-}
 
 /// Something to differentiate with respect to.
 #[derive(Clone)]
@@ -173,13 +90,6 @@ pub(super) struct Outcome {
     pub(super) infinite: bool,
     /// The gradients, for the next order; none where there is nothing.
     gradients: Vec<Option<Tensor>>,
-}
-
-enum Verdict {
-    Same,
-    Unknown,
-    Bend(f64, f64),
-    Wrong(f64, &'static str),
 }
 
 impl<'a> Program<'a> {
@@ -265,11 +175,14 @@ impl<'a> Program<'a> {
             for (probe, dual) in probes.iter().zip(duals) {
                 let (slope, error) = along(&got, &rounding, &probe.tangents);
                 let difference = line.as_ref().map(|line| line.difference(probe, &got)).transpose()?;
-                outcome.compared.dual += usize::from(dual.is_some());
-                outcome.compared.differences += usize::from(difference.is_some());
                 let place = probe.place.map(|(point, element)| self.place(point, element));
                 let direction = probe.number;
-                match judge(self.lab, (slope, error), dual, difference) {
+                let verdict = judge(self.lab, (slope, error), dual, difference);
+                if !matches!(verdict, Verdict::Unknown) {
+                    outcome.compared.dual += usize::from(dual.is_some());
+                    outcome.compared.differences += usize::from(difference.is_some());
+                }
+                match verdict {
                     Verdict::Same => {}
                     Verdict::Unknown => outcome.compared.unknown += 1,
                     Verdict::Bend(left, right) => {
@@ -369,12 +282,6 @@ impl<'a> Program<'a> {
     }
 }
 
-/// The coordinates of an element.
-pub(super) fn coordinates(shape: &Shape, element: usize) -> Vec<usize> {
-    let strides = shape.strides();
-    shape.iter().zip(strides).map(|(&extent, stride)| element / stride.max(1) % extent).collect()
-}
-
 /// `⟨gradient, tangent⟩` and how far it may be off. What does not move does not count, whatever its gradient.
 fn along(gradient: &[Vec<f64>], rounding: &[Vec<f64>], tangents: &[Array]) -> (f64, f64) {
     let (mut sum, mut error) = (0.0, 0.0);
@@ -449,70 +356,5 @@ impl<'a> Line<'a> {
         };
         let decided = values[1..].iter().flatten().map(|v| v.to_bits()).collect();
         Ok((values[0][0], decided))
-    }
-}
-
-/// What the witnesses say about a derivative; the second number of a pair is its rounding.
-fn judge(
-    lab: &Lab<'_>,
-    (got, rounding): (f64, f64),
-    dual: Option<(f64, f64)>,
-    difference: Option<Difference>,
-) -> Verdict {
-    const DUAL: &str = "dual numbers";
-    const DIFFERENCES: &str = "differences";
-    let margin = lab.slack + if rounding.is_finite() { rounding } else { 0.0 };
-    // Here as well an unbounded error can confirm, not refute.
-    let by_dual = dual.and_then(|(value, error)| {
-        let same = !value.is_nan() && lab.same(got, value, rounding + error);
-        let certain = value.is_finite() && rounding.is_finite() && error.is_finite();
-        (same || certain).then_some((same, value))
-    });
-    let near = |slope: &Slope| slope.agrees(got) || (slope.value - got).abs() <= slope.margin() + margin;
-    let Some(Difference { slopes, tie }) = difference else {
-        return match by_dual {
-            Some((true, _)) => Verdict::Same,
-            Some((false, expected)) => Verdict::Wrong(expected, DUAL),
-            None => Verdict::Unknown,
-        };
-    };
-    let conventional = tie && matches!(by_dual, Some((true, _)));
-    match slopes {
-        Slopes::Smooth(slope) => match by_dual {
-            Some((false, expected)) if !(tie && near(&slope)) => Verdict::Wrong(expected, DUAL),
-            _ if near(&slope) => Verdict::Same,
-            _ if conventional => Verdict::Bend(slope.value, slope.value),
-            _ => Verdict::Wrong(slope.value, DIFFERENCES),
-        },
-        Slopes::Kink { left, right } => {
-            let bend = Verdict::Bend(left.value, right.value);
-            match (left.is_known(), right.is_known()) {
-                _ if conventional => bend,
-                (true, true) => {
-                    let (low, high) = if left.value < right.value { (left, right) } else { (right, left) };
-                    let above = got >= low.value - low.margin() - margin;
-                    let below = got <= high.value + high.margin() + margin;
-                    let nearer = if got < low.value { low.value } else { high.value };
-                    if above && below {
-                        bend
-                    } else {
-                        Verdict::Wrong(nearer, "differences on both sides of a kink")
-                    }
-                }
-                (false, false) => match by_dual {
-                    Some((true, _)) => Verdict::Same,
-                    Some((false, expected)) => Verdict::Wrong(expected, DUAL),
-                    None => bend,
-                },
-                (known, _) => {
-                    let side = if known { left } else { right };
-                    if near(&side) {
-                        bend
-                    } else {
-                        Verdict::Wrong(side.value, "differences at the edge of the domain")
-                    }
-                }
-            }
-        }
     }
 }

@@ -9,8 +9,9 @@ use cotangent_tensor::{
     Array, Code, DType, Detail, Error, InputGradient, Node, Op, Tensor, TracedRule, substitute, topological,
 };
 
+use super::lab::Lab;
 use super::local::Alone;
-use super::program::Lab;
+
 use crate::{State, grad};
 
 /// The function under test.
