@@ -11,6 +11,10 @@ use super::ROUNDING;
 /// The reference's functions are good to 2⁻⁴⁴ where a device promises units of 2⁻²³, and its arithmetic to 2⁻⁵³ instead
 /// of 2⁻²⁴: so much smaller is its own error than the bound for devices, to first order.
 const REFERENCE: f64 = 1.0 / (1u64 << 21) as f64;
+
+/// An output, the coordinates of an element of it, and two values of that.
+pub(super) type Differing = (usize, Vec<usize>, f64, f64);
+
 /// How a check is made.
 pub(super) struct Lab<'a> {
     pub(super) evaluator: &'a dyn Evaluate,
@@ -67,12 +71,6 @@ impl Lab<'_> {
         }
         (a - b).abs() <= error + ROUNDING * sizes + self.slack
     }
-}
-
-/// An output, the coordinates of an element of it, and two values of that.
-pub(super) type Differing = (usize, Vec<usize>, f64, f64);
-
-impl Lab<'_> {
     /// Where values of the same shapes differ by more than rounding, first.
     pub(super) fn first_difference(&self, a: &[Tensor], b: &[Tensor]) -> Result<Option<Differing>, Error> {
         let (left, right) = (self.values(a)?, self.values(b)?);

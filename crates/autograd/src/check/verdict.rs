@@ -25,7 +25,7 @@ pub(super) fn judge(
     const DUAL: &str = "dual numbers";
     const DIFFERENCES: &str = "differences";
     let margin = lab.slack + if rounding.is_finite() { rounding } else { 0.0 };
-    // Here as well an unbounded error can confirm, not refute.
+    // An unbounded error can confirm, not refute.
     let by_dual = dual.and_then(|(value, error)| {
         let same = !value.is_nan() && lab.same(got, value, rounding + error);
         let certain = value.is_finite() && rounding.is_finite() && error.is_finite();
