@@ -374,7 +374,7 @@ fn bounds(lab: &Lab<'_>, node: &Arc<Node>) -> Result<Bounded, Error> {
 ///
 /// let report = gradcheck(square(2.1), &inputs, &Reference::new())?;
 /// assert_eq!(report.findings[0].code(), Code::RuleWrong);
-/// println!("{report}"); // custom gradient "square": output 0, input 0, element [1]: got …, expected …
+/// println!("{report}"); // custom gradient "square": output 0, input 0, element [1]: got -2.1, expected -2.0 …
 /// # Ok::<(), cotangent_tensor::Error>(())
 /// ```
 pub fn gradcheck<O: Outputs>(

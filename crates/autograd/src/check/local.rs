@@ -51,26 +51,27 @@ impl Subject {
 
     /// The finding for a wrong derivative of some order.
     fn finding(&self, found: &Mismatch, order: usize) -> Error {
-        let Mismatch { place, direction, got, expected, witness } = found;
+        let Mismatch { place, direction, got, expected, witness, cotangent } = found;
         let at = self.place(place.as_ref(), *direction);
         let cut = place.as_ref().is_some_and(|p| self.passed_over.get(p.0) == Some(&true));
         let (code, message, hint) = if !self.is_rule && !got.is_finite() && expected.is_finite() {
             let message = format!(
-                "derivative of order {order} at {at}: got {got:?}, expected {expected:?} ({witness})"
+                "derivative of order {order} at {at}: got {got:?}, expected {expected:?} by {witness}"
             );
             let hint = "an infinite slope meets an ordinary zero on the way: select it away with `where_`";
             (Code::Nonfinite, message, hint)
         } else if order > 1 {
             let message = format!(
-                "derivative of order {order} at {at}: got {got:?}, expected {expected:?} ({witness} of the gradient)"
+                "derivative of order {order} at {at}: got {got:?}, expected {expected:?} by {witness} of the gradient"
             );
             (Code::RuleOrder, message, "compute gradients without `detach`, or declare `first_order_only`")
         } else if cut {
-            let message = format!("passes nothing to {at}, where {expected:?} was expected ({witness})");
+            let message = format!("passes nothing to {at}, where {expected:?} was expected by {witness}");
             (Code::RuleCut, message, "return a gradient for it, or declare a surrogate if this is intended")
         } else {
             let message = format!(
-                "{at}: got {got:?}, expected {expected:?} ({witness}); the largest error is {:e}",
+                "{at}: got {got:?}, expected {expected:?} by {witness}, for a cotangent of {cotangent}; \
+                 the largest error is {:e}",
                 found.error()
             );
             (
@@ -129,7 +130,7 @@ pub(super) fn check_orders<'a>(
         if report.findings.len() > before {
             return Ok(());
         }
-        let outcome = program.compare()?;
+        let outcome = if order == 1 { program.compare_for_reading()? } else { program.compare()? };
         absorb(subject, &outcome, order, report);
         if let Some(worst) = &outcome.worst {
             let mut finding = subject.finding(worst, order);

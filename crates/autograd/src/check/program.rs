@@ -18,6 +18,8 @@ use crate::{State, grad, jvp};
 
 /// Derivatives evaluated together.
 const BATCH: usize = 32;
+/// Numbers of both signs.
+const RANDOM: &str = "random numbers";
 /// Random tangents on which forward mode and reverse mode are compared.
 const PAIRINGS: usize = 2;
 
@@ -33,6 +35,8 @@ pub(super) struct Point {
 /// A function of some points to one number.
 pub(super) struct Program<'a> {
     lab: &'a Lab<'a>,
+    /// What is added up to the number.
+    output: Tensor,
     pub(super) scalar: Tensor,
     points: Vec<Point>,
     cuts: Images,
@@ -58,6 +62,8 @@ pub(super) struct Mismatch {
     pub(super) got: f64,
     pub(super) expected: f64,
     pub(super) witness: &'static str,
+    /// What the outputs were multiplied with before they were added up.
+    pub(super) cotangent: &'static str,
 }
 
 impl Mismatch {
@@ -103,7 +109,31 @@ impl<'a> Program<'a> {
     ) -> Result<Program<'a>, Error> {
         let scalar = (output.cast(DType::F32) * Tensor::new(weights)).sum(..);
         let cuts = cuts(&[scalar.node()?.clone()], lab.evaluator)?;
-        Ok(Program { lab, scalar, points, cuts, keeps_surrogates })
+        Ok(Program { lab, output: output.clone(), scalar, points, cuts, keeps_surrogates })
+    }
+
+    /// The same with a cotangent of ones. Random ones find what ones do not, where errors cancel; but people want to read
+    /// the derivative itself.
+    fn with_ones(&self) -> Result<Program<'a>, Error> {
+        let shape = self.output.node()?.shape;
+        let ones = Array::new(vec![1.0; shape.elements()], shape)?;
+        Program::new(self.lab, &self.output, ones, self.points.clone(), self.keeps_surrogates)
+    }
+
+    /// [`compare`](Program::compare), with the numbers for a cotangent of ones where those show the same.
+    pub(super) fn compare_for_reading(&self) -> Result<Outcome, Error> {
+        let mut outcome = self.compare()?;
+        if outcome.worst.is_some() || !outcome.bends.is_empty() {
+            let ones = self.with_ones()?.compare()?;
+            if let (Some(_), Some(worst)) = (&outcome.worst, ones.worst) {
+                outcome.worst = Some(Mismatch { cotangent: "ones", ..worst });
+            }
+            let places = |bends: &[Bend]| bends.iter().map(|bend| bend.place.clone()).collect::<Vec<_>>();
+            if places(&outcome.bends) == places(&ones.bends) {
+                outcome.bends = ones.bends;
+            }
+        }
+        Ok(outcome)
     }
 
     /// The gradient along a random direction as a function of its own, one order higher. `None` if it is structurally
@@ -119,7 +149,7 @@ impl<'a> Program<'a> {
         let Some(scalar) = terms.into_iter().reduce(|a, b| a + b) else { return Ok(None) };
         // What the user cut stays cut; what a gradient cuts is what higher orders are checked for.
         let (points, cuts) = (self.points.clone(), self.cuts.clone());
-        Ok(Some(Program { scalar, points, cuts, ..*self }))
+        Ok(Some(Program { output: scalar.clone(), scalar, points, cuts, ..*self }))
     }
 
     /// Whether a surrogate stands between a point and the result.
@@ -189,7 +219,8 @@ impl<'a> Program<'a> {
                         outcome.bends.push(Bend { place, direction, gradient: slope, left, right });
                     }
                     Verdict::Wrong(expected, witness) => {
-                        let found = Mismatch { place, direction, got: slope, expected, witness };
+                        let found =
+                            Mismatch { place, direction, got: slope, expected, witness, cotangent: RANDOM };
                         if outcome.worst.as_ref().is_none_or(|worst| found.error() > worst.error()) {
                             outcome.worst = Some(found);
                         }
@@ -225,6 +256,7 @@ impl<'a> Program<'a> {
                     got: forward,
                     expected: reverse,
                     witness: "reverse mode",
+                    cotangent: RANDOM,
                 });
             }
         }
