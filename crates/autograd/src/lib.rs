@@ -61,6 +61,14 @@
 //! [`per_sample_gradients`], [`jacobian`], [`batch_jacobian`] and [`hessian`] are a few lines each.
 //! [`gauss_newton_product`] needs no batches.
 //!
+//! # Checking
+//!
+//! [`gradcheck`] compares the derivatives of a function with witnesses that know nothing of its rules: dual numbers of
+//! the forward graphs, and differences of values. Custom rules are checked one by one, at the operands that they have in
+//! the function: for linearity in their cotangent, for their gradient, for forward mode against reverse mode, and with
+//! [`GradCheck`] for higher orders. What is wrong has a code and names output, input, element and both numbers; kinks
+//! are listed with their slopes, declared surrogates with their distance from the truth.
+//!
 //! # Invariants
 //!
 //! - Every operation has one arm in reverse mode, one of its own in forward mode and one for batches, by
@@ -94,6 +102,7 @@ mod transpose;
 
 pub use audit::{Audit, Audited, audit};
 pub use batch::batch;
+pub use check::{GradCheck, gradcheck};
 pub use cotangent_tensor::InputGradient;
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};

@@ -55,7 +55,15 @@ fn integer(row: Integer, operands: &[Tensor]) -> Tensor {
     let last = &operands[operands.len() - 1];
     let (shape, dtype) = (last.shape, if row.is_test() { DType::Bool } else { last.dtype });
     let (op, location) = (Op::Integer(row), Location::caller());
-    Tensor::from_node(Arc::new(Node { op, operands, shape, dtype, location, label: None }))
+    Tensor::from_node(Arc::new(Node {
+        op,
+        operands,
+        shape,
+        dtype,
+        location,
+        label: None,
+        origin: Default::default(),
+    }))
 }
 
 /// Every case and row there is, and what no float passes through.

@@ -231,9 +231,16 @@ fn states_answer_or_zero_or_error_and_explain() {
         }
     }
     let text = grad(&Tensor::new(1.0), &x).unwrap().or_error().unwrap_err().to_string();
+    let at = x.node().unwrap().location;
     assert_eq!(
         text,
-        "error[E_UNCONNECTED]: gradient: the outputs do not depend on `x`\n  help: `.or_zero()` takes zeros for it"
+        format!(
+            "error[E_UNCONNECTED]: gradient: the outputs do not depend on `x`\n  at {}:{}:{}\n  help: `.or_zero()` takes \
+             zeros for it",
+            at.file(),
+            at.line(),
+            at.column()
+        )
     );
 }
 

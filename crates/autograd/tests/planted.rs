@@ -83,6 +83,11 @@ fn comparisons_reject_what_differs_by_more_than_rounding() {
     assert!(!pairing(1.0 + 1e-12).agrees() && !pairing(f64::NAN).agrees() && !pairing(-1.0).agrees());
     let slope = Slope { value: 2.0, error: 1e-11 };
     assert!(slope.agrees(2.0) && !slope.agrees(2.0 + 1e-9) && !slope.agrees(f64::NAN));
+    let infinite = Slope { value: f64::INFINITY, error: 0.0 };
+    assert!(!slope.agrees(f64::INFINITY) && !infinite.agrees(2.0) && infinite.agrees(f64::INFINITY));
+    assert!(!infinite.agrees(f64::NEG_INFINITY));
+    let overflown = Pairing { forward: 1.0, reverse: f64::INFINITY, size: f64::INFINITY };
+    assert!(!overflown.agrees());
     let unsettled = Slope { value: 2.0, error: f64::NAN };
     assert!(!unsettled.agrees(2.0));
 }

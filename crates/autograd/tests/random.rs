@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 
 use cotangent_autograd::check::{Slope, finite_differences};
-use cotangent_autograd::{batch, grad, jvp};
+use cotangent_autograd::{GradCheck, batch, grad, jvp};
 use cotangent_tensor::{
     Array, Elementwise, Evaluate, Node, Op, Real, Reduce, Reference, Tensor, topological, where_,
 };
@@ -410,4 +410,42 @@ fn batches_of_random_programs_are_those_of_each_example() {
     }
     println!("{compared} numbers of examples, {summed} of sums, {infinite} infinite slopes");
     assert!(compared > 20_000 && summed > 10_000 && infinite < summed / 10);
+}
+
+#[test]
+fn random_programs_pass_the_check() {
+    let (mut passed, mut kinks, mut compared, mut excused, mut wrong) = (0, 0, 0, 0, Vec::new());
+    for seed in 0..300 {
+        let mut noise = Noise(seed);
+        let steps = program(&mut noise);
+        // Half of them at points where functions end and extremes tie.
+        let zeros = if seed % 2 == 0 { 0 } else { 5 };
+        let mut draw = || match zeros > 0 && noise.below(zeros) == 0 {
+            true => 0.0,
+            false => noise.uniform(-1.5, 1.5),
+        };
+        let mut array = || Array::new((0..6).map(|_| draw()).collect::<Vec<_>>(), [ROWS, COLUMNS]).unwrap();
+        let inputs = [array(), array()];
+        let points = inputs.clone().map(Tensor::new);
+        let loss = run(&steps, &points);
+        let gradients = grad(&loss, &points).unwrap().map(|g| g.or_zero());
+        // Where there is no value, or a slope is infinite, there is nothing to compare.
+        let finite = |all: &[Vec<f64>]| all.iter().flatten().all(|v| v.is_finite());
+        if !finite(&numbers(&[&loss, &gradients[0], &gradients[1]])) {
+            excused += 1;
+            continue;
+        }
+        let check = GradCheck::new().order(1 + usize::from(seed % 8 < 2));
+        let report = check.run(|x| run(&steps, x), &inputs, &Reference::new());
+        let report = report.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        kinks += report.kinks.len();
+        compared += report.compared.total();
+        match report.is_ok() {
+            true => passed += 1,
+            false => wrong.push(format!("seed {seed}: {steps:?}\n{report}")),
+        }
+    }
+    println!("{passed} passed, {excused} excused, {compared} compared, {kinks} kinks");
+    assert!(wrong.is_empty(), "{} wrong: {}", wrong.len(), wrong.join("\n"));
+    assert!(passed > 180 && compared > 4000 && kinks < compared / 10);
 }

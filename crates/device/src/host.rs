@@ -104,9 +104,6 @@ impl Session<'_, '_> {
     pub(crate) fn write(&mut self, buffer: BufferId, words: &[u32]) {
         self.words.write(buffer, words);
     }
-    /// Words that one thread copies or looks at.
-    const PART: usize = 1 << 16;
-
     /// Whether a watched value stands among the words of a region.
     pub(crate) fn holds(&self, region: &Region, watch: Watch, half: bool) -> bool {
         holds(&self.words.of(region.buffer)[region.first..region.first + region.words], watch, half)

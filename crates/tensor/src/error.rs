@@ -99,8 +99,16 @@ codes! {
     RuleWrong "E_RULE_WRONG";
     /// A rule is not linear in its cotangent.
     RuleLinear "E_RULE_LINEAR";
+    /// The derivative of a gradient is not the derivative of what the gradient computes.
+    RuleOrder "E_RULE_ORDER";
+    /// Forward mode of a rule disagrees with its reverse mode.
+    RuleForward "E_RULE_FORWARD";
     /// The forward function of a rule is not the function that it stands for.
     RulePrimal "E_RULE_PRIMAL";
+    /// Shape or type of an output change from call to call.
+    RuleUnstable "E_RULE_UNSTABLE";
+    /// The same call gives other numbers.
+    RuleNondeterministic "E_RULE_NONDETERMINISTIC";
     /// No adapter fits what was asked for.
     NoAdapter "E_NO_ADAPTER";
     /// Memory is exhausted.

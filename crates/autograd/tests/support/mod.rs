@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 pub(crate) mod cases;
+pub(crate) mod check;
 
 use cotangent_autograd::check::{finite_differences, transposition};
 use cotangent_autograd::{Gradient, grad, hvp, jvp, vjp};

@@ -1,0 +1,386 @@
+//! The check that users call.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use cotangent_tensor::{
+    Arithmetic, Array, Bounded, Code, DType, Error, Evaluate, Key, Node, Op, Tensor, bounded, expand,
+    topological,
+};
+
+use super::lab::{Lab, coordinates};
+use super::local::{Seen, Subject, check_orders, check_rules};
+use super::program::{Point, Program};
+use super::repeat::{Call, Function, nondeterministic, past_the_graph, unstable};
+use super::report::Report;
+use crate::forms::Outputs;
+use crate::{State, grad};
+
+type Plain<'a> = Box<dyn Fn(&[Tensor]) -> Vec<Tensor> + 'a>;
+
+/// Compares the derivatives of a function with independent witnesses: [`GradCheck::new().run(…)`](GradCheck::run) is
+/// [`gradcheck`].
+///
+/// ```
+/// use cotangent_autograd::{GradCheck, custom_gradient};
+/// use cotangent_tensor::{Array, Code, Reference, Tensor};
+///
+/// // Right at first order, but what is saved hides that it depends on x.
+/// let cube = |x: &[Tensor]| custom_gradient("cube", [&x[0]], |[x]| {
+///     let square = (&x * &x).detach();
+///     (&x * &x * &x, move |upstream: Tensor| upstream * square * 3.0)
+/// });
+/// let inputs = [Array::from([0.5, 2.0])];
+/// let first = GradCheck::new().run(cube, &inputs, &Reference::new())?;
+/// assert!(first.is_ok(), "{first}");
+/// let second = GradCheck::new().order(2).run(cube, &inputs, &Reference::new())?;
+/// assert_eq!(second.into_result().unwrap_err().code(), Code::RuleOrder);
+/// # Ok::<(), cotangent_tensor::Error>(())
+/// ```
+#[must_use]
+pub struct GradCheck<'a> {
+    orders: usize,
+    directions: Option<usize>,
+    seed: u64,
+    slack: f64,
+    forward: bool,
+    fixed: Vec<usize>,
+    plain: Option<Plain<'a>>,
+    device: Option<&'a dyn Evaluate>,
+}
+
+impl fmt::Debug for GradCheck<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GradCheck { orders, directions, seed, slack, forward, fixed, .. } = self;
+        let mut all = f.debug_struct("GradCheck");
+        all.field("orders", orders).field("directions", directions).field("seed", seed);
+        all.field("slack", slack).field("forward", forward).field("fixed", fixed).finish_non_exhaustive()
+    }
+}
+
+impl Default for GradCheck<'_> {
+    fn default() -> Self {
+        GradCheck::new()
+    }
+}
+
+impl<'a> GradCheck<'a> {
+    /// First order, every element, both modes, bit for bit.
+    pub fn new() -> GradCheck<'a> {
+        GradCheck {
+            orders: 1,
+            directions: None,
+            seed: 0,
+            slack: 0.0,
+            forward: true,
+            fixed: Vec::new(),
+            plain: None,
+            device: None,
+        }
+    }
+    /// Checks derivatives up to this order (1 to 3): the gradient is differentiated again and compared in the same way.
+    /// Surrogates, and what goes through them, are checked at first order only: their own derivative is nobody's claim.
+    pub fn order(mut self, order: usize) -> Self {
+        self.orders = order;
+        self
+    }
+    /// Compares along this many random directions, drawn from the seed, instead of along every element.
+    pub fn directions(mut self, count: usize, seed: u64) -> Self {
+        (self.directions, self.seed) = (Some(count), seed);
+        self
+    }
+    /// Allows values and gradients to differ by this much from call to call, and so from what is expected of them.
+    pub fn nondeterminism(mut self, tolerance: f64) -> Self {
+        self.slack = tolerance;
+        self
+    }
+    /// Whether forward mode is compared with reverse mode; it is unless this says no.
+    pub fn forward(mut self, compare: bool) -> Self {
+        self.forward = compare;
+        self
+    }
+    /// Does not differentiate with respect to the input at this position.
+    pub fn fixed(mut self, input: usize) -> Self {
+        self.fixed.push(input);
+        self
+    }
+    /// Compares shapes, types and values with those of the plain function that the one with custom rules stands for.
+    pub fn plain<O: Outputs>(mut self, function: impl Fn(&[Tensor]) -> O + 'a) -> Self {
+        self.plain = Some(Box::new(move |inputs| function(inputs).tensors()));
+        self
+    }
+    /// Compares the gradients that a device computes with the reference's, within its error bound.
+    pub fn device(mut self, device: &'a dyn Evaluate) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// Checks `function` at `inputs`. `evaluator` computes in double precision: the reference, with values for the
+    /// inputs of the graph that `function` uses.
+    ///
+    /// Every custom rule is checked at the operands it has there: that it is linear in its cotangent, and that its
+    /// gradient is the derivative of its forward graph. Then every output is, along every element of every float input
+    /// (or random directions), against dual numbers of the program without rules and against five-point differences;
+    /// forward mode is compared with reverse mode. Where the slopes on both sides of a point differ, it is a kink, which
+    /// is reported and no fault. What the user cut with `detach` stays constant; integer inputs are ignored.
+    ///
+    /// Errors: those of `function`, unchanged; `E_USER_PANIC` if it panics; those of [`grad`];
+    /// `E_NOT_DIFFERENTIABLE` without a float input or output; `E_HYPERPARAMETER` for an order that is not offered;
+    /// `E_DTYPE` for half precision; `E_FEATURE` for an evaluator of single precision; `E_CROSS_CHECK` if nothing could be compared.
+    pub fn run<O: Outputs>(
+        &self,
+        function: impl Fn(&[Tensor]) -> O,
+        inputs: &[Array],
+        evaluator: &dyn Evaluate,
+    ) -> Result<Report, Error> {
+        self.check(&|inputs| function(inputs).tensors(), inputs, evaluator)
+    }
+
+    fn check(
+        &self,
+        function: Function<'_>,
+        inputs: &[Array],
+        evaluator: &dyn Evaluate,
+    ) -> Result<Report, Error> {
+        if !(1..=3).contains(&self.orders) {
+            let message = format!("order {} is not offered", self.orders);
+            return Err(Error::new(Code::Hyperparameter, "gradcheck", message).hint("choose 1, 2 or 3"));
+        }
+        double_precision(evaluator)?;
+        let lab = Lab {
+            evaluator,
+            key: Key::new(self.seed).stream("gradcheck"),
+            directions: self.directions,
+            forward: self.forward,
+            slack: self.slack,
+            draws: Cell::new(0),
+        };
+        let moves = |position: usize| inputs[position].dtype().is_float() && !self.fixed.contains(&position);
+        let moved: Vec<usize> = (0..inputs.len()).filter(|&position| moves(position)).collect();
+        if moved.is_empty() {
+            let message = format!("none of {} inputs needs a gradient", inputs.len());
+            let error = Error::new(Code::NotDifferentiable, "gradcheck", message);
+            return Err(error.hint("give at least one float input"));
+        }
+        let mut report = Report::default();
+        let first = Call::new(function, inputs)?;
+        let second = Call::new(function, inputs)?;
+        if let Some(finding) = unstable(&first, &second)? {
+            report.findings.push(finding);
+            return Ok(report);
+        }
+        if !first.outputs.iter().any(|output| output.dtype().is_float()) {
+            let message = format!("none of {} outputs is a float", first.outputs.len());
+            return Err(Error::new(Code::NotDifferentiable, "gradcheck", message));
+        }
+        no_half_precision(&first)?;
+        if let Some(finding) = nondeterministic(&lab, &first, &second)? {
+            report.findings.push(finding);
+            return Ok(report);
+        }
+        if let Some(finding) = past_the_graph(&lab, function, inputs, &first)? {
+            report.findings.push(finding);
+            return Ok(report);
+        }
+        if let Some(finding) = no_value(&lab, &first)? {
+            report.findings.push(finding);
+            return Ok(report);
+        }
+        if let Some(plain) = &self.plain {
+            let plain = Call::new(plain, inputs)?;
+            report.findings.extend(other_primal(&lab, &first, &plain)?);
+        }
+        self.derivatives(&lab, &first, inputs, &moved, &mut report)?;
+        if let (Some(device), true) = (self.device, report.is_ok()) {
+            on_device(&lab, device, &first, &moved, &mut report)?;
+        }
+        if report.is_ok() && report.compared.total() == 0 {
+            let message = "nothing was compared: no input has an element";
+            return Err(Error::new(Code::CrossCheck, "gradcheck", message));
+        }
+        Ok(report)
+    }
+
+    fn derivatives(
+        &self,
+        lab: &Lab<'_>,
+        call: &Call,
+        inputs: &[Array],
+        moved: &[usize],
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let point =
+            |&input: &usize| Point { input, tensor: call.inputs[input].clone(), base: inputs[input].clone() };
+        let points: Vec<Point> = moved.iter().map(point).collect();
+        let floats = || call.outputs.iter().enumerate().filter(|(_, output)| output.dtype().is_float());
+        let mut seen: Seen = Vec::new();
+        for (_, output) in floats() {
+            check_rules(lab, output, self.orders, &mut seen, report)?;
+        }
+        for (number, output) in floats() {
+            // A wrong rule makes everything after it wrong as well, which says nothing new.
+            if !report.is_ok() {
+                return Ok(());
+            }
+            let subject = Subject {
+                name: "gradcheck".to_string(),
+                location: Some(output.node()?.location),
+                output: number,
+                inputs: call.inputs.iter().map(name).collect(),
+                passed_over: Vec::new(),
+                is_rule: false,
+            };
+            let weights = lab.draw(output.shape())?;
+            let program = Program::new(lab, output, weights, points.clone(), true)?;
+            check_orders(lab, program, &subject, self.orders, &mut seen, report)?;
+        }
+        Ok(())
+    }
+}
+
+fn name(input: &Tensor) -> String {
+    let label = input.node().ok().and_then(|node| node.label.as_deref().map(str::to_string));
+    label.unwrap_or_else(|| "x".to_string())
+}
+
+/// Differences are worth nothing where the last half of the digits is lost.
+fn double_precision(evaluator: &dyn Evaluate) -> Result<(), Error> {
+    let fine = 1.0 + f64::EPSILON;
+    let seen = evaluator.evaluate(&[&(Tensor::new(fine) * 1.0)])?;
+    if seen.first().map(Array::scalar).transpose()?.is_some_and(|v| v.to_bits() == fine.to_bits()) {
+        return Ok(());
+    }
+    let message = format!("`{}` does not compute in double precision", evaluator.name());
+    Err(Error::new(Code::Feature, "gradcheck", message)
+        .hint("check on the `Reference`, and give the device with `GradCheck::device`"))
+}
+
+/// Half precision rounds away the digits that are to be compared.
+fn no_half_precision(call: &Call) -> Result<(), Error> {
+    let half = |node: &&Arc<Node>| node.dtype == DType::F16;
+    let Some(node) = topological(&expand(call.nodes()?).roots).iter().find(half).cloned() else {
+        return Ok(());
+    };
+    let message = format!("`{}` is f16, which rounds away what is to be compared", node.name());
+    Err(Error::new(Code::Dtype, "gradcheck", message)
+        .at(node.location)
+        .hint("check the function in f32: its derivative is the same"))
+}
+
+/// An output that is not finite has no derivative to compare.
+fn no_value(lab: &Lab<'_>, call: &Call) -> Result<Option<Error>, Error> {
+    for (number, (output, values)) in call.outputs.iter().zip(lab.values(&call.outputs)?).enumerate() {
+        if let Some(element) = values.iter().position(|value| !value.is_finite()) {
+            let (node, value) = (output.node()?, values[element]);
+            let place = coordinates(&node.shape, element);
+            let message =
+                format!("output {number}, element {place:?} is {value:?}: no derivative can be compared");
+            let error = Error::new(Code::Nonfinite, "gradcheck", message).at(node.location);
+            return Ok(Some(error.hint("choose a point inside the domain of the function")));
+        }
+    }
+    Ok(None)
+}
+
+/// Outputs that are not those of the plain function.
+fn other_primal(lab: &Lab<'_>, with_rules: &Call, plain: &Call) -> Result<Option<Error>, Error> {
+    let hint = "a rule's closure returns a pair: its outputs, then the closure that makes gradients; \
+                what gradients need is captured, not returned";
+    let error = |message: String| Error::new(Code::RulePrimal, "gradcheck", message).hint(hint);
+    let (ours, theirs) = (&with_rules.outputs, &plain.outputs);
+    if ours.len() != theirs.len() {
+        let message = format!("{} outputs with rules, {} of the plain function", ours.len(), theirs.len());
+        return Ok(Some(error(message)));
+    }
+    for (number, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        let (a, b) = (a.node()?, b.node()?);
+        if a.shape != b.shape || a.dtype != b.dtype {
+            let message = format!(
+                "output {number} is {} {} with rules, {} {} of the plain function",
+                a.dtype, a.shape, b.dtype, b.shape
+            );
+            let error = error(message).at(a.location).shape("got", &a.shape).shape("expected", &b.shape);
+            return Ok(Some(error));
+        }
+    }
+    Ok(lab.first_difference(ours, theirs)?.map(|(number, place, a, b)| {
+        error(format!("output {number}, element {place:?} is {a:?} with rules, {b:?} of the plain function"))
+    }))
+}
+
+/// Gradients as a device computes them, within the bound that the reference derives for any device.
+fn on_device(
+    lab: &Lab<'_>,
+    device: &dyn Evaluate,
+    call: &Call,
+    moved: &[usize],
+    report: &mut Report,
+) -> Result<(), Error> {
+    for (number, output) in call.outputs.iter().enumerate().filter(|(_, o)| o.dtype().is_float()) {
+        let weights = Tensor::new(lab.draw(output.shape())?);
+        let scalar = (output.cast(DType::F32) * weights).sum(..);
+        let inputs: Vec<&Tensor> = moved.iter().map(|&input| &call.inputs[input]).collect();
+        for (&input, gradient) in moved.iter().zip(grad(&scalar, inputs)?) {
+            let State::Value(gradient) = gradient.state() else { continue };
+            let node = gradient.node()?;
+            let bound = bounds(lab, node)?;
+            let got = device.evaluate(&[gradient])?;
+            let Some(got) = got.first() else { continue };
+            report.compared.device += bound.bound.iter().filter(|bound| bound.is_finite()).count();
+            if let Some(found) = bound.first_violation(got) {
+                let place = coordinates(&node.shape, found.element);
+                let message = format!(
+                    "gradient of output {number} by input {input} on `{}`, element {place:?}: got {:?}, the reference \
+                     says {:?} ± {:e}",
+                    device.name(),
+                    found.got,
+                    found.expected,
+                    found.bound
+                );
+                report.findings.push(Error::new(Code::CrossCheck, "gradcheck", message).at(node.location));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bounds(lab: &Lab<'_>, node: &Arc<Node>) -> Result<Bounded, Error> {
+    let mut given = HashMap::new();
+    for source in topological([node]) {
+        if let Op::Input(_) | Op::Variable(_) = source.op {
+            let value = lab.evaluator.evaluate(&[&Tensor::from_node(source.clone())])?;
+            given.extend(value.into_iter().next().map(|value| (source.key(), value)));
+        }
+    }
+    let mut all = bounded(std::slice::from_ref(node), &given, &Arithmetic::specification())?;
+    all.pop().ok_or_else(|| Error::new(Code::Internal, "gradcheck", "the reference gave no bound"))
+}
+
+/// Checks every derivative of `function` at `inputs` against independent witnesses; see [`GradCheck::run`] for what is
+/// compared and for errors.
+///
+/// ```
+/// use cotangent_autograd::{custom_gradient, gradcheck};
+/// use cotangent_tensor::{Array, Code, Reference, Tensor};
+///
+/// let inputs = [Array::from([0.5, -1.0])];
+/// let square = |factor: f64| move |x: &[Tensor]| custom_gradient("square", [&x[0]], |[x]| {
+///     (&x * &x, move |upstream: Tensor| upstream * x * factor)
+/// });
+/// let report = gradcheck(square(2.0), &inputs, &Reference::new())?;
+/// assert!(report.is_ok() && report.compared.total() > 0, "{report}");
+///
+/// let report = gradcheck(square(2.1), &inputs, &Reference::new())?;
+/// assert_eq!(report.findings[0].code(), Code::RuleWrong);
+/// println!("{report}"); // custom gradient "square": output 0, input 0, element [1]: got -2.1, expected -2.0 …
+/// # Ok::<(), cotangent_tensor::Error>(())
+/// ```
+pub fn gradcheck<O: Outputs>(
+    function: impl Fn(&[Tensor]) -> O,
+    inputs: &[Array],
+    evaluator: &dyn Evaluate,
+) -> Result<Report, Error> {
+    GradCheck::new().run(function, inputs, evaluator)
+}

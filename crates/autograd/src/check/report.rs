@@ -1,0 +1,147 @@
+//! What a check has found.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+use cotangent_tensor::Error;
+
+/// How much was compared, by witness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Derivatives compared with dual numbers of the plain program.
+    pub dual: usize,
+    /// Derivatives compared with differences of values.
+    pub differences: usize,
+    /// Pairings of forward mode with reverse mode.
+    pub forward: usize,
+    /// Functions without a forward mode, where nothing was paired.
+    pub without_forward: usize,
+    /// Rules tried for linearity.
+    pub linear: usize,
+    /// Elements of a device compared with the bound of the reference.
+    pub device: usize,
+    /// Derivatives of which no witness knew anything.
+    pub unknown: usize,
+}
+
+impl Compared {
+    /// Derivatives that had at least the chance to be found wrong.
+    pub fn total(&self) -> usize {
+        self.dual + self.differences
+    }
+}
+
+impl AddAssign for Compared {
+    fn add_assign(&mut self, other: Compared) {
+        self.dual += other.dual;
+        self.differences += other.differences;
+        self.forward += other.forward;
+        self.without_forward += other.without_forward;
+        self.linear += other.linear;
+        self.device += other.device;
+        self.unknown += other.unknown;
+    }
+}
+
+/// A point at which the slopes of both sides differ, with a gradient between them.
+#[derive(Clone, Debug)]
+pub struct Kink {
+    /// Where: the function, or a custom gradient on the way; output, input, element.
+    pub place: String,
+    /// The gradient.
+    pub gradient: f64,
+    /// The slope on the left; NaN where there is none.
+    pub left: f64,
+    /// The slope on the right; NaN where there is none.
+    pub right: f64,
+}
+
+/// How far a declared surrogate is from the derivative of its function, for a cotangent of ones.
+#[derive(Clone, Debug)]
+pub struct Distance {
+    /// The rule.
+    pub rule: String,
+    /// Why it differs, in the words of its declaration.
+    pub reason: String,
+    /// Output, input and element where it differs most; none where it nowhere does.
+    pub place: Option<String>,
+    /// What the rule gives there.
+    pub gradient: f64,
+    /// The derivative there.
+    pub derivative: f64,
+}
+
+impl Distance {
+    /// The largest difference.
+    pub fn distance(&self) -> f64 {
+        (self.gradient - self.derivative).abs()
+    }
+}
+
+/// The result of a [`gradcheck`](crate::gradcheck).
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Report {
+    /// What is wrong, each with its code. Empty is good.
+    pub findings: Vec<Error>,
+    /// Points without a derivative. They are no findings: the gradient lies between the slopes.
+    pub kinks: Vec<Kink>,
+    /// Declared surrogates and how far they are from the truth, in the order in which they are applied.
+    pub surrogates: Vec<Distance>,
+    /// What was compared.
+    pub compared: Compared,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_ok(&self) -> bool {
+        self.findings.is_empty()
+    }
+    /// The report, or its first finding.
+    pub fn into_result(self) -> Result<Report, Error> {
+        match self.findings.first() {
+            Some(finding) => Err(finding.clone()),
+            None => Ok(self),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        for Kink { place, gradient, left, right } in &self.kinks {
+            writeln!(f, "kink: {place}: slopes {left} and {right}, the gradient is {gradient}")?;
+        }
+        for surrogate in &self.surrogates {
+            let Distance { rule, reason, place, gradient, derivative } = surrogate;
+            let distance = surrogate.distance();
+            write!(f, "surrogate `{rule}` ({reason}): ")?;
+            match place {
+                Some(place) => writeln!(
+                    f,
+                    "{distance} from the derivative at {place}: {gradient} instead of {derivative}"
+                )?,
+                None => writeln!(f, "agrees with the derivative here")?,
+            }
+        }
+        let Compared { dual, differences, forward, without_forward, linear, device, unknown } = self.compared;
+        let verdict = if self.is_ok() { "ok" } else { "wrong" };
+        write!(
+            f,
+            "{verdict}: {dual} derivatives compared with dual numbers, {differences} with differences, "
+        )?;
+        write!(f, "{forward} pairings with forward mode, {linear} rules tried for linearity")?;
+        if device > 0 {
+            write!(f, ", {device} elements of the device within their bounds")?;
+        }
+        if without_forward > 0 {
+            write!(f, "; {without_forward} functions without forward mode")?;
+        }
+        if unknown > 0 {
+            write!(f, "; {unknown} derivatives that no witness knows")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,469 @@
+//! Conformance group E: what `gradcheck` must find, each under its own code, and what it must let pass.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::cell::Cell;
+
+use cotangent_autograd::{
+    CustomGradient, GradCheck, InputGradient, Rule, Upstream, clip_gradient, clip_gradient_norm,
+    custom_function, custom_gradient, custom_jvp, gradcheck, map_cotangent, observe, replace_gradient,
+    reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient,
+};
+use cotangent_tensor::{Array, Code, DType, Error, Evaluate, Reference, Tensor};
+use support::assert_digits;
+use support::check::{check, finds, number, passes, rule};
+
+#[test]
+fn t61_a_wrong_entry_is_named_with_both_values() {
+    let at = [Array::from([1.0, 2.0])];
+    let wrong = rule("square", |x| x * x, |x, g| (x * 2.0 + 0.01) * g);
+    let error = finds(check(wrong, &at), Code::RuleWrong);
+    assert_eq!(error.operation(), "custom gradient \"square\"");
+    assert!(error.message().starts_with("output 0, input 0 `input0`, element ["), "{error}");
+    assert!(error.help().unwrap().contains("declare a surrogate if the difference is intended"));
+    assert_eq!((number(&error, "output"), number(&error, "input"), number(&error, "order")), (0.0, 0.0, 1.0));
+    assert!(error.location().unwrap().file().ends_with("check.rs"));
+    let x = at[0].to_f64()[number(&error, "element") as usize];
+    assert_digits(&[number(&error, "got"), number(&error, "expected")], &[2.0 * x + 0.01, 2.0 * x]);
+    assert!(error.message().contains("for a cotangent of ones"), "{error}");
+    passes(&check(rule("square", |x| x * x, |x, g| x * 2.0 * g), &at));
+}
+
+#[test]
+fn t61_the_largest_error_is_named() {
+    let at = [Array::from([[1.0, 2.0], [3.0, 4.0]])];
+    let error = |x: &Tensor| Tensor::new([[0.0, 0.1], [30.0, 0.2]]) * x;
+    let wrong = rule("square", |x| (x * x).sum(..), move |x, g| (x * 2.0 + error(x)) * g);
+    let found = finds(check(wrong, &at), Code::RuleWrong);
+    assert!(found.message().contains("element [1, 0]"), "{found}");
+}
+
+#[test]
+fn t61_errors_that_cancel_for_ones_are_found_with_random_cotangents() {
+    let wrong = rule("softmax", |x| x.softmax(0), |x, g| x.softmax(0) * (g - g.mean(..)));
+    let error = finds(check(wrong, &[Array::from([1.0, 2.0, 0.5])]), Code::RuleWrong);
+    assert!(error.message().contains("for a cotangent of random numbers"), "{error}");
+}
+
+#[test]
+fn t62_a_rule_that_ignores_its_cotangent() {
+    let at = [Array::from([1.0, 2.0])];
+    let error = finds(check(rule("square", |x| x * x, |x, _| x * 2.0), &at), Code::RuleLinear);
+    assert!(error.message().starts_with("ignores its cotangent"), "{error}");
+    // Declared, it passes.
+    let declared = |x: &[Tensor]| {
+        surrogate_gradient("square", "a test", [&x[0]], |[x]| (&x * &x, move |_: Tensor| x * 2.0))
+    };
+    passes(&check(declared, &at));
+}
+
+#[test]
+fn case_58_a_rule_that_is_not_linear_in_its_cotangent() {
+    let at = [Array::from([1.0, 2.0])];
+    let error = finds(check(rule("square", |x| x * x, |x, g| x * 2.0 * g * g), &at), Code::RuleLinear);
+    assert!(error.message().contains("f(2v) = ") && error.message().contains("2 f(v) = "), "{error}");
+    // Twice the cotangent gives twice the gradient here.
+    for backward in [|_: &Tensor, g: &Tensor| g.abs(), |_: &Tensor, g: &Tensor| g.clamp(-10.0, 10.0)] {
+        let error = finds(check(rule("size", |x| x * 1.0, backward), &at), Code::RuleLinear);
+        assert!(error.message().contains("f(-1024v) = "), "{error}");
+    }
+    // Every factor passes, but what is added up does not.
+    let error = finds(check(rule("unit", |x| x * 1.0, |_, g| g * g / g.abs()), &at), Code::RuleLinear);
+    assert!(error.message().contains("a cotangent of zeros gives NaN instead of 0"), "{error}");
+    let mixed = |_: &Tensor, g: &Tensor| (g * g * g) / ((g * g).sum(..) + f64::MIN_POSITIVE);
+    let error = finds(check(rule("mixed", |x| x * 1.0, mixed), &at), Code::RuleLinear);
+    assert!(error.message().contains("f(u + v) = "), "{error}");
+    let error = finds(check(rule("offset", |x| x * 1.0, |_, g| g + 0.5), &at), Code::RuleLinear);
+    assert!(error.message().contains("a cotangent of zeros gives 0.5 instead of 0"), "{error}");
+    passes(&check(rule("linear", |x| x * 1.0, |_, g| g * 0.5 + g * 0.5), &at));
+}
+
+#[test]
+fn t63_case_59_a_rule_that_changes_from_trace_to_trace() {
+    let at = [Array::from([1.0, 2.0])];
+    let calls = Cell::new(0.0);
+    let drifting = |x: &[Tensor]| {
+        calls.set(calls.get() + 1e-6);
+        let factor = 2.0 + calls.get();
+        custom_gradient("square", [&x[0]], |[x]| (&x * &x, move |g: Tensor| x * factor * g))
+    };
+    let error = finds(check(drifting, &at), Code::RuleNondeterministic);
+    assert!(error.message().contains("gradient of output 0 by input 0"), "{error}");
+    assert_eq!(error.operation(), "custom gradient \"square\"");
+    calls.set(0.0);
+    let allowed = GradCheck::new().nondeterminism(1e-5).run(drifting, &at, &Reference::new()).unwrap();
+    passes(&allowed);
+    // What is allowed for chance is allowed for nothing else.
+    calls.set(0.0);
+    let wrong = |x: &[Tensor]| drifting(x) * rule("one", |x| x * 1.0, |_, g| g * 1.001)(x);
+    let report = GradCheck::new().nondeterminism(1e-4).run(wrong, &at, &Reference::new()).unwrap();
+    assert!(report.findings.iter().any(|f| f.code() == Code::RuleWrong), "{report}");
+    // Among several, the one that changes is named.
+    let second = |x: &[Tensor]| rule("one", |x| x * 1.0, |_, g| g * 1.0)(&[drifting(x)]);
+    assert_eq!(
+        finds(check(second, &at), Code::RuleNondeterministic).operation(),
+        "custom gradient \"square\""
+    );
+    // A value that changes.
+    let noisy = |x: &[Tensor]| {
+        calls.set(calls.get() + 1e-6);
+        &x[0] * &x[0] + calls.get()
+    };
+    finds(check(noisy, &at), Code::RuleNondeterministic);
+}
+
+#[test]
+fn t65_shapes_and_types_that_change_from_call_to_call() {
+    let at = [Array::from([1.0, 2.0])];
+    let calls = Cell::new(0usize);
+    let turn = |even: fn(&Tensor) -> Tensor, odd: fn(&Tensor) -> Tensor| {
+        let calls = &calls;
+        move |x: &[Tensor]| {
+            calls.set(calls.get() + 1);
+            if calls.get().is_multiple_of(2) { even(&x[0]) } else { odd(&x[0]) }
+        }
+    };
+    let error = finds(check(turn(|x| x.exp(), |x| x.exp().sum(..)), &at), Code::RuleUnstable);
+    assert!(error.message().contains("output 0 is f32"), "{error}");
+    finds(check(turn(|x| x.exp(), |x| x.cast(DType::I32)), &at), Code::RuleUnstable);
+    finds(check(turn(|x| x.exp(), |x| x.cast(DType::F16)), &at), Code::RuleUnstable);
+    passes(&check(turn(|x| x.exp(), |x| x.exp()), &at));
+    // Inside, where the sum hides it: the rule is named.
+    let hidden = |x: &[Tensor]| {
+        calls.set(calls.get() + 1);
+        let n = 2 + calls.get() % 2;
+        let wide =
+            custom_gradient("wide", [&x[0].sum(..)], |[x]| (x.broadcast_to([n]), |g: Tensor| g.sum(..)));
+        wide.sum(..) / n as f64
+    };
+    let error = finds(check(hidden, &at), Code::RuleUnstable);
+    assert_eq!(error.operation(), "custom gradient \"wide\"");
+    // On a value of the input that was read.
+    let by_value = |x: &[Tensor]| {
+        let read = Reference::new().evaluate(&[&x[0]]).unwrap()[0].to_f64()[0];
+        if read.to_bits() == 1f64.to_bits() { x[0].exp() } else { x[0].exp().sum(..) }
+    };
+    finds(check(by_value, &at), Code::RuleUnstable);
+    // As many outputs as calls.
+    let more = |x: &[Tensor]| {
+        calls.set(calls.get() + 1);
+        vec![x[0].exp(); calls.get()]
+    };
+    finds(check(more, &at), Code::RuleUnstable);
+}
+
+#[test]
+fn t67_nothing_to_differentiate_and_errors_of_the_function() {
+    let run = |function: &dyn Fn(&[Tensor]) -> Tensor, inputs: &[Array]| {
+        gradcheck(function, inputs, &Reference::new()).unwrap_err()
+    };
+    let (floats, integers) = (Array::from([1.0, 2.0]), Array::from([1, 2]));
+    let nothing = run(&|x| x[0].cast(DType::F32), std::slice::from_ref(&integers));
+    assert_eq!(nothing.code(), Code::NotDifferentiable);
+    assert!(nothing.message().contains("none of 1 inputs"), "{nothing}");
+    let fixed =
+        GradCheck::new().fixed(0).run(|x| x[0].exp(), std::slice::from_ref(&floats), &Reference::new());
+    assert_eq!(fixed.unwrap_err().code(), Code::NotDifferentiable);
+    let no_output = run(&|x| x[0].gt(0.0), std::slice::from_ref(&floats));
+    assert_eq!(no_output.code(), Code::NotDifferentiable);
+    let empty = run(&|x| x[0].exp(), &[Array::new(Vec::<f64>::new(), [0]).unwrap()]);
+    assert_eq!(empty.code(), Code::CrossCheck);
+    let inputs = [floats];
+    let mine = || Error::new(Code::Family, "mine", "an error of the user's");
+    let through = run(&|_| Tensor::invalid(mine()), &inputs);
+    assert_eq!(through.to_string(), mine().to_string());
+    let shapes = run(&|x| &x[0] + Tensor::zeros([3]), &inputs);
+    assert_eq!(shapes.code(), Code::Broadcast);
+    assert!(shapes.location().unwrap().file().ends_with("gradcheck.rs"));
+    let panic = run(&|_| panic!("no such table"), &inputs);
+    assert_eq!((panic.code(), panic.message()), (Code::UserPanic, "the function panicked: no such table"));
+    let arity =
+        run(&|x| custom_gradient("two", [&x[0], &x[0]], |[a, b]| (a + b, |g: Tensor| vec![g])), &inputs);
+    assert_eq!(arity.code(), Code::RuleArity);
+    // A derivative that is missing is no zero.
+    let missing = run(&|x| custom_function("foo", [&x[0]], |[x]| x.exp()), &inputs);
+    assert_eq!(missing.code(), Code::NotDifferentiable);
+    for order in [0, 4] {
+        let error =
+            GradCheck::new().order(order).run(|x| x[0].exp(), &inputs, &Reference::new()).unwrap_err();
+        assert_eq!(error.code(), Code::Hyperparameter);
+    }
+}
+
+#[test]
+fn t68_a_wrong_forward_mode() {
+    let at = [Array::from([0.5, -1.0])];
+    let wrong = rule("sine", Tensor::sin, |x, g| map_cotangent(g, |t| t * 1.1) * x.cos());
+    let error = finds(check(wrong, &at), Code::RuleForward);
+    assert_eq!(error.operation(), "custom gradient \"sine\"");
+    assert_digits(&[number(&error, "got") / number(&error, "expected")], &[1.1]);
+    // A surrogate has to be one function in both modes, too.
+    let surrogate = |x: &[Tensor]| {
+        surrogate_gradient("soft", "a test", [&x[0]], |[x]| {
+            (x.sign(), move |g: Tensor| map_cotangent(&g, |t| t * 1.1) * x.cos())
+        })
+    };
+    assert_eq!(finds(check(surrogate, &at), Code::RuleForward).operation(), "custom gradient \"soft\"");
+    let reverse_only = GradCheck::new().forward(false).run(wrong_sine, &at, &Reference::new()).unwrap();
+    passes(&reverse_only);
+    assert_eq!(reverse_only.compared.forward, 0);
+    passes(&check(rule("sine", Tensor::sin, |x, g| g * x.cos()), &at));
+}
+
+fn wrong_sine(x: &[Tensor]) -> Tensor {
+    rule("sine", Tensor::sin, |x, g| map_cotangent(g, |t| t * 1.1) * x.cos())(x)
+}
+
+#[test]
+fn t68_a_wrong_second_and_third_order() {
+    let at = [Array::from([1.5, -0.5])];
+    let order = |n| GradCheck::new().order(n);
+    let detached = rule("saved", |x| (x * 2.0).pow(2.0), |x, g| (x * 2.0).detach() * 4.0 * g);
+    passes(&order(1).run(&detached, &at, &Reference::new()).unwrap());
+    let error = finds(order(2).run(&detached, &at, &Reference::new()).unwrap(), Code::RuleOrder);
+    assert_eq!((error.operation(), number(&error, "order")), ("custom gradient \"saved\"", 2.0));
+    let saved = rule("saved", |x| (x * 2.0).pow(2.0), |x, g| (x * 2.0) * 4.0 * g);
+    passes(&order(3).run(&saved, &at, &Reference::new()).unwrap());
+    // Right twice, wrong the third time.
+    let third = rule(
+        "quartic",
+        |x| x.pow(4.0),
+        |x, g| {
+            let cube = custom_gradient("cube", [x], |[x]| {
+                (x.pow(3.0), move |g: Tensor| x.detach().pow(2.0) * 3.0 * g)
+            });
+            cube * 4.0 * g
+        },
+    );
+    passes(&order(2).run(&third, &at, &Reference::new()).unwrap());
+    let error = finds(order(3).run(&third, &at, &Reference::new()).unwrap(), Code::RuleOrder);
+    // The rule inside the gradient is to blame, at its own second order.
+    assert_eq!((error.operation(), number(&error, "order")), ("custom gradient \"cube\"", 2.0));
+    // What knows the first order only says so itself.
+    let sealed = |x: &[Tensor]| {
+        CustomGradient::exact("sealed")
+            .first_order_only()
+            .apply([&x[0]], |[x]| (&x * &x, move |g: Tensor| x * 2.0 * g))
+    };
+    passes(&order(1).run(sealed, &at, &Reference::new()).unwrap());
+    let error = order(2).run(sealed, &at, &Reference::new()).unwrap_err();
+    assert_eq!(error.code(), Code::FirstOrderOnly);
+}
+
+#[test]
+fn t69_a_surrogate_passes_and_its_distance_is_reported() {
+    let at = [Array::from([3.0])];
+    let backward = |x: &Tensor, g: &Tensor| g * x.sigmoid() * (-x).sigmoid();
+    let declared = move |x: &[Tensor]| {
+        surrogate_gradient("soft_sign", "sign is flat", [&x[0]], |[x]| {
+            (x.sign(), move |g: Tensor| backward(&x, &g))
+        })
+    };
+    let report = check(declared, &at);
+    passes(&report);
+    let [surrogate] = &report.surrogates[..] else { panic!("{report}") };
+    assert_eq!((&*surrogate.rule, &*surrogate.reason), ("soft_sign", "sign is flat"));
+    assert_digits(&[surrogate.distance(), surrogate.gradient], &[0.04517665973; 2]);
+    assert!(report.to_string().contains("surrogate `soft_sign` (sign is flat): 0.04517665"), "{report}");
+    finds(check(rule("soft_sign", Tensor::sign, backward), &at), Code::RuleWrong);
+    // Whatever comes before or after it is checked as ever.
+    let hidden = move |x: &[Tensor]| {
+        let bent = rule("exp", Tensor::exp, |x, g| x.exp() * g * 1.001)(&[declared(x)]);
+        bent.sin() + rule("cut", |x| x.exp() + x, |x, g| x.exp() * g)(x)
+    };
+    let report = check(hidden, &at);
+    let found: Vec<&str> = report.findings.iter().map(|f| f.operation()).collect();
+    assert_eq!(found, ["custom gradient \"exp\"", "custom gradient \"cut\""], "{report}");
+    passes(&check(move |x: &[Tensor]| declared(x).exp().sin() * x[0].exp(), &at));
+    // A surrogate that is true is near.
+    let true_one = |x: &[Tensor]| {
+        surrogate_gradient("exp", "a test", [&x[0]], |[x]| (x.exp(), move |g: Tensor| x.exp() * g))
+    };
+    let report = check(true_one, &at);
+    assert_eq!((report.surrogates[0].distance(), report.surrogates[0].place.is_none()), (0.0, true));
+    let through = check(|x: &[Tensor]| straight_through(&x[0].round(), &x[0]) * 2.0, &at);
+    passes(&through);
+    assert_eq!(through.surrogates.len(), 1);
+}
+
+#[test]
+fn t49_case_52_a_forward_that_is_not_the_plain_function() {
+    let at = [Array::from([1.0, 2.0])];
+    let plain = |x: &[Tensor]| &x[0] * &x[0];
+    let run = |with: &dyn Fn(&[Tensor]) -> Vec<Tensor>| {
+        GradCheck::new().plain(plain).run(with, &at, &Reference::new()).unwrap()
+    };
+    let saved = |x: &[Tensor]| {
+        custom_gradient("square", [&x[0]], |[x]| {
+            (vec![&x * &x, x.clone()], move |g: Vec<Tensor>| &x * 2.0 * &g[0] + &g[1])
+        })
+    };
+    let error = finds(run(&saved), Code::RulePrimal);
+    assert!(error.help().unwrap().contains("returns a pair"), "{error}");
+    let shape = |x: &[Tensor]| vec![rule("f", |x| (x * x).sum(..), |x, g| g.broadcast_to([2]) * x * 2.0)(x)];
+    finds(run(&shape), Code::RulePrimal);
+    let value = |x: &[Tensor]| vec![rule("f", |x| x * x + 1e-9, |x, g| g * x * 2.0)(x)];
+    let error = finds(run(&value), Code::RulePrimal);
+    assert!(error.message().contains("output 0, element [0]"), "{error}");
+    let right = |x: &[Tensor]| vec![rule("f", |x| x.pow(2.0), |x, g| g * x * 2.0)(x)];
+    passes(&run(&right));
+}
+
+#[test]
+fn an_input_that_a_rule_passes_over() {
+    let at = [Array::from([1.0, 2.0]), Array::from([0.5, -1.0])];
+    let partial = |x: &[Tensor]| {
+        custom_gradient("product", [&x[0], &x[1]], |[a, b]| (&a * &b, move |g: Tensor| [Some(g * b), None]))
+    };
+    let error = finds(check(partial, &at), Code::RuleCut);
+    assert!(error.message().contains("passes nothing to output 0, input 1 `input1`"), "{error}");
+    assert_eq!(number(&error, "input"), 1.0);
+    // Where it does not matter there is nothing to pass.
+    let unused = |x: &[Tensor]| {
+        custom_gradient("first", [&x[0], &x[1]], |[a, _]| {
+            (a.exp(), move |g: Tensor| [Some(g * a.exp()), None])
+        })
+    };
+    passes(&check(unused, &at));
+    // A cut that was declared, and one that the user wrote.
+    let declared = |x: &[Tensor]| {
+        let cut = CustomGradient::exact("cut").passing_nothing();
+        cut.apply([&x[1]], |[b]| (b, |_: Tensor| None)) * &x[0]
+    };
+    passes(&check(declared, &at));
+    passes(&GradCheck::new().order(3).run(|x| x[0].exp() * x[1].detach(), &at, &Reference::new()).unwrap());
+    passes(&check(|x: &[Tensor]| &x[0] * x[0].detach(), &at));
+}
+
+#[test]
+fn a_value_that_was_read_is_an_accidental_cut() {
+    let at = [Array::from([1.0, 2.0]), Array::from([0.5, -1.0])];
+    let read = |x: &[Tensor]| {
+        let values = Reference::new().evaluate(&[&x[1]]).unwrap().remove(0);
+        &x[0] * Tensor::new(values)
+    };
+    let error = finds(check(read, &at), Code::Unconnected);
+    assert!(error.message().starts_with("input 1 reaches output 0 past the graph"), "{error}");
+    passes(&check(|x: &[Tensor]| &x[0] * &x[1], &at));
+    // An input that does not matter is fine.
+    passes(&check(|x: &[Tensor]| x[0].exp(), &at));
+}
+
+/// `sin` by both modes, each with a factor.
+struct Sine {
+    reverse: f64,
+    forward: f64,
+}
+
+impl Rule for Sine {
+    type Saved = Tensor;
+    fn declare(&self) -> CustomGradient {
+        CustomGradient::exact("sine")
+    }
+    fn forward(&self, inputs: &[Tensor]) -> (Vec<Tensor>, Tensor) {
+        (vec![inputs[0].sin()], inputs[0].cos())
+    }
+    fn vjp(&self, cos: &Tensor, upstream: &Upstream, _: &[bool]) -> Option<Vec<InputGradient<Tensor>>> {
+        Some(vec![(&upstream[0] * cos * self.reverse).into()])
+    }
+    fn jvp(&self, cos: &Tensor, tangents: &[Option<Tensor>]) -> Option<Vec<Option<Tensor>>> {
+        Some(vec![tangents[0].as_ref().map(|tangent| tangent * cos * self.forward)])
+    }
+}
+
+#[test]
+fn t68_a_wrong_forward_mode_of_the_users_own() {
+    let at = [Array::from([0.5, -1.0])];
+    let sine = |reverse, forward| move |x: &[Tensor]| Sine { reverse, forward }.apply(&[&x[0]]);
+    let error = finds(check(sine(1.0, 1.1), &at), Code::RuleForward);
+    assert_eq!(error.operation(), "custom gradient \"sine\"");
+    assert_digits(&[number(&error, "got") / number(&error, "expected")], &[1.1]);
+    finds(check(sine(1.1, 1.0), &at), Code::RuleWrong);
+    passes(&GradCheck::new().order(3).run(sine(1.0, 1.0), &at, &Reference::new()).unwrap());
+    // The gradient of a rule that is given in forward mode is the transpose.
+    let by_jvp = |factor: f64| {
+        move |x: &[Tensor]| {
+            custom_jvp("sine", [&x[0]], |[x]| (x.sin(), move |[t]: [Tensor; 1]| x.cos() * t * factor))
+        }
+    };
+    finds(check(by_jvp(1.1), &at), Code::RuleWrong);
+    passes(&GradCheck::new().order(3).run(by_jvp(1.0), &at, &Reference::new()).unwrap());
+}
+
+/// Sum and product of two inputs, with what may go wrong.
+#[derive(Clone, Copy, Default)]
+struct Pair {
+    offset: f64,
+    when_missing: f64,
+    unknown: bool,
+}
+
+impl Rule for Pair {
+    type Saved = (Tensor, Tensor);
+    fn declare(&self) -> CustomGradient {
+        CustomGradient::exact("pair")
+    }
+    fn forward(&self, inputs: &[Tensor]) -> (Vec<Tensor>, (Tensor, Tensor)) {
+        let (a, b) = (inputs[0].clone(), inputs[1].clone());
+        (vec![&a + &b + self.offset, &a * &b, &a * 2.0], (a, b))
+    }
+    fn plain(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        let (a, b) = (&inputs[0], &inputs[1]);
+        Some(vec![a + b, a * b, a + a])
+    }
+    fn vjp(
+        &self,
+        (a, b): &Self::Saved,
+        upstream: &Upstream,
+        _: &[bool],
+    ) -> Option<Vec<InputGradient<Tensor>>> {
+        let missing = if upstream.get(2).is_none() && upstream.get(1).is_some() { 1.0 } else { 0.0 };
+        let da = &upstream[0] + &upstream[1] * b + &upstream[2] * 2.0;
+        let db = &upstream[0] + &upstream[1] * a * (1.0 + missing * self.when_missing);
+        let why = || InputGradient::Missing("nobody has found it".to_string());
+        Some(vec![da.into(), if self.unknown { why() } else { db.into() }])
+    }
+    fn sees_missing(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn values_and_missing_cotangents_of_rules_as_objects() {
+    let at = [Array::from([0.5, -1.0]), Array::from([2.0, 3.0])];
+    let of = |pair: Pair| move |x: &[Tensor]| pair.apply(&[&x[0], &x[1]]);
+    passes(&GradCheck::new().order(2).run(of(Pair::default()), &at, &Reference::new()).unwrap());
+    let error = finds(check(of(Pair { offset: 1e-9, ..Pair::default() }), &at), Code::RulePrimal);
+    assert!(error.message().contains("output 0, element [0]"), "{error}");
+    let error = finds(check(of(Pair { when_missing: 0.5, ..Pair::default() }), &at), Code::RuleLinear);
+    assert!(error.message().contains("a missing cotangent of output"), "{error}");
+    // A derivative that a rule does not know is an error where it is wanted, and else nobody's claim.
+    let unknown = of(Pair { unknown: true, ..Pair::default() });
+    assert_eq!(gradcheck(unknown, &at, &Reference::new()).unwrap_err().code(), Code::NotDifferentiable);
+    passes(&GradCheck::new().fixed(1).run(unknown, &at, &Reference::new()).unwrap());
+}
+
+#[test]
+fn rewrites_of_gradients_pass_as_what_they_declare() {
+    let at = [Array::from([0.5, -1.0])];
+    type Rewrite = fn(&Tensor) -> Tensor;
+    let rewrites: [(Rewrite, f64); 8] = [
+        (|x| observe(x, "seen"), 0.0),
+        (|x| scale_gradient(x, 3.0), 2.0),
+        (|x| reverse_gradient(x, 1.0), 2.0),
+        (|x| clip_gradient(x, 0.25), 0.75),
+        (|x| clip_gradient_norm(x, 8.0), 0.0),
+        (|x| surrogate("sign", x, Tensor::sign, |x| Tensor::full(x.shape(), 0.25)), 0.25),
+        (|x| replace_gradient(x, &Tensor::new([3.0, 3.0])), 2.0),
+        (|x| map_cotangent(x, |g| g * 1.5), 0.5),
+    ];
+    for (number, (rewrite, distance)) in rewrites.into_iter().enumerate() {
+        let report = check(|x: &[Tensor]| rewrite(&x[0]).exp(), &at);
+        passes(&report);
+        let furthest = report.surrogates.iter().map(|s| s.distance()).fold(0.0, f64::max);
+        assert_digits(&[furthest], &[distance]);
+        assert!(report.surrogates.len() <= 1, "{number}: {report}");
+    }
+}

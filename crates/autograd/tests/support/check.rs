@@ -1,0 +1,42 @@
+//! Shorthands for tests of `gradcheck`.
+
+use cotangent_autograd::check::Report;
+use cotangent_autograd::{Outputs, custom_gradient, gradcheck};
+use cotangent_tensor::{Array, Code, Detail, Error, Reference, Tensor};
+
+/// A rule of one input.
+pub(crate) fn rule(
+    name: &'static str,
+    forward: impl Fn(&Tensor) -> Tensor + Copy + 'static,
+    backward: impl Fn(&Tensor, &Tensor) -> Tensor + Copy + 'static,
+) -> impl Fn(&[Tensor]) -> Tensor {
+    move |x| custom_gradient(name, [&x[0]], |[x]| (forward(&x), move |g: Tensor| backward(&x, &g)))
+}
+
+pub(crate) fn check<O: Outputs>(function: impl Fn(&[Tensor]) -> O, inputs: &[Array]) -> Report {
+    gradcheck(function, inputs, &Reference::new()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[track_caller]
+pub(crate) fn passes(report: &Report) {
+    assert!(report.is_ok(), "{report}");
+    assert!(report.compared.total() > 0, "{report}");
+}
+
+/// The one finding.
+#[track_caller]
+pub(crate) fn finds(report: Report, code: Code) -> Error {
+    assert_eq!(report.findings.len(), 1, "{report}");
+    let error = report.into_result().unwrap_err();
+    assert_eq!(error.code(), code, "{error}");
+    error
+}
+
+pub(crate) fn number(error: &Error, name: &str) -> f64 {
+    let detail = error.details().iter().find(|(known, _)| *known == name).map(|(_, detail)| detail);
+    match detail {
+        Some(Detail::Number(number)) => *number,
+        Some(Detail::Integer(number)) => *number as f64,
+        other => panic!("{name}: {other:?} in {error}"),
+    }
+}
