@@ -69,11 +69,12 @@ pub mod losses;
 pub mod optimizers;
 
 pub use cotangent_autograd::{
-    Audit, Audited, CustomGradient, GradCheck, Gradient, Gradients, InputGradient, Inputs, Outputs, Row,
-    Rule, State, Trace, Upstream, Wrt, audit, batch, batch_jacobian, check, clip_gradient,
-    clip_gradient_norm, custom_function, custom_gradient, custom_jvp, gauss_newton_product, grad, gradcheck,
-    hessian, hvp, jacobian, jvp, map_cotangent, observe, per_sample_gradients, replace_gradient,
-    reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient, trace, vjp,
+    Audit, Audited, CustomGradient, Cut, Explanation, GradCheck, Gradient, Gradients, InputGradient, Inputs,
+    Outputs, Reason, Row, Rule, State, Trace, Upstream, Wrt, audit, batch, batch_jacobian, check,
+    clip_gradient, clip_gradient_norm, custom_function, custom_gradient, custom_jvp, explain, explain_values,
+    gauss_newton_product, grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe,
+    per_sample_gradients, replace_gradient, reverse_gradient, scale_gradient, straight_through, surrogate,
+    surrogate_gradient, trace, vjp,
 };
 pub use cotangent_device::{
     Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, KernelTime, Kind, Memory,

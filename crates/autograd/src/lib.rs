@@ -82,6 +82,7 @@
 mod audit;
 mod batch;
 pub mod check;
+mod explain;
 mod forms;
 mod forward;
 mod gradient;
@@ -104,6 +105,7 @@ pub use audit::{Audit, Audited, audit};
 pub use batch::batch;
 pub use check::{GradCheck, gradcheck};
 pub use cotangent_tensor::InputGradient;
+pub use explain::{Cut, Explanation, Reason, explain, explain_values};
 pub use forms::{Gradients, Inputs, Outputs};
 pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};
