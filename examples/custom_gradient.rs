@@ -3,7 +3,7 @@
 //! `cargo run --release --example custom_gradient -- cpu`
 
 use cotangent::prelude::*;
-use cotangent::trace;
+use cotangent::{explain, to_dot, trace};
 
 /// `x²` with a hand-written rule that sees `upstream`.
 fn square(x: &Tensor) -> Tensor {
@@ -37,9 +37,12 @@ fn main() -> Result<(), Error> {
         println!("{name}: {}", device.read(tensor)?.scalar()?);
     }
 
+    picture(&to_dot(&y, &device)?);
+
     // What does not depend on a tensor says so, instead of a wrong zero.
     let unrelated = Tensor::new(3.0);
-    println!("by an unrelated tensor: {}\n", grad(&y, &unrelated)?.explain());
+    println!("by an unrelated tensor: {}", grad(&y, &unrelated)?.explain());
+    println!("{}\n", explain(&y, &unrelated)?);
 
     // The whole iteration — forward, backward, Adam — is one step.
     let x = device.variable("x", &[-1.0])?;
@@ -64,4 +67,23 @@ fn main() -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Draws a graph with Graphviz where that is installed; where it is not, keeps the text for it.
+fn picture(graph: &str) {
+    let folder = std::path::Path::new("target/examples-out");
+    let (text, drawing) = (folder.join("custom_gradient.dot"), folder.join("custom_gradient.svg"));
+    if let Err(cause) = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&text, graph)) {
+        return println!("no picture: {}: {cause}\n", text.display());
+    }
+    let drawn = std::process::Command::new("dot").arg("-Tsvg").arg("-o").arg(&drawing).arg(&text).status();
+    match drawn {
+        Ok(status) if status.success() => {
+            println!("the graph, with values and gradients: {}\n", drawing.display())
+        }
+        _ => println!(
+            "the graph, with values and gradients: {} (`dot` of Graphviz draws it)\n",
+            text.display()
+        ),
+    }
 }

@@ -74,7 +74,7 @@ pub use cotangent_autograd::{
     clip_gradient, clip_gradient_norm, custom_function, custom_gradient, custom_jvp, explain, explain_values,
     gauss_newton_product, grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe,
     per_sample_gradients, replace_gradient, reverse_gradient, scale_gradient, straight_through, surrogate,
-    surrogate_gradient, trace, vjp,
+    surrogate_gradient, to_dot, trace, vjp,
 };
 pub use cotangent_device::{
     Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, KernelTime, Kind, Memory,

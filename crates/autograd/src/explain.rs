@@ -371,7 +371,7 @@ impl Numbers<'_> {
 }
 
 /// What `node` sends to its operands for some cotangent.
-fn flows(node: &Arc<Node>) -> Vec<Flow> {
+pub(crate) fn flows(node: &Arc<Node>) -> Vec<Flow> {
     let ones = |shape: Shape| Guarded::plain(Tensor::ones(shape));
     match &node.op {
         Op::Rule(rule) => pull_rule(node, rule, rule.outputs.iter().map(|o| Some(ones(o.shape))).collect()),

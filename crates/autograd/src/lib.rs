@@ -90,6 +90,7 @@ mod guard;
 mod jacobian;
 mod join;
 mod object;
+mod picture;
 mod pullback;
 mod pushforward;
 mod reverse;
@@ -111,6 +112,7 @@ pub use forward::{hvp, jvp};
 pub use gradient::{Gradient, State, Wrt};
 pub use jacobian::{batch_jacobian, gauss_newton_product, hessian, jacobian, per_sample_gradients};
 pub use object::{Rule, Upstream};
+pub use picture::to_dot;
 pub use reverse::{grad, vjp};
 pub use rewrites::{
     clip_gradient, clip_gradient_norm, map_cotangent, observe, replace_gradient, reverse_gradient,

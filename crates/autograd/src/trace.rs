@@ -5,6 +5,8 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use cotangent_tensor::{Array, Code, Error, Evaluate, Node, Op, Tensor, topological};
 
 use crate::State;
@@ -147,6 +149,34 @@ fn local(node: &Arc<Node>, upstream: &Tensor) -> Result<(Tensor, Tensor), Error>
     Ok((value, join(arrived).map_or(zeros, |sum| sum.masked())))
 }
 
+impl Trace {
+    /// The table as a JSON document: a list of rows, each with `node` and the arrays `value`, `result`, `upstream`, `current` and
+    /// `downstream` as `{"shape": […], "values": […]}` in row-major order. JSON has no NaN and no infinity: they are the strings
+    /// `"nan"`, `"inf"` and `"-inf"`.
+    pub fn to_json(&self) -> String {
+        let number = |value: &f64| match value {
+            v if v.is_nan() => json!("nan"),
+            v if v.is_infinite() => json!(if *v > 0.0 { "inf" } else { "-inf" }),
+            v => json!(v),
+        };
+        let array = |array: &Array| {
+            let values: Vec<Value> = array.to_f64().iter().map(number).collect();
+            json!({ "shape": &array.shape()[..], "values": values })
+        };
+        let row = |row: &Row| {
+            json!({
+                "node": row.name,
+                "value": array(&row.value),
+                "result": array(&row.result),
+                "upstream": array(&row.upstream),
+                "current": array(&row.current),
+                "downstream": array(&row.downstream),
+            })
+        };
+        Value::Array(self.rows.iter().map(row).collect()).to_string()
+    }
+}
+
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = ["node", "value", "upstream", "current", "downstream"].map(str::to_string);
@@ -173,7 +203,7 @@ impl fmt::Display for Trace {
 }
 
 /// Up to four numbers of an array.
-fn numbers(array: &Array) -> String {
+pub(crate) fn numbers(array: &Array) -> String {
     let values = array.to_f64();
     let number = |v: &f64| {
         let plain = format!("{v}");

@@ -4,7 +4,7 @@
 
 mod support;
 
-use cotangent_autograd::{State, custom_gradient, grad, surrogate_gradient, trace, vjp};
+use cotangent_autograd::{State, custom_gradient, grad, surrogate_gradient, to_dot, trace, vjp};
 use cotangent_tensor::{Reference, Tensor};
 use support::{assert_digits, gradient, value, values};
 
@@ -192,4 +192,64 @@ fn t09_other_families_on_the_same_data() {
     let loss = eta.cross_entropy(&labels).mean(..);
     assert_digits(&[value(&loss)], &[0.753109126556]);
     assert_digits(&gradient(&grad(&loss, &eta).unwrap()), &upstream);
+}
+
+#[test]
+fn a_trace_of_a_derivative_and_a_trace_as_json() {
+    let x = Tensor::new(2.0);
+    let (a, y) = {
+        let a = square(&x);
+        (a.clone(), square(&a))
+    };
+    let first = grad(&y, &x).unwrap().or_error().unwrap();
+    // y' = 4x³ is 2a · 2x: traced through what made it, at second order.
+    let table = trace(&first, &[&a, &first], &Reference::new()).unwrap();
+    assert_eq!(table.rows.len(), 2);
+    let [result, upstream] = [&table.rows[0].result, &table.rows[0].upstream].map(|a| a.scalar().unwrap());
+    assert_eq!((result, upstream), (32.0, 1.0));
+    let a_row = table.rows.iter().find(|row| row.result.scalar().unwrap() == 4.0).unwrap();
+    // ∂(2a · 2x)/∂a = 4x, times da/dx = 2x
+    assert_eq!(a_row.upstream.scalar().unwrap(), 8.0);
+    assert_eq!(a_row.downstream.scalar().unwrap(), 32.0);
+
+    let z = Tensor::new([1.0, 0.0]);
+    let json = trace(&(z.log() * 2.0).sum(..), &[&z.log()], &Reference::new());
+    assert!(json.is_ok());
+    let logs = z.log();
+    let json = trace(&(&logs * 2.0).sum(..), &[&logs], &Reference::new()).unwrap().to_json();
+    let expected = concat!(
+        r#"[{"current":{"shape":[2],"values":[1.0,"inf"]},"downstream":{"shape":[2],"values":[2.0,"inf"]},"#,
+        r#""node":"log","result":{"shape":[2],"values":[0.0,"-inf"]},"#,
+        r#""upstream":{"shape":[2],"values":[2.0,2.0]},"value":{"shape":[2],"values":[1.0,0.0]}}]"#
+    );
+    assert_eq!(sorted(&json), sorted(expected));
+}
+
+/// Characters in order: keys of JSON objects have none.
+fn sorted(text: &str) -> Vec<char> {
+    let mut characters: Vec<char> = text.chars().collect();
+    characters.sort_unstable();
+    characters
+}
+
+#[test]
+fn a_picture_shows_names_values_gradients_rules_and_cuts() {
+    let w = Tensor::new([1.0, 2.0]).named("w");
+    let b = Tensor::new(0.5).named("a \"bias\"");
+    let loss = (square(&w) + &b).sum(..) + w.round().sum(..);
+    let picture = to_dot(&loss, &Reference::new()).unwrap();
+    for part in [
+        "digraph gradient {",
+        "label = \"w\\nf32 [2]\\n[1, 2]\\ngradient [2, 4]\"",
+        "a \\\"bias\\\"\\nf32 []\\n0.5\\ngradient 2",
+        "rule square",
+        "[style = dashed",
+    ] {
+        assert!(picture.contains(part), "{part}:\n{picture}");
+    }
+    assert!(!picture.contains("broadcast"), "{picture}");
+    let boxes = picture.matches(" [label").count();
+    let edges: Vec<&str> = picture.lines().filter(|line| line.contains("->")).collect();
+    // w, b, rule, sum of both, two sums, rounded, total: every operand is drawn.
+    assert_eq!((boxes, edges.len()), (8, 8), "{picture}");
 }
