@@ -4,6 +4,7 @@
 //! runs at least five times. Inputs are random numbers that the device makes itself. `first_gradient` is cold: every run is a new
 //! process, measured from its start (caches of the driver on disk are what they are).
 
+mod derivatives;
 mod elementwise;
 mod matrix;
 mod training;
@@ -77,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(training::first_gradient_here(&device)?);
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let entries = [elementwise::TASKS, matrix::TASKS, training::TASKS].concat();
+    let entries = [elementwise::TASKS, matrix::TASKS, training::TASKS, derivatives::TASKS].concat();
     let entries: Vec<Entry> = entries.into_iter().filter(|(name, _)| name.contains(filter)).collect();
     if entries.is_empty() {
         let error = Error::new(cotangent::Code::Unbound, "bench", format!("no task is called `{filter}`"));
