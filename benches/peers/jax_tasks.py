@@ -89,9 +89,9 @@ def layers(widths):
     ]
 
 
-def forward(parameters, x):
+def forward(parameters, x, activation=jax.nn.relu):
     for w, b in parameters[:-1]:
-        x = jax.nn.relu(x @ w + b)
+        x = activation(x @ w + b)
     w, b = parameters[-1]
     return x @ w + b
 
@@ -147,6 +147,45 @@ def mlp_adam():
     return run, (6 * products - 2 * 784 * 512) * 256.0, 0.0
 
 
+def network(widths, rows):
+    """A smooth network: its parameters, rows, targets, and the loss of one row."""
+    x, classes = uniform(0, (rows, widths[0])), widths[-1]
+    if classes > 1:
+        target = jax.random.randint(jax.random.PRNGKey(4), (rows,), 0, classes)
+    else:
+        target = uniform(1, (rows,))
+
+    def loss(parameters, x, target):
+        eta = forward(parameters, x, jnp.tanh)
+        if classes > 1:
+            return -jax.nn.log_softmax(eta)[target]
+        return 0.5 * (eta[0] - target) ** 2
+
+    return layers(widths), x, target, loss
+
+
+def gradient(widths, rows):
+    parameters, x, target, loss = network(widths, rows)
+    step = jax.jit(jax.value_and_grad(lambda p: jnp.mean(jax.vmap(loss, (None, 0, 0))(p, x, target))))
+    return lambda: step(parameters), 0.0, 0.0
+
+
+def hessian_product(widths, rows):
+    parameters, x, target, loss = network(widths, rows)
+    direction = jax.tree.map(jnp.ones_like, parameters)
+    slope = jax.grad(lambda p: jnp.mean(jax.vmap(loss, (None, 0, 0))(p, x, target)))
+    step = jax.jit(lambda p, d: jax.jvp(slope, (p,), (d,))[1])
+    return lambda: step(parameters, direction), 0.0, 0.0
+
+
+def per_sample(widths, rows):
+    parameters, x, target, loss = network(widths, rows)
+    step = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0)))
+    return lambda: step(parameters, x, target), 0.0, 0.0
+
+
+SEED, MLP = ([1, 30, 20, 1], 400), ([784, 512, 512, 10], 256)
+
 TASKS = {
     "sigmoid_l1_2p22": lambda: sigmoid_l1(22),
     "sigmoid_l1_2p24": lambda: sigmoid_l1(24),
@@ -160,6 +199,11 @@ TASKS = {
     "softmax_ce_4096x8192": lambda: softmax_cross_entropy(4096, 8192),
     "seed_sgd": seed_sgd,
     "mlp_adam": mlp_adam,
+    "mlp_gradient": lambda: gradient(*MLP),
+    "mlp_hvp": lambda: hessian_product(*MLP),
+    "seed_gradient": lambda: gradient(*SEED),
+    "seed_hvp": lambda: hessian_product(*SEED),
+    "seed_per_sample": lambda: per_sample(*SEED),
 }
 
 for name, make in TASKS.items():
