@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{DType, Node, Shape};
 
 macro_rules! codes {
-    ($( $(#[$doc:meta])* $Code:ident $text:literal; )*) => {
+    ($( $(#[$doc:meta])* $Code:ident $text:literal $(, $help:literal)?; )*) => {
         /// Stable identifier of an error; one page per code stands in the documentation.
         #[non_exhaustive]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,24 +17,28 @@ macro_rules! codes {
             pub const ALL: &[Code] = &[$(Code::$Code),*];
             /// The printed form, such as `E_BROADCAST`.
             pub fn as_str(self) -> &'static str { match self { $(Code::$Code => $text),* } }
+            /// What to do, in general; an error that knows more says so itself.
+            fn help(self) -> Option<&'static str> {
+                match self { $(Code::$Code => { let help: &[&str] = &[$($help)?]; help.first().copied() })* }
+            }
         }
     };
 }
 codes! {
     /// Shapes that do not broadcast, or that would broadcast against each other where that is a mistake.
-    Broadcast "E_BROADCAST";
+    Broadcast "E_BROADCAST", "insert axes with `unsqueeze`, or reshape one of them";
     /// Inner dimensions of a matrix product differ.
     MatmulDim "E_MATMUL_DIM";
     /// An axis outside the rank, or named twice.
-    Axis "E_AXIS";
+    Axis "E_AXIS", "axes count from 0, or from the end with -1";
     /// A reshape to another number of elements.
-    Reshape "E_RESHAPE";
+    Reshape "E_RESHAPE", "the products of both shapes must be equal";
     /// A number of elements that does not fit the index type.
-    TooLarge "E_TOO_LARGE";
+    TooLarge "E_TOO_LARGE", "split the tensor; often a broadcast went the wrong way";
     /// A limit of the adapter.
     Limit "E_LIMIT";
     /// Host data whose length is not the product of the shape.
-    DataLength "E_DATA_LENGTH";
+    DataLength "E_DATA_LENGTH", "give as many values as the shape holds";
     /// Element types that do not fit together.
     Dtype "E_DTYPE";
     /// A feature that the device does not have.
@@ -44,45 +48,45 @@ codes! {
     /// A scalar was needed.
     NotScalar "E_NOT_SCALAR";
     /// An index outside its axis.
-    Index "E_INDEX";
+    Index "E_INDEX", "indices and labels count from 0 and lie below the size of the axis";
     /// A slice with start beyond end, outside the axis, or with step 0.
-    Slice "E_SLICE";
+    Slice "E_SLICE", "`slice(axis, start, end, step)` takes the end exclusively";
     /// Concatenation of nothing, or of tensors that differ elsewhere.
-    Concat "E_CONCAT";
+    Concat "E_CONCAT", "cast or reshape first";
     /// A hyper-parameter outside its domain.
-    Hyperparameter "E_HYPERPARAMETER";
+    Hyperparameter "E_HYPERPARAMETER", "give a value from the range that the message names";
     /// More than eight dimensions.
     Rank "E_RANK";
     /// A value that is not finite, found by a check.
-    Nonfinite "E_NONFINITE";
+    Nonfinite "E_NONFINITE", "look at the element that the message names";
     /// The first non-finite value of a step, found in anomaly mode.
     Anomaly "E_ANOMALY";
     /// A kernel would need more loop turns than the adapter grants.
     LoopBudget "E_LOOP_BUDGET";
     /// Tensors of two devices in one graph.
-    DeviceMismatch "E_DEVICE_MISMATCH";
+    DeviceMismatch "E_DEVICE_MISMATCH", "read the value on one device and make a tensor of it for the other";
     /// A cotangent that does not fit its output.
-    Cotangent "E_COTANGENT";
+    Cotangent "E_COTANGENT", "make it with `Tensor::ones(output.shape())` or the like";
     /// A derivative was asked for where none exists.
-    NotDifferentiable "E_NOT_DIFFERENTIABLE";
+    NotDifferentiable "E_NOT_DIFFERENTIABLE", "cast, cut the path with `detach`, or give a rule with `custom_gradient`";
     /// An operation whose derivative is not implemented.
     NoDerivative "E_NO_DERIVATIVE";
     /// A rule that supports one order only.
     FirstOrderOnly "E_FIRST_ORDER_ONLY";
     /// A step was run with another shape than it was built for.
-    ShapeChanged "E_SHAPE_CHANGED";
+    ShapeChanged "E_SHAPE_CHANGED", "build another step for another shape";
     /// An update that does not fit its variable, or two of one variable.
-    Update "E_UPDATE";
+    Update "E_UPDATE", "one update per variable, of its shape and type";
     /// An input of a graph has no value.
-    Unbound "E_UNBOUND";
+    Unbound "E_UNBOUND", "pass it to `run`, or bind it on the reference";
     /// A custom rule returned the wrong number of gradients.
-    RuleArity "E_RULE_ARITY";
+    RuleArity "E_RULE_ARITY", "return one per input, `None` for an input without gradient";
     /// A custom rule returned a gradient of the wrong shape.
     RuleShape "E_RULE_SHAPE";
     /// A custom rule returned a gradient of the wrong element type.
     RuleDtype "E_RULE_DTYPE";
     /// A custom rule returned a gradient for an input that cannot have one.
-    RuleNone "E_RULE_NONE";
+    RuleNone "E_RULE_NONE", "return `None` for it";
     /// A custom rule passes nothing to any input and did not declare it.
     RuleCut "E_RULE_CUT";
     /// A differentiable tensor was captured by a rule's closure.
@@ -92,9 +96,9 @@ codes! {
     /// The gradient was cut by a `detach` or by a rule.
     Stopped "E_STOPPED";
     /// A user's closure panicked.
-    UserPanic "E_USER_PANIC";
+    UserPanic "E_USER_PANIC", "the graph is as it was before the call";
     /// A forward-mode derivative of a rule that has none.
-    NoJvp "E_NO_JVP";
+    NoJvp "E_NO_JVP", "give a forward mode with `apply_jvp` or `Rule::jvp`, or use reverse mode";
     /// A gradient disagrees with an independent derivative.
     RuleWrong "E_RULE_WRONG";
     /// A rule is not linear in its cotangent.
@@ -110,23 +114,23 @@ codes! {
     /// The same call gives other numbers.
     RuleNondeterministic "E_RULE_NONDETERMINISTIC";
     /// No adapter fits what was asked for.
-    NoAdapter "E_NO_ADAPTER";
+    NoAdapter "E_NO_ADAPTER", "install a driver for Vulkan, Metal or DX12, ask for `software`, or use `cpu`";
     /// Memory is exhausted.
-    OutOfMemory "E_OUT_OF_MEMORY";
+    OutOfMemory "E_OUT_OF_MEMORY", "halve the batch; drop variables and steps that are not needed";
     /// The device is gone.
     DeviceLost "E_DEVICE_LOST";
     /// A wait took too long.
     Timeout "E_TIMEOUT";
     /// A file that cannot be read, written or understood.
-    File "E_FILE";
+    File "E_FILE", "check the path and what it holds";
     /// User WGSL that is not valid.
     Wgsl "E_WGSL";
     /// A family or link that does not exist, or a pair that does not fit.
-    Family "E_FAMILY";
+    Family "E_FAMILY", "look at the row or column that the message names";
     /// A kernel disagrees with the reference.
-    CrossCheck "E_CROSS_CHECK";
+    CrossCheck "E_CROSS_CHECK", "please report it, with the message and `cotangent info`";
     /// A mistake in Cotangent itself; please report it.
-    Internal "E_INTERNAL";
+    Internal "E_INTERNAL", "please report it, with the message";
 }
 
 impl fmt::Display for Code {
@@ -246,10 +250,10 @@ impl fmt::Display for Error {
         for line in context {
             write!(f, "\n  {line}")?;
         }
-        if let Some(hint) = hint {
-            write!(f, "\n  help: {hint}")?;
+        match hint.as_deref().or(code.help()) {
+            Some(help) => write!(f, "\n  help: {help}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 // `main` functions that return an `Error` print its `Debug` form: let people read the message.
