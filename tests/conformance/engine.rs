@@ -1,7 +1,11 @@
 //! D. The engine, and the part of F that belongs to it: several targets, orders, accumulation, broadcasting, guards.
 
-use crate::common::{Error, Evaluator, Tensor, custom_gradient, grad, hvp, map_cotangent, vjp, where_};
+use crate::common::{
+    Array, Error, Evaluate, Evaluator, Tensor, custom_gradient, grad, hvp, map_cotangent, observe, vjp,
+    where_,
+};
 use crate::harness::{Case, Findings};
+use crate::judge::numbers;
 
 pub const CASES: &[Case] = &[
     Case {
@@ -113,7 +117,7 @@ fn t56_empty_and_accumulated(_: &Evaluator, f: &mut Findings) -> Result<(), Erro
     Ok(())
 }
 
-fn t58_cuts_and_hooks(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+fn t58_cuts_and_hooks(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let x = Tensor::new([1.0, 2.0]);
     let hooked = map_cotangent(&(&x * &x), |upstream| upstream * 10.0);
     f.gradient("ten times", &grad(&hooked.sum(..), &x)?, "20 40")?;
@@ -122,12 +126,26 @@ fn t58_cuts_and_hooks(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let scaled = |x: &Tensor| map_cotangent(x, |upstream| upstream * 10.0);
     f.gradient("add, then scale", &grad(&added(&scaled(&x)).sum(..), &x)?, "20 20")?;
     f.gradient("scale, then add", &grad(&scaled(&added(&x)).sum(..), &x)?, "11 11")?;
-    let observed = [&x * 1.0, &x * 2.0, &x * 3.0, &x * 4.0];
+    let sources = [&x * 1.0, &x * 2.0, &x * 3.0, &x * 4.0];
+    let observed: Vec<Tensor> =
+        sources.iter().enumerate().map(|(place, source)| observe(source, &format!("d{place}"))).collect();
     let loss = (&observed[0] + &observed[1] * &observed[2]).sum(..);
-    let states = ["Value", "Value", "Value", "Unconnected"];
-    for (place, (gradient, state)) in grad(&loss, &observed)?.iter().zip(states).enumerate() {
+    let gradients = grad(&loss, &sources)?;
+    for (place, (gradient, state)) in
+        gradients.iter().zip(["Value", "Value", "Value", "Unconnected"]).enumerate()
+    {
         f.state(&format!("observed {place}"), gradient, state);
     }
+    let slope = grad(&loss, &x)?;
+    let mut seen = evaluator.inspect(&[&slope.or_error()?])?;
+    seen.sort_by_key(|row| row.label.clone());
+    f.text("observed", seen.iter().map(|row| &*row.label).collect::<Vec<_>>().join(" "), "d0 d1 d2");
+    let cotangents: Vec<Array> = seen.into_iter().map(|row| row.value).collect();
+    f.known("cotangents", &cotangents, numbers("1 1 3 6 2 4"));
+    // The gradient is 1 + 12x; actions on it run in the order given.
+    f.gradient("finished", &slope, "13 25")?;
+    f.gradient("scaled, then moved", &slope.map(|g| g * 10.0).map(|g| g + 1.0), "131 251")?;
+    f.gradient("moved, then scaled", &slope.map(|g| g + 1.0).map(|g| g * 10.0), "140 260")?;
     // Cut at an edge and continued from it.
     let middle = x.exp();
     let loss = (&middle * &middle).sum(..);

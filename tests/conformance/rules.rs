@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::common::elementwise::Class;
 use crate::common::{
     Code, CustomGradient, DType, Elementwise, Error, Evaluate, Evaluator, Real, Reduce, Reference, State,
-    Tensor, custom_gradient, grad, jvp, losses, straight_through, surrogate_gradient, trace, vjp, where_,
+    Tensor, batch, batch_jacobian, custom_gradient, grad, jvp, losses, straight_through, surrogate_gradient,
+    trace, vjp, where_,
 };
 use crate::harness::{Case, Findings};
 use crate::judge::numbers;
@@ -356,16 +357,23 @@ fn t33(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     Ok(())
 }
 
+/// exp with the rule 42·g.
+fn forty_two(x: &Tensor) -> Tensor {
+    custom_gradient("forty_two", [x], |[x]| (x.exp(), |upstream: Tensor| upstream * 42.0))
+}
+
 fn t34(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
-    let exp = |x: &Tensor| custom_gradient("exp", [x], |[x]| (x.exp(), |upstream: Tensor| upstream * 42.0));
     let x = Tensor::new([0.0, 1.0, 2.0]);
-    f.gradient("gradient of the sum over the batch", &grad(&exp(&x).sum(..), &x)?, "42 42 42")?;
-    let mut rows = Vec::new();
-    for i in 0..3 {
-        let row = x.slice(0, i, i + 1, 1).reshape([]);
-        rows.push(grad(&exp(&row), &row)?.or_error()?);
-    }
-    f.value("batch of gradients", &Tensor::stack(&rows.iter().collect::<Vec<_>>(), 0), "42 42 42");
+    let batched = batch([&x], |[x]| forty_two(&x));
+    f.value("batch(f)", &batched, "1 2.71828182846 7.38905609893");
+    f.gradient("gradient of Σ batch(f)", &grad(&batched.sum(..), &x)?, "42 42 42")?;
+    let slope = |x: &Tensor| grad(&forty_two(x), x).map_or_else(Tensor::invalid, |g| g.or_zero());
+    f.value("batch(gradient of f)", &batch([&x], |[x]| slope(&x)), "42 42 42");
+    f.value("batch_jacobian", &batch_jacobian(&x, |x| forty_two(&x))?, "42 42 42");
+    let table = Tensor::new([[0.0, 1.0], [2.0, 3.0]]);
+    let twice = batch([&table], |[row]| batch([&row], |[x]| forty_two(&x)));
+    f.gradient("batch of batches", &grad(&twice.sum(..), &table)?, "42 42 42 42")?;
+    f.value("forward mode", &jvp(&[&batched], &[(&x, &Tensor::new([1.0, 2.0, 3.0]))])?[0], "42 84 126");
     Ok(())
 }
 

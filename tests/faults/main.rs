@@ -10,16 +10,17 @@ mod common;
 mod a_shapes;
 mod b_numbers;
 mod c_state;
+mod d_rules;
 mod table;
 
 use common::{adapter_present, evaluators};
 use table::{Row, run};
 
-/// Cases in groups A, B and C.
-const CASES: usize = 45;
+/// Cases in groups A to D.
+const CASES: usize = 63;
 
 fn rows() -> Vec<&'static Row> {
-    [a_shapes::ROWS, b_numbers::ROWS, c_state::ROWS].into_iter().flatten().collect()
+    [a_shapes::ROWS, b_numbers::ROWS, c_state::ROWS, d_rules::ROWS].into_iter().flatten().collect()
 }
 
 #[test]

@@ -142,14 +142,14 @@ fn traced<R: Rule>(rule: &R, tracer: &Tracer, inputs: &[Tensor]) -> Result<Vec<T
         let mut traced = tracer.traced(operands, parameters, &outputs)?;
         let plain = plain(rule, tracer, &placeholders, &traced)?;
         let needs: Vec<bool> = placeholders.iter().map(|p| p.dtype().is_float()).collect();
-        let tangents = tracer.tangents(&traced)?;
+        let tangents = tracer.tangents(&traced);
         let moved: Vec<Option<Tensor>> =
             tensors(&tangents).into_iter().zip(&needs).map(|(t, &needed)| needed.then_some(t)).collect();
         let pushforward = match tracer.guarded(|| rule.jvp(&saved, &moved))? {
             Some(given) => Some(tracer.pushforward(&traced, tangents, given)?),
             None => None,
         };
-        tracer.give_upstream(&mut traced)?;
+        tracer.give_upstream(&mut traced);
         let mut pullbacks = Vec::new();
         for present in patterns(rule, tracer, &traced)? {
             let zero = |(slot, &present): (Tensor, &bool)| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cotangent_tensor::{
     Code, DType, Detail, Error, InputGradient, Node, Op, Origin, Pullback, Pushforward, RuleKind, Shape,
-    Tensor, TracedRule, topological,
+    Tensor, Token, TracedRule, topological,
 };
 
 use crate::State;
@@ -54,7 +54,7 @@ impl Tracer {
         G: Gradients,
     {
         self.closures(inputs, function, |traced, pullback| {
-            self.give_upstream(traced)?;
+            self.give_upstream(traced);
             let upstream = O::upstream(tensors(&traced.upstream));
             let given = self.guarded(|| pullback(upstream).gradients())?;
             let pullback = self.pullback(traced, traced.differentiable(&self.rule), given)?;
@@ -69,10 +69,10 @@ impl Tracer {
         P: FnOnce(I::Traced) -> O,
     {
         self.closures(inputs, function, |traced, tangent_of| {
-            let tangents = self.tangents(traced)?;
+            let tangents = self.tangents(traced);
             let given = self.guarded(|| tangent_of(inputs.traced(tensors(&tangents))).tensors())?;
             let pushforward = self.pushforward(traced, tangents, given.into_iter().map(Some).collect())?;
-            self.give_upstream(traced)?;
+            self.give_upstream(traced);
             let pullback = self.transposed(traced, &pushforward)?;
             Ok((vec![pullback], Some(pushforward)))
         })
@@ -131,22 +131,21 @@ impl Tracer {
     }
 
     /// Placeholders of cotangents. A truth value or integer has none; its slot receives zeros.
-    pub(crate) fn give_upstream(&self, traced: &mut Traced) -> Result<(), Error> {
+    pub(crate) fn give_upstream(&self, traced: &mut Traced) {
         let slot = |output: &Arc<Node>| {
             let dtype = if output.dtype.is_float() { self.precision(output.dtype) } else { DType::F32 };
-            Tensor::placeholder("upstream", output.shape, dtype)
+            self.placeholder("upstream", output.shape, dtype)
         };
-        traced.upstream = self.valid(&traced.outputs.iter().map(slot).collect::<Vec<_>>())?;
-        Ok(())
+        traced.upstream = traced.outputs.iter().map(slot).collect();
     }
 
     /// Placeholders of tangents. A truth value or integer has none; its slot receives zeros.
-    pub(crate) fn tangents(&self, traced: &Traced) -> Result<Nodes, Error> {
+    pub(crate) fn tangents(&self, traced: &Traced) -> Nodes {
         let slot = |parameter: &Arc<Node>| {
             let dtype = if parameter.dtype.is_float() { self.precision(parameter.dtype) } else { DType::F32 };
-            Tensor::placeholder("tangent", parameter.shape, dtype)
+            self.placeholder("tangent", parameter.shape, dtype)
         };
-        self.valid(&traced.parameters.iter().map(slot).collect::<Vec<_>>())
+        traced.parameters.iter().map(slot).collect()
     }
 
     /// The type in which derivatives of this type are given.
@@ -268,7 +267,7 @@ impl Tracer {
 
     /// A gradient with its value and without a derivative.
     fn sealed(&self, gradient: Arc<Node>) -> Result<Arc<Node>, Error> {
-        let slot = Tensor::placeholder("gradient", gradient.shape, gradient.dtype).node()?.clone();
+        let slot = self.placeholder("gradient", gradient.shape, gradient.dtype);
         let (parameters, outputs) = (vec![slot.clone()], vec![slot]);
         let rule = TracedRule::function(self.rule.name.clone(), parameters, outputs);
         let rule = TracedRule { kind: RuleKind::FirstOrderOnly, ..rule };
@@ -278,7 +277,10 @@ impl Tracer {
     /// The operands and their placeholders.
     pub(crate) fn parameters(&self, inputs: &[Tensor]) -> Result<(Nodes, Nodes), Error> {
         let operands = inputs.iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
-        let parameters = self.placeholders(&operands)?;
+        let named = |(position, operand): (usize, &Arc<Node>)| {
+            self.placeholder(&input_name(position, operand), operand.shape, operand.dtype)
+        };
+        let parameters = operands.iter().enumerate().map(named).collect();
         Ok((operands, parameters))
     }
 
@@ -297,12 +299,11 @@ impl Tracer {
         O::invalid(error, count)
     }
 
-    fn placeholders(&self, operands: &[Arc<Node>]) -> Result<Vec<Arc<Node>>, Error> {
-        let named = |(position, operand): (usize, &Arc<Node>)| {
-            Tensor::placeholder(&input_name(position, operand), operand.shape, operand.dtype)
-        };
-        let tensors: Vec<Tensor> = operands.iter().enumerate().map(named).collect();
-        self.valid(&tensors)
+    /// Stands for a tensor inside of the rule, at the line where the rule is applied.
+    fn placeholder(&self, name: &str, shape: Shape, dtype: DType) -> Arc<Node> {
+        let (op, location) = (Op::Placeholder(Token::new(name, 0)), self.at);
+        let origin = Origin::default();
+        Arc::new(Node { op, operands: Vec::new(), shape, dtype, location, label: None, origin })
     }
 
     /// Runs a closure of the user's; a panic becomes an error.

@@ -427,3 +427,13 @@ pub fn index_error(name: &str, position: usize, value: f64, size: usize) -> Erro
         .with("index", Detail::Integer(value as i64))
         .with("size", Detail::Integer(size as i64))
 }
+
+/// The error of reading an argument of a function while it is traced, or after that outside of it.
+pub fn placeholder_error(node: &Node) -> Error {
+    let Node { dtype, shape, location, .. } = node;
+    let message =
+        format!("`{}` ({dtype} {shape}) has no value: it is an argument of a traced function", node.name());
+    Error::new(Code::Unbound, "read", message).at(location).hint(
+        "such a function runs once, whatever the values: compute with tensors in it, and read outside of it",
+    )
+}

@@ -73,7 +73,7 @@ mod tensor;
 
 pub use address::{AddressHasher, AddressMap, AddressSet};
 pub use array::{Array, Values};
-pub use build::index_error;
+pub use build::{index_error, placeholder_error};
 pub use dtype::{DType, Scalar};
 pub use elementwise::{Class, Elementwise, Partial, Real};
 pub use error::{Code, Detail, Error};

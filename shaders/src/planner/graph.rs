@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Class, Code as ErrorCode, DType, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, expand, topological,
+    Class, DType, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, expand, placeholder_error, topological,
 };
 
 /// What a node means for planning.
@@ -368,13 +368,8 @@ impl Graph {
             if matches!(node.op, Op::Rule(_)) {
                 continue;
             }
-            if let Op::Placeholder(token) = &node.op {
-                let error = Error::new(
-                    ErrorCode::RuleCapture,
-                    "plan",
-                    format!("placeholder `{}` used outside of its rule", token.name),
-                );
-                return Err(error.at(node.location));
+            if matches!(node.op, Op::Placeholder(_)) {
+                return Err(placeholder_error(&node));
             }
             let operands: Vec<usize> = node.operands.iter().map(|o| id[&o.key()]).collect();
             let new = match operands[..] {

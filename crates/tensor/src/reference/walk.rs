@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::node::topological_until;
-use crate::{Code, Error, Node, Op, Token};
+use crate::{Code, Error, Node, Op, Token, placeholder_error};
 
 /// What a node computes, in some domain of values.
 pub(crate) trait Meaning {
@@ -22,6 +22,9 @@ pub(crate) trait Meaning {
 
 /// The error of a token without a value.
 pub(crate) fn unbound(node: &Node, token: &Token) -> Error {
+    if matches!(node.op, Op::Placeholder(_)) {
+        return placeholder_error(node);
+    }
     let kind = if matches!(node.op, Op::Variable(_)) { "variable" } else { "input" };
     Error::new(
         Code::Unbound,
