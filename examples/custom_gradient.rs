@@ -3,7 +3,6 @@
 //! `cargo run --release --example custom_gradient -- cpu`
 
 use cotangent::prelude::*;
-use cotangent::trace;
 
 /// `x²` with a hand-written rule that sees `upstream`.
 fn square(x: &Tensor) -> Tensor {

@@ -94,13 +94,18 @@ pub use optimizers::{Adam, Lbfgs, Optimizer, Sgd};
 /// What most programs need: `use cotangent::prelude::*`.
 pub mod prelude {
     pub use crate::families::Family;
+    pub use crate::io;
     pub use crate::layers::{Activation, Initializer, Linear, Mlp};
     pub use crate::losses::{self, Reduction};
     pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
-        Array, Code, CustomGradient, DType, Device, Error, Evaluate, Gradient, InputGradient, Key, Reference,
-        Rule, State, Step, Tensor, Upstream, cross_check, custom_function, custom_gradient, grad, hvp, jvp,
-        surrogate_gradient, vjp, where_,
+        Array, Audit, Check, Code, CustomGradient, DType, Device, Error, Evaluate, GradCheck, Gradient,
+        InputGradient, Key, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs, Tensor, Upstream,
+        Variable, Variables, Watch, audit, batch, batch_jacobian, clip_gradient, clip_gradient_norm,
+        cross_check, custom_function, custom_gradient, custom_jvp, gauss_newton_product, grad, gradcheck,
+        hessian, hvp, jacobian, jvp, map_cotangent, observe, per_sample_gradients, replace_gradient,
+        reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient, trace, vjp,
+        where_,
     };
 }
 
@@ -117,3 +122,7 @@ struct Conventions;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/errors.md")]
 struct Errors;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
