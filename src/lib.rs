@@ -126,3 +126,7 @@ struct Errors;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migration.md")]
+struct Migration;
