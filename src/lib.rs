@@ -48,6 +48,10 @@
 //! - [`Device`] is an adapter or the CPU, explicit and never global; [`Step`] is a whole iteration, planned once and run many
 //!   times; [`cross_check`] compares every kernel with the reference.
 //! - [`Reference`] evaluates a graph as it stands, in f64.
+//! - [`gradcheck`], [`audit()`], [`trace`] and [`Check::Anomaly`] look at derivatives; [`batch()`] applies a function of one
+//!   example to many.
+//!
+//! `docs/guide.md` in the repository leads through all of it, `docs/migration.md` from other frameworks.
 //!
 //! # What this crate is not
 //!
@@ -130,3 +134,7 @@ struct Guide;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/migration.md")]
 struct Migration;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/silent.md")]
+struct Silent;
