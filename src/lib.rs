@@ -131,6 +131,19 @@ struct Errors;
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
+/// The guide counts lines.
+///
+/// ```
+/// let guide = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md"));
+/// let lines = |name: &str| {
+///     let from = guide.lines().skip_while(|line| !line.starts_with(&format!("fn {name}(")));
+///     from.take_while(|line| *line != "}").count() + 1
+/// };
+/// assert_eq!((lines("square"), lines("linear_relu")), (6, 10));
+/// ```
+#[cfg(doctest)]
+struct Lines;
+
 #[cfg(doctest)]
 #[doc = include_str!("../docs/migration.md")]
 struct Migration;
