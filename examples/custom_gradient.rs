@@ -3,7 +3,7 @@
 //! `cargo run --release --example custom_gradient -- cpu`
 
 use cotangent::prelude::*;
-use cotangent::{explain, to_dot, trace};
+use cotangent::{explain, to_dot};
 
 /// `x²` with a hand-written rule that sees `upstream`.
 fn square(x: &Tensor) -> Tensor {

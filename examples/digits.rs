@@ -4,9 +4,9 @@
 //!
 //! `cargo run --release --example digits -- cpu`
 
-use cotangent::io::{self, Table};
+use cotangent::Initial;
+use cotangent::io::Table;
 use cotangent::prelude::*;
-use cotangent::{Initial, Shape, Variables};
 
 /// Every fifth row is for the test, every fifth for the choice of the candidates below, the others are for training. The
 /// network of the choice is thrown away: the final one is trained on both parts that are not for the test.

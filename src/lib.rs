@@ -48,6 +48,10 @@
 //! - [`Device`] is an adapter or the CPU, explicit and never global; [`Step`] is a whole iteration, planned once and run many
 //!   times; [`cross_check`] compares every kernel with the reference.
 //! - [`Reference`] evaluates a graph as it stands, in f64.
+//! - [`gradcheck`], [`audit()`], [`trace`] and [`Check::Anomaly`] look at derivatives; [`batch()`] applies a function of one
+//!   example to many.
+//!
+//! `docs/guide.md` in the repository leads through all of it, `docs/migration.md` from other frameworks.
 //!
 //! # What this crate is not
 //!
@@ -95,13 +99,18 @@ pub use optimizers::{Adam, Lbfgs, Optimizer, Sgd};
 /// What most programs need: `use cotangent::prelude::*`.
 pub mod prelude {
     pub use crate::families::Family;
+    pub use crate::io;
     pub use crate::layers::{Activation, Initializer, Linear, Mlp};
     pub use crate::losses::{self, Reduction};
     pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
-        Array, Code, CustomGradient, DType, Device, Error, Evaluate, Gradient, InputGradient, Key, Reference,
-        Rule, State, Step, Tensor, Upstream, cross_check, custom_function, custom_gradient, grad, hvp, jvp,
-        surrogate_gradient, vjp, where_,
+        Array, Audit, Check, Code, CustomGradient, DType, Device, Error, Evaluate, GradCheck, Gradient,
+        InputGradient, Key, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs, Tensor, Upstream,
+        Variable, Variables, Watch, audit, batch, batch_jacobian, clip_gradient, clip_gradient_norm,
+        cross_check, custom_function, custom_gradient, custom_jvp, gauss_newton_product, grad, gradcheck,
+        hessian, hvp, jacobian, jvp, map_cotangent, observe, per_sample_gradients, replace_gradient,
+        reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient, trace, vjp,
+        where_,
     };
 }
 
@@ -118,3 +127,28 @@ struct Conventions;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/errors.md")]
 struct Errors;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
+
+/// The guide counts lines.
+///
+/// ```
+/// let guide = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md"));
+/// let lines = |name: &str| {
+///     let from = guide.lines().skip_while(|line| !line.starts_with(&format!("fn {name}(")));
+///     from.take_while(|line| *line != "}").count() + 1
+/// };
+/// assert_eq!((lines("square"), lines("linear_relu")), (6, 10));
+/// ```
+#[cfg(doctest)]
+struct Lines;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migration.md")]
+struct Migration;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/silent.md")]
+struct Silent;
