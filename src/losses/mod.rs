@@ -127,6 +127,33 @@ pub fn gaussian_nll(mean: &Tensor, target: &Tensor, log_variance: &Tensor, reduc
     })
 }
 
+/// A loss of one's own with the checks of those here: `loss` is built only if all operands are floats, and of any two of them one has
+/// the shape of both together. So `[n, 1]` against `[n]` is `E_BROADCAST`, not the mean of an `[n, n]` matrix.
+///
+/// ```
+/// use cotangent::{Code, Reduction, Tensor, losses};
+///
+/// let quantile = |prediction: &Tensor, target: &Tensor| {
+///     losses::custom("quantile", &[("prediction", prediction), ("target", target)], Reduction::Mean, || {
+///         let error = target - prediction;
+///         (0.9 * &error).max(-0.1 * &error)
+///     })
+/// };
+/// let target = Tensor::new([1.0, 2.0, 3.0]);
+/// assert!(quantile(&Tensor::zeros([3]), &target).error().is_none());
+/// let wrong = quantile(&Tensor::zeros([3, 1]), &target);
+/// assert_eq!(wrong.error().unwrap().code(), Code::Broadcast);
+/// ```
+#[track_caller]
+pub fn custom(
+    name: &str,
+    operands: &[(&str, &Tensor)],
+    reduction: Reduction,
+    loss: impl FnOnce() -> Tensor,
+) -> Tensor {
+    build(Location::caller(), name, operands, reduction, loss)
+}
+
 /// Checks operands, builds the loss per element, reduces it. Errors name the loss and the user's line.
 pub(crate) fn build(
     at: At,
