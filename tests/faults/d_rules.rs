@@ -101,7 +101,7 @@ pub const ROWS: &[Row] = &[
                     read(e, &[&f])
                 },
                 "error[E_RULE_NONE]: custom gradient \"pick\": gradient 0 must be `None`: input 0 `labels` is i32\n  \
-                 at tests/faults/d_rules.rs:LINE",
+                 at tests/faults/d_rules.rs:LINE\n  help: return `None` for it",
             ),
             Fails(
                 "a truth value",

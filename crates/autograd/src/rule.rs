@@ -30,7 +30,7 @@ pub struct CustomGradient {
 }
 
 impl CustomGradient {
-    /// A rule that claims to be the derivative; checks compare it.
+    /// A rule that claims to be the derivative; checks compare it, and what ignores its cotangent is refused at once.
     pub fn exact(name: &str) -> CustomGradient {
         CustomGradient::new(name, RuleKind::Exact)
     }
@@ -82,7 +82,8 @@ impl CustomGradient {
     ///
     /// A mistake makes the outputs invalid: the first error of an input; `E_RULE_ARITY`, `E_RULE_SHAPE`,
     /// `E_RULE_DTYPE`, `E_RULE_NONE`, `E_RULE_CUT` for gradients that do not fit the inputs (nothing is summed or
-    /// broadcast); `E_RULE_CAPTURE`; `E_USER_PANIC`; any error of a tensor built inside, "in rule …".
+    /// broadcast); `E_RULE_LINEAR` for a gradient that claims to be exact and in which nothing comes from `upstream`;
+    /// `E_RULE_CAPTURE`; `E_USER_PANIC`; any error of a tensor built inside, "in rule …".
     #[track_caller]
     pub fn apply<I, O, P, G>(self, inputs: I, function: impl FnOnce(I::Traced) -> (O, P)) -> O
     where

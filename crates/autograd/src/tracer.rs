@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Code, DType, Detail, Error, InputGradient, Node, Op, Origin, Pullback, Pushforward, RuleKind, Shape,
-    Tensor, Token, TracedRule, topological,
+    AddressSet, Code, DType, Detail, Error, InputGradient, Node, Op, Origin, Pullback, Pushforward, RuleKind,
+    Shape, Tensor, Token, TracedRule, topological,
 };
 
 use crate::State;
@@ -163,6 +163,7 @@ impl Tracer {
         let gradients = self.gradients(traced, given)?;
         let own = traced.parameters.iter().chain(&traced.upstream);
         self.check_captures(gradients.iter().filter_map(InputGradient::value), own, &traced.parameters)?;
+        self.check_upstream(traced, &gradients)?;
         let seal = |gradient: InputGradient<Arc<Node>>| match gradient {
             InputGradient::Value(node) => self.sealed(node).map(InputGradient::Value),
             other => Ok(other),
@@ -371,6 +372,30 @@ impl Tracer {
             ));
         }
         Ok(gradients)
+    }
+
+    /// A derivative has the cotangent as a factor. Of what a rule makes that claims to be one, this much can be seen at once.
+    fn check_upstream(&self, traced: &Traced, gradients: &[InputGradient<Arc<Node>>]) -> Result<(), Error> {
+        if self.rule.kind != RuleKind::Exact || !traced.differentiable(&self.rule).contains(&true) {
+            return Ok(());
+        }
+        let mut depends: AddressSet<()> = traced.upstream.iter().map(Node::identity).collect();
+        for node in topological(gradients.iter().filter_map(InputGradient::value)) {
+            if node.operands.iter().any(|operand| depends.contains(&operand.identity())) {
+                depends.insert(node.identity());
+            }
+        }
+        let ignores = |gradient: &InputGradient<Arc<Node>>| {
+            gradient.value().is_some_and(|node| {
+                !depends.contains(&node.identity()) && !vanish_without(std::slice::from_ref(node), &[])
+            })
+        };
+        let Some(position) = gradients.iter().position(ignores) else { return Ok(()) };
+        let message =
+            format!("gradient {position} ignores its cotangent: nothing in it comes from `upstream`");
+        Err(self.error(Code::RuleLinear, message).with("input", count(position)).hint(
+            "multiply by `upstream`; if the gradient is meant to be this whatever arrives, declare a surrogate",
+        ))
     }
 
     fn check_gradient(&self, position: usize, gradient: &Node, parameter: &Node) -> Result<(), Error> {

@@ -50,7 +50,12 @@ fn t61_errors_that_cancel_for_ones_are_found_with_random_cotangents() {
 #[test]
 fn t62_a_rule_that_ignores_its_cotangent() {
     let at = [Array::from([1.0, 2.0])];
-    let error = finds(check(rule("square", |x| x * x, |x, _| x * 2.0), &at), Code::RuleLinear);
+    // Seen when it is applied, where nothing hides it.
+    let visible = rule("square", |x| x * x, |x, _| x * 2.0)(&[Tensor::new([1.0, 2.0])]);
+    let visible = visible.error().cloned().unwrap();
+    assert_eq!(visible.code(), Code::RuleLinear);
+    assert!(visible.message().contains("nothing in it comes from `upstream`"), "{visible}");
+    let error = finds(check(rule("square", |x| x * x, |x, g| x * 2.0 + g * 0.0), &at), Code::RuleLinear);
     assert!(error.message().starts_with("ignores its cotangent"), "{error}");
     // Declared, it passes.
     let declared = |x: &[Tensor]| {

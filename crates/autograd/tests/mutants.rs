@@ -224,19 +224,22 @@ fn broken(
         let (nodes, applies) = (&mut nodes, &mut applies);
         (y.clone(), move |upstream: Tensor| {
             let gradients = vjp(&[(&y, &upstream)], &x).unwrap();
+            // What ignores its cotangent is seen when the rule is applied: here it is hidden from that.
+            let hidden = upstream.sum(..) * 0.0;
+            let hide = |node: Arc<Node>| Tensor::from_node(node) + &hidden;
             let gradients: Vec<Arc<Node>> =
                 gradients.iter().map(|g| g.or_zero().node().unwrap().clone()).collect();
             let path = path(&gradients, upstream.node().unwrap());
             *nodes = path.len();
             let Some(((_, mutate), place)) = mutation else {
-                return gradients.into_iter().map(Tensor::from_node).collect::<Vec<_>>();
+                return gradients.into_iter().map(hide).collect::<Vec<_>>();
             };
             let image = mutate(&path[place]).filter(|t| {
                 t.node().is_ok_and(|n| n.shape == path[place].shape && n.dtype == path[place].dtype)
             });
             *applies = image.is_some();
             let images = image.map(|t| (path[place].identity(), t.node().unwrap().clone()));
-            substitute(&gradients, &images.into_iter().collect()).into_iter().map(Tensor::from_node).collect()
+            substitute(&gradients, &images.into_iter().collect()).into_iter().map(hide).collect()
         })
     });
     applies.then_some((built, nodes))

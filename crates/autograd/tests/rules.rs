@@ -547,3 +547,33 @@ fn as_many_outputs_come_back_invalid_as_valid() {
     assert_eq!(misfit[1].error().unwrap().code(), Code::RuleShape);
     assert_eq!(lengths(misfit), (2, 2));
 }
+
+#[test]
+fn a_gradient_that_claims_to_be_exact_comes_from_its_cotangent() {
+    let (x, y) = (Tensor::new([3.0, 1.0]), Tensor::new([4.0, 2.0]).named("y"));
+    let product = |ignore: usize| {
+        custom_gradient("product", [&x, &y], move |[x, y]| {
+            let product = &x * &y;
+            let gradient = move |g: Tensor| match ignore {
+                0 => [y, g * x],
+                1 => [g * y, x],
+                2 => [g * y, x * 0.0],
+                3 => [g.detach() * y, custom_gradient("inner", [&g], |[g]| (g.clone(), |u: Tensor| u)) * x],
+                _ => [g.sum(..) * y.exp(), Tensor::zeros([2])],
+            };
+            (product, gradient)
+        })
+    };
+    for (ignore, name) in [(0, "gradient 0"), (1, "gradient 1")] {
+        let error = product(ignore).error().cloned().unwrap();
+        assert_eq!(error.code(), Code::RuleLinear);
+        assert!(
+            error.to_string().contains(name) && error.to_string().contains("declare a surrogate"),
+            "{error}"
+        );
+    }
+    // A structural zero needs no cotangent, and what is detached or inside of a rule still comes from it.
+    for fine in [2, 3, 4] {
+        assert!(product(fine).error().is_none(), "{fine}: {:?}", product(fine).error());
+    }
+}

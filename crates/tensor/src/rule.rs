@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::Tensor;
 use crate::address::AddressMap;
-use crate::node::{Node, Origin, topological};
+use crate::node::{Node, Origin, topological_until};
 
 /// Whether a rule claims to be the derivative of its function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +191,7 @@ fn placed(
             continue;
         }
         let made_for = origin(position);
-        for node in topological([root]) {
+        for node in topological_until([root], |node| done.contains_key(&node.key())) {
             if done.contains_key(&node.key()) {
                 continue;
             }
