@@ -214,3 +214,59 @@ fn every_schedule_and_type_of_kernel_is_watched() {
         says(&error, &["inf", "operand 0 is 90000", "element 1717"]);
     }
 }
+
+#[test]
+fn an_index_outside_its_axis_comes_first_and_variables_keep_their_values_too() {
+    for device in devices() {
+        let table = Tensor::new([1.0, 2.0, 3.0]);
+        let at = Tensor::input("at", [1], DType::I32);
+        let (v, w) = (device.variable("v", &[0.0]).unwrap(), device.variable("w", &[1.0]).unwrap());
+        let updates = [(v.tensor(), &table.gather(0, &at)), (w.tensor(), &(&w - 1.0).log())];
+        let step = Step::with_options(&device, &[&at], &[], &updates, watching(Watch::NotFinite)).unwrap();
+        let held = || [&v, &w].map(|variable| device.read(variable.tensor()).unwrap().to_f64()[0]);
+        let error = step.run(&[(&at, &[99])]).and_then(|outputs| outputs.wait()).unwrap_err();
+        assert_eq!(error.code(), Code::Index, "{error}");
+        assert_eq!(held(), [0.0, 1.0]);
+        let error = step.run(&[(&at, &[1])]).and_then(|outputs| outputs.wait()).unwrap_err();
+        says(&error, &["`log` makes -inf"]);
+        assert_eq!(held(), [0.0, 1.0]);
+    }
+}
+
+#[test]
+fn steps_that_share_a_variable_and_runs_that_failed_long_ago() {
+    for device in devices() {
+        let w = device.variable("w", &[1.0]).unwrap();
+        let x = Tensor::input("x", [1], DType::F32);
+        let risky = [(w.tensor(), &(&w - &x).log())];
+        let risky = Step::with_options(&device, &[&x], &[], &risky, watching(Watch::NotFinite)).unwrap();
+        let plain = Step::new(&device, &[], &[], &[(w.tensor(), &(&w + 1.0))]).unwrap();
+        let value = || device.read(w.tensor()).unwrap().to_f64()[0];
+        for round in 0..8 {
+            let failed = risky.run(&[(&x, &[100.0])]).and_then(|outputs| outputs.wait());
+            says(&failed.unwrap_err(), &["`log` makes NaN", "is -"]);
+            plain.run(&[]).unwrap().wait().unwrap();
+            assert_eq!(value(), f64::from(round) + 2.0);
+        }
+        risky.run(&[(&x, &[8.0])]).unwrap().wait().unwrap();
+        assert_eq!(value(), 0.0);
+    }
+}
+
+#[test]
+fn halves_beside_a_value_of_an_odd_length_are_no_part_of_it() {
+    for device in devices() {
+        // The slot of what is doubled, a huge number in its second word, is used again by the result of three halves.
+        let x = Tensor::input("x", [3], DType::F32);
+        let sums = (&x * 2.0).cumulative_sum(0, false);
+        let result = (sums * 0.0 + 1.0).cumulative_sum(0, true).cast(DType::F16);
+        for data in [[0.0f32, 1.6e38, 0.0], [1.0, 1.7e38, 2.0], [0.0, 65504.0, 1.0]] {
+            let run = error_of(&device, &[(&x, data.to_vec())], &[&result], Watch::Nan);
+            assert!(run.is_ok(), "{run:?}");
+        }
+        let sevenths = (Tensor::iota([7], 0).cast(DType::F32) * 0.5 + x.sum(..)).cast(DType::F16);
+        let error =
+            error_of(&device, &[(&x, vec![70_000.0, 0.0, 0.0])], &[&sevenths], Watch::NotFinite).unwrap_err();
+        says(&error, &["`cast` makes inf at element 0 of [7]"]);
+    }
+}

@@ -20,8 +20,10 @@ pub struct Explanation {
     /// The gradient.
     pub gradient: Gradient,
     /// The applications at which paths to the tensor end, nearest to the loss first. A gradient that is a value may be cut on
-    /// some of its paths.
+    /// some of its paths; conditions that choose between branches are not counted then.
     pub cuts: Vec<Cut>,
+    /// How many more there are than are listed.
+    pub more: usize,
     text: String,
 }
 
@@ -107,7 +109,11 @@ struct Walk {
     /// Nodes that a cotangent reaches, with the users that pass one on to them.
     alive: HashMap<*const Node, Vec<Arc<Node>>>,
     cuts: Vec<Cut>,
+    more: usize,
 }
+
+/// Cuts that are listed.
+const LISTED: usize = 16;
 
 impl Walk {
     #[track_caller]
@@ -123,7 +129,8 @@ impl Walk {
                 way.insert(node.key(), Some(operand));
             }
         }
-        let mut walk = Walk { gradient, target, loss, order, way, alive: HashMap::new(), cuts: Vec::new() };
+        let mut walk =
+            Walk { gradient, target, loss, order, way, alive: HashMap::new(), cuts: Vec::new(), more: 0 };
         walk.flow();
         Ok(walk)
     }
@@ -165,6 +172,14 @@ impl Walk {
                     Flow::Stopped(_) => Reason::Stopped,
                     Flow::Missing(missing) => Reason::Missing(missing.error.message().to_owned()),
                 };
+                // A condition chooses; what it chooses between has the gradient.
+                if node.dtype == DType::Bool && self.gradient.value().is_some() {
+                    continue;
+                }
+                if self.cuts.len() == LISTED {
+                    self.more += 1;
+                    continue;
+                }
                 let path = self.path(operand);
                 self.cuts.push(Cut { name: name(node), location: node.location, reason, path });
             }
@@ -205,10 +220,13 @@ impl Walk {
         for cut in &self.cuts {
             text += &format!(" {cut}.");
         }
+        if self.more > 0 {
+            text += &format!(" There are {} more such places.", self.more);
+        }
         if let (State::Value(value), Some(evaluator)) = (self.gradient.state(), evaluator) {
             text += &self.numbers(value, evaluator)?;
         }
-        Ok(Explanation { gradient: self.gradient, cuts: self.cuts, text })
+        Ok(Explanation { gradient: self.gradient, cuts: self.cuts, more: self.more, text })
     }
 
     fn unconnected(&self) -> String {

@@ -3,12 +3,12 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, Tensor, topological};
+use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, RuleKind, Tensor, topological};
 
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
-use crate::pullback::undefined;
+use crate::pullback::{Missing, undefined};
 use crate::pushforward::{Tangent, push};
 use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
 use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
@@ -62,7 +62,16 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
     // One tangent per node; one per output for a rule.
     let mut known: Vec<Vec<Tangent>> = Vec::with_capacity(order.len());
     let mut lost: Vec<Lost> = Vec::with_capacity(order.len());
+    // What depends on a moved tensor, also where no change gets through.
+    let mut depends: Vec<bool> = Vec::with_capacity(order.len());
     for node in &order {
+        let is_moved = seeds.contains_key(&node.identity());
+        depends.push(is_moved || node.operands.iter().any(|o| depends[index[&o.key()]]));
+        if let (Op::Rule(rule), Some(true)) = (&node.op, depends.last())
+            && rule.kind == RuleKind::FirstOrderOnly
+        {
+            return Err(Missing::rule(rule, node).error);
+        }
         let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
         let incoming: Vec<&Tangent> = node.operands.iter().map(|o| &known[index[&o.key()]][slot]).collect();
         let moves = |o: &Arc<Node>| known[index[&o.key()]].iter().any(Option::is_some);

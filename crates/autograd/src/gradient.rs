@@ -56,6 +56,8 @@ pub struct Gradient {
     error: Option<Error>,
     /// The value before it was rounded to `dtype`.
     single: Option<Tensor>,
+    /// Whether something else than values has arrived too: some path is cut.
+    partial: bool,
 }
 
 impl Gradient {
@@ -84,15 +86,20 @@ impl Gradient {
             location,
             error: error.map(|e| e.shape("shape", &shape).at(location)),
             single: None,
+            partial: false,
         }
     }
     pub(crate) fn missing(op: &str, error: Error, target: &Node) -> Gradient {
         let state = State::NotDifferentiable { op: op.to_string() };
         Gradient { error: Some(error), ..Gradient::new(state, target) }
     }
-    pub(crate) fn with_single(mut self, single: Option<Tensor>) -> Gradient {
-        self.single = single;
+    pub(crate) fn with_single(mut self, single: Option<Tensor>, partial: bool) -> Gradient {
+        (self.single, self.partial) = (single, partial);
         self
+    }
+    /// Whether some path is cut, beside the value of others.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.partial
     }
     /// The derivative in F32, if there is one: as it was before it was rounded to the element type of what was asked for.
     pub fn single(&self) -> Option<&Tensor> {

@@ -168,7 +168,7 @@ fn traced<R: Rule>(rule: &R, tracer: &Tracer, inputs: &[Tensor]) -> Result<Vec<T
         if pullbacks.is_empty() {
             traced.upstream.clear();
         }
-        Ok(tracer.finish(traced, plain, pullbacks, pushforward))
+        tracer.finish(traced, plain, pullbacks, pushforward)
     };
     build().map_err(|error| (error, outputs.len()))
 }

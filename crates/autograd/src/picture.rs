@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use cotangent_tensor::{Array, Error, Evaluate, Node, Op, Tensor, topological};
+use cotangent_tensor::{AddressSet, Array, Error, Evaluate, Node, Op, Tensor, topological};
 
 use crate::explain::flows;
 use crate::pullback::Flow;
+use crate::reverse::captures;
 use crate::trace::numbers;
 use crate::{Gradient, State, grad};
 
@@ -33,7 +34,22 @@ pub fn to_dot(loss: &Tensor, evaluator: &dyn Evaluate) -> Result<String, Error> 
     let root = loss.node()?;
     let order: Vec<Arc<Node>> = topological([root]).into_iter().filter(is_drawn).collect();
     let tensors: Vec<Tensor> = order.iter().map(|node| Tensor::from_node(node.clone())).collect();
-    let floats: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.dtype().is_float()).collect();
+    // A constant that a rule has captured has no gradient that could be asked for.
+    let whole = topological([root]);
+    let mut wanted: AddressSet<()> =
+        order.iter().filter(|node| node.dtype.is_float()).map(Node::identity).collect();
+    loop {
+        let captured = captures(&whole, &wanted);
+        if captured.is_empty() {
+            break;
+        }
+        for node in captured.values() {
+            wanted.remove(&node.identity());
+        }
+    }
+    let is_wanted = |node: &Arc<Node>| wanted.contains(&node.identity());
+    let asked = order.iter().zip(&tensors).filter(|(node, _)| is_wanted(node));
+    let floats: Vec<&Tensor> = asked.map(|(_, tensor)| tensor).collect();
     let gradients: Vec<Gradient> = grad(loss, &floats)?;
     let asked: Vec<&Tensor> = tensors.iter().chain(gradients.iter().filter_map(Gradient::value)).collect();
     let mut arrays = evaluator.evaluate(&asked)?.into_iter();
@@ -44,7 +60,7 @@ pub fn to_dot(loss: &Tensor, evaluator: &dyn Evaluate) -> Result<String, Error> 
     let number: HashMap<*const Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
     let mut open = vec![false; order.len()];
     for (position, (node, value)) in order.iter().zip(&values).enumerate() {
-        let gradient = node.dtype.is_float().then(|| found.next()).flatten();
+        let gradient = is_wanted(node).then(|| found.next()).flatten();
         let told = match gradient.map(Gradient::state) {
             Some(State::Value(_)) => {
                 open[position] = true;

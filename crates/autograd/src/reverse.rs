@@ -319,7 +319,9 @@ fn outcome(target: &Arc<Node>, found: Option<&Found>) -> Gradient {
         return Gradient::missing(op, error.clone(), target);
     }
     new(match (value, reached) {
-        (Some(value), _) => return new(State::Value(value.clone())).with_single(single.clone()),
+        (Some(value), _) => {
+            return new(State::Value(value.clone())).with_single(single.clone(), reached.any());
+        }
         (_, Reached { stopped: Some(by), .. }) => State::Stopped { by: by.to_string() },
         (_, Reached { not_differentiable: Some(op), .. }) => State::NotDifferentiable { op: op.to_string() },
         (_, Reached { zero: true, .. }) => State::Zero,

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use cotangent_tensor::{Code, Detail, Error, Tensor};
+use cotangent_tensor::{Code, DType, Detail, Error, Tensor};
 
 use crate::rule::CustomGradient;
 
@@ -24,6 +24,7 @@ pub fn straight_through(forward: &Tensor, surrogate: &Tensor) -> Tensor {
         );
     }
     let rule = CustomGradient::surrogate("straight_through", "the value comes from another function");
+    let rule = rule.gradients_in(DType::F32);
     rule.apply([forward, surrogate], |[forward, _]| (forward, |upstream: Tensor| [None, Some(upstream)]))
 }
 
@@ -58,7 +59,8 @@ pub fn map_cotangent(x: &Tensor, change: impl FnOnce(Tensor) -> Tensor) -> Tenso
 /// ```
 #[track_caller]
 pub fn observe(x: &Tensor, name: &str) -> Tensor {
-    CustomGradient::exact("observe").apply([x], |[x]| (x, |upstream: Tensor| upstream.inspect(name)))
+    let rule = CustomGradient::exact("observe").gradients_in(DType::F32);
+    rule.apply([x], |[x]| (x, |upstream: Tensor| upstream.inspect(name)))
 }
 
 /// The same value; its cotangent is multiplied by `factor`.
@@ -96,7 +98,11 @@ pub fn clip_gradient_norm(x: &Tensor, limit: f64) -> Tensor {
 #[track_caller]
 pub fn replace_gradient(x: &Tensor, gradient: &Tensor) -> Tensor {
     let rule = CustomGradient::surrogate("replace_gradient", "the cotangent is replaced on purpose");
-    rule.apply([x, gradient], |[x, gradient]| (x, |_: Tensor| [Some(gradient), None]))
+    let rule = rule.gradients_in(DType::F32);
+    rule.apply([x, gradient], |[x, gradient]| {
+        let given = if gradient.dtype().is_float() { gradient.cast(DType::F32) } else { gradient };
+        (x, move |_: Tensor| [Some(given), None])
+    })
 }
 
 /// `function(x)`, whose gradient is the cotangent times `derivative(x)`, element by element.
@@ -117,10 +123,12 @@ pub fn surrogate(
     derivative: impl FnOnce(&Tensor) -> Tensor,
 ) -> Tensor {
     let rule = CustomGradient::surrogate(name, "its derivative is given by another function");
-    rule.apply([x], |[x]| (function(&x), move |upstream: Tensor| upstream * derivative(&x)))
+    let rule = rule.gradients_in(DType::F32);
+    rule.apply([x], |[x]| (function(&x), move |upstream: Tensor| upstream * derivative(&x).cast(DType::F32)))
 }
 
 #[track_caller]
 fn rewrite(name: &str, reason: &str, x: &Tensor, change: impl FnOnce(Tensor) -> Tensor) -> Tensor {
-    CustomGradient::surrogate(name, reason).apply([x], |[x]| (x, change))
+    // Cotangents travel as F32: one of an F16 value that is too large or too small for F16 stays what it is.
+    CustomGradient::surrogate(name, reason).gradients_in(DType::F32).apply([x], |[x]| (x, change))
 }

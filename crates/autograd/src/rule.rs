@@ -54,7 +54,8 @@ impl CustomGradient {
         self
     }
     /// Declares that the derivative of the rule's gradient is not what it seems, as where the rule uses values that hide
-    /// their dependence on the inputs: a gradient of it, and forward mode through the rule, are `E_FIRST_ORDER_ONLY`.
+    /// their dependence on the inputs: a gradient of it is `E_FIRST_ORDER_ONLY`, and so is forward mode through the rule, but for
+    /// the first derivative of a rule that is given in forward mode.
     pub fn first_order_only(mut self) -> CustomGradient {
         self.first_order = true;
         self

@@ -104,7 +104,7 @@ impl Tracer {
         let build = || {
             let mut traced = self.traced(operands, parameters, &outputs)?;
             let (pullbacks, pushforward) = derivatives(&mut traced, derivative)?;
-            Ok(self.finish(traced, None, pullbacks, pushforward))
+            self.finish(traced, None, pullbacks, pushforward)
         };
         build().map_or_else(|error| O::invalid(error, outputs.len()), O::applied)
     }
@@ -220,14 +220,17 @@ impl Tracer {
         };
         let seeds = forward.outputs.iter().zip(&traced.upstream).filter_map(seed).collect();
         let found = sweep(seeds, &forward.tangents)?;
-        let of = |(gradient, parameter): (&crate::Gradient, &Arc<Node>)| match gradient.state() {
-            _ if !parameter.dtype.is_float() => InputGradient::Nothing,
-            State::Value(tensor) => InputGradient::Value(tensor.clone()),
-            State::Zero | State::Unconnected => InputGradient::Zero,
-            State::Stopped { .. } => InputGradient::Nothing,
-            State::NotDifferentiable { .. } => InputGradient::Missing(gradient.explain()),
+        let of = |(gradient, parameter): (&crate::Gradient, &Arc<Node>)| {
+            Ok(match gradient.state() {
+                _ if !parameter.dtype.is_float() => InputGradient::Nothing,
+                State::Value(_) if gradient.is_partial() => return Err(self.not_linear()),
+                State::Value(tensor) => InputGradient::Value(tensor.clone()),
+                State::Zero | State::Unconnected => InputGradient::Zero,
+                State::Stopped { .. } => InputGradient::Nothing,
+                State::NotDifferentiable { .. } => InputGradient::Missing(gradient.explain()),
+            })
         };
-        let given: Vec<_> = found.iter().zip(&traced.parameters).map(of).collect();
+        let given: Vec<_> = found.iter().zip(&traced.parameters).map(of).collect::<Result<_, Error>>()?;
         let values = given.iter().filter_map(|g| g.value()).map(Tensor::node);
         let values: Vec<_> = values.map(|node| node.cloned()).collect::<Result<_, _>>()?;
         let depends = topological(&values);
@@ -249,7 +252,8 @@ impl Tracer {
         plain: Option<Nodes>,
         pullbacks: Vec<Pullback>,
         pushforward: Option<Pushforward>,
-    ) -> Vec<Tensor> {
+    ) -> Result<Vec<Tensor>, Error> {
+        let pushforward = pushforward.map(|pushforward| self.sealed_tangents(pushforward)).transpose()?;
         let CustomGradient { name, kind, without_derivative, .. } = self.rule.clone();
         let Traced { operands, parameters, outputs, upstream } = traced;
         let rule = TracedRule {
@@ -263,7 +267,17 @@ impl Tracer {
             pullbacks,
             pushforward,
         };
-        self.build(operands, rule)
+        Ok(self.build(operands, rule))
+    }
+
+    /// A forward mode that may be used once, where the rule declares to know the first order only.
+    fn sealed_tangents(&self, pushforward: Pushforward) -> Result<Pushforward, Error> {
+        let seal = |tangent: Option<Arc<Node>>| tangent.map(|t| self.sealed(t)).transpose();
+        let outputs = match self.rule.first_order {
+            true => pushforward.outputs.into_iter().map(seal).collect::<Result<_, _>>()?,
+            false => pushforward.outputs,
+        };
+        Ok(Pushforward { outputs, ..pushforward })
     }
 
     /// A gradient with its value and without a derivative.

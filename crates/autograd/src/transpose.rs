@@ -62,6 +62,9 @@ pub(crate) fn push_rule(
         reached.push(match gradient.state() {
             // A truth value or integer has no tangent.
             _ if !output.dtype.is_float() => false,
+            State::Value(_) if gradient.is_partial() => {
+                return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+            }
             State::Value(tensor) => {
                 transposed.push(tensor.node()?.clone());
                 true

@@ -253,3 +253,15 @@ fn a_picture_shows_names_values_gradients_rules_and_cuts() {
     // w, b, rule, sum of both, two sums, rounded, total: every operand is drawn.
     assert_eq!((boxes, edges.len()), (8, 8), "{picture}");
 }
+
+#[test]
+fn a_picture_leaves_the_gradients_of_captured_constants_out() {
+    let (x, s) = (Tensor::new([1.0, 2.0]).named("x"), Tensor::new([2.0, 3.0]).named("s"));
+    let y = custom_gradient("f", [&x], |[x]| {
+        let s = s.clone();
+        (x * &s, move |g: Tensor| g * s)
+    });
+    let picture = to_dot(&(y * &s).sum(..), &Reference::new()).unwrap();
+    assert!(picture.contains("x\\nf32 [2]\\n[1, 2]\\ngradient [4, 9]"), "{picture}");
+    assert!(picture.contains("s\\nf32 [2]\\n[2, 3]\""), "{picture}");
+}

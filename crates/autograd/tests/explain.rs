@@ -146,3 +146,16 @@ fn errors_are_those_of_the_gradient() {
     let x = Tensor::input("x", [2], DType::F32);
     assert_eq!(explain_values(&x.sum(..), &x, &Reference::new()).unwrap_err().code(), Code::Unbound);
 }
+
+#[test]
+fn long_chains_with_many_cuts_are_told_in_short() {
+    let w = Tensor::new([1.0]).named("w");
+    let loss = (0..20_000).fold(w.clone(), |t, _| &t * 0.5 + t.detach()).sum(..);
+    let explained = explain(&loss, &w).unwrap();
+    assert_eq!(explained.cuts.len() + explained.more, 20_000);
+    says(&explained.to_string(), &["is a value", "such places"]);
+    assert!(explained.to_string().len() < 10_000);
+    // Conditions of branches that have a gradient are no cuts.
+    let chosen = w.gt(0.0).select(&w * 2.0, &w * 3.0).sum(..);
+    assert!(explain(&chosen, &w).unwrap().cuts.is_empty());
+}

@@ -363,3 +363,67 @@ fn an_object_without_derivatives_or_with_mistakes() {
     let picked = custom_function("pick", [&labels], |[l]| l.cast(DType::F32));
     assert!(picked.error().is_none());
 }
+
+#[test]
+fn a_forward_mode_of_the_first_order_is_used_once() {
+    let x = Tensor::new(3.0);
+    let hides = || CustomGradient::exact("hides").first_order_only();
+    let y = hides().apply_jvp([&x], |[x]| (&x * &x, move |[t]: [Tensor; 1]| t * x.detach() * 2.0));
+    let one = Tensor::new(1.0);
+    let pushed = jvp(&[&y], &[(&x, &one)]).unwrap().remove(0);
+    assert_digits(&values(&pushed), &[6.0]);
+    assert_eq!(jvp(&[&pushed], &[(&x, &one)]).unwrap_err().code(), Code::FirstOrderOnly);
+    let again = grad(&pushed, &x).unwrap().or_error().unwrap_err();
+    assert_eq!(again.code(), Code::FirstOrderOnly, "{again}");
+    let slope = grad(&y, &x).unwrap().or_error().unwrap();
+    assert_digits(&values(&slope), &[6.0]);
+    assert_eq!(grad(&slope, &x).unwrap().or_error().unwrap_err().code(), Code::FirstOrderOnly);
+    // Forward over reverse does not look past what the rule hides either.
+    let square = |x: &Tensor| hides().apply([x], |[x]| (&x * &x, move |g: Tensor| g * x.detach() * 2.0));
+    assert_eq!(hvp(&square(&x), &x, &one).unwrap_err().code(), Code::FirstOrderOnly);
+    // What does not depend on x is free to move.
+    let w = Tensor::new(2.0);
+    assert_digits(&values(&jvp(&[&(slope * &w)], &[(&w, &one)]).unwrap()[0]), &[6.0]);
+}
+
+#[test]
+fn a_mode_that_is_cut_in_part_has_no_transpose() {
+    let x = Tensor::new([2.0, -1.0]);
+    let code = |change: fn([Tensor; 1]) -> Tensor| {
+        custom_jvp("f", [&x], |[x]| (x * 2.0, change)).error().map(|error| error.code())
+    };
+    assert_eq!(code(|[t]| t * 2.0), None);
+    assert_eq!(code(|[t]| &t + t.detach()), Some(Code::RuleLinear));
+    assert_eq!(code(|[t]| &t + t.sign()), Some(Code::RuleLinear));
+    let one = Tensor::ones([2]);
+    let rounds = cotangent_autograd::map_cotangent(&x, |u| &u * 0.9 + u.round() * 0.1);
+    assert_eq!(jvp(&[&rounds], &[(&x, &one)]).unwrap_err().code(), Code::NoJvp);
+    let scaled = scale_gradient(&x, 0.9);
+    assert_digits(&values(&jvp(&[&scaled], &[(&x, &one)]).unwrap()[0]), &[0.9, 0.9]);
+}
+
+#[test]
+fn cotangents_of_half_precision_pass_through_ready_made_rules_as_they_are() {
+    let w = Tensor::new([2.0, 4.0]);
+    let half = w.cast(DType::F16);
+    let rewrites: [(&str, Tensor, f64); 7] = [
+        ("observe", observe(&half, "d"), 1.0),
+        ("scale", scale_gradient(&half, 3.0), 3.0),
+        ("reverse", reverse_gradient(&half, 2.0), -2.0),
+        ("clip", clip_gradient(&half, 1e9), 1.0),
+        ("norm", clip_gradient_norm(&half, 1e9), 1.0),
+        ("straight", cotangent_autograd::straight_through(&half, &half), 1.0),
+        ("surrogate", surrogate("s", &half, Tensor::clone, |x| Tensor::ones(x.shape())), 1.0),
+    ];
+    for (name, y, factor) in rewrites {
+        assert!(y.error().is_none(), "{name}: {:?}", y.error());
+        for size in [1e-8, 1e6] {
+            let loss = (y.cast(DType::F32) * size).sum(..);
+            let slope = gradient(&grad(&loss, &w).unwrap());
+            let expected = factor * size;
+            assert_digits(&slope, &[expected, expected]);
+        }
+    }
+    let replaced = replace_gradient(&half, &Tensor::new([1e6, 1.0]).cast(DType::F32).cast(DType::F16));
+    assert!(replaced.error().is_none(), "{:?}", replaced.error());
+}

@@ -1,6 +1,6 @@
 //! Anomaly mode: where the first NaN or infinity of a run was made.
 //!
-//! Kernels note, as they write, that a value was one of those watched for: one word per run, read with the outputs. Only after a hit
+//! Kernels note, as they write, that a value was one of those watched for: one word per run, read when it ends. Only after a hit
 //! is anything looked at: variables get the values they had before the run, the kernels up to the noted one run again, one by one,
 //! and the nodes of that kernel are evaluated from its own operands. So a report names the operation inside of a fused kernel, its
 //! operands at the element, and the line of the user. Variables keep the values from before the run.
@@ -13,8 +13,6 @@ use cotangent_tensor::{
     Arithmetic, Array, Code, DType, Detail, Elementwise, Error, Node, Op, bounded, topological_until,
 };
 
-use crate::gpu::ring::Flight;
-
 /// What a program in this mode keeps.
 #[derive(Debug)]
 pub(crate) struct Anomaly {
@@ -23,10 +21,8 @@ pub(crate) struct Anomaly {
     pub(crate) variables: Vec<BufferId>,
     /// Their words from before a run, on the CPU device.
     pub(crate) kept: Mutex<Vec<Vec<u32>>>,
-    /// The run that was launched last, on an adapter.
-    pub(crate) last: Mutex<Option<Arc<Flight>>>,
-    /// What was found out about runs, so that it is found once.
-    pub(crate) found: Mutex<Vec<(Arc<Flight>, Error)>>,
+    /// Held by a run on an adapter until it is judged.
+    pub(crate) alone: Mutex<()>,
 }
 
 impl Anomaly {
@@ -36,7 +32,7 @@ impl Anomaly {
         let mut variables: Vec<BufferId> = written.filter(is_variable).collect();
         variables.sort_unstable();
         variables.dedup();
-        Anomaly { watch, variables, kept: Mutex::default(), last: Mutex::default(), found: Mutex::default() }
+        Anomaly { watch, variables, kept: Mutex::default(), alone: Mutex::default() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cotangent_shaders::{BufferId, Place, Plan, Source, Watch};
-use cotangent_tensor::{Array, Code, Error};
+use cotangent_tensor::{Array, Code, DType, Error};
 
 use crate::cpu::{Buffers, Executable, Words, threads};
 use crate::device::Device;
@@ -104,9 +104,20 @@ impl Session<'_, '_> {
     pub(crate) fn write(&mut self, buffer: BufferId, words: &[u32]) {
         self.words.write(buffer, words);
     }
-    /// Whether a watched value stands among the words of a region.
-    pub(crate) fn holds(&self, region: &Region, watch: Watch, half: bool) -> bool {
-        holds(&self.words.of(region.buffer)[region.first..region.first + region.words], watch, half)
+    /// Whether a watched value stands where a kernel has written.
+    pub(crate) fn holds(&self, plan: &Plan, place: &Place, watch: Watch) -> bool {
+        let (region, elements) = (Region::of(plan, place), place.node.shape.elements());
+        let words = &self.words.of(region.buffer)[region.first..region.first + region.words];
+        match plan.buffers[region.buffer].dtype {
+            // The other half of a word belongs to another value, or to none.
+            DType::F16 => {
+                let halves: &[u16] = bytemuck::cast_slice(words);
+                let seen =
+                    |&half: &u16| half & 0x7c00 == 0x7c00 && watch.sees(half::f16::from_bits(half).to_f32());
+                halves[region.skip..region.skip + elements].iter().any(seen)
+            }
+            _ => holds(words, watch),
+        }
     }
     pub(crate) fn read(&self, place: &Place) -> Result<Array, Error> {
         self.words.read(place.buffer, place.offset, place.node.shape)
@@ -117,21 +128,13 @@ impl Session<'_, '_> {
 const PART: usize = 1 << 16;
 
 /// Whether a watched value stands among these words. Exponents of ones are looked for first, in a loop that vectorizes.
-fn holds(words: &[u32], watch: Watch, half: bool) -> bool {
+fn holds(words: &[u32], watch: Watch) -> bool {
     /// Words that are looked at together.
     const CHUNK: usize = 1024;
-    let strange = |chunk: &[u32]| match half {
-        false => {
-            chunk.iter().fold(0, |found, word| found | u32::from(word & 0x7f80_0000 == 0x7f80_0000)) != 0
-        }
-        true => chunk.iter().any(|word| word & 0x7c00 == 0x7c00 || word & 0x7c00_0000 == 0x7c00_0000),
+    let strange = |chunk: &[u32]| {
+        chunk.iter().fold(0, |found, word| found | u32::from(word & 0x7f80_0000 == 0x7f80_0000)) != 0
     };
-    let seen = |&word: &u32| match half {
-        false => watch.sees(f32::from_bits(word)),
-        true => {
-            [word as u16, (word >> 16) as u16].iter().any(|&h| watch.sees(half::f16::from_bits(h).to_f32()))
-        }
-    };
+    let seen = |&word: &u32| watch.sees(f32::from_bits(word));
     let holds = |part: &[u32]| part.chunks(CHUNK).any(|chunk| strange(chunk) && chunk.iter().any(seen));
     if words.len() <= PART { holds(words) } else { words.par_chunks(PART).any(holds) }
 }

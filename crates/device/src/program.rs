@@ -30,8 +30,8 @@ pub enum Check {
     /// Also every F32 or F16 value that a kernel writes: none may be NaN or infinite.
     Nan,
     /// Also, as kernels write it, the first F32 or F16 value that is watched for: the error says which operation made it of
-    /// which operands, at which line, forward or backward, and variables keep the values from before the run. A run waits
-    /// for the one before it.
+    /// which operands, at which line, forward or backward. Every run is waited for, and one that fails leaves variables as they
+    /// were before it.
     Anomaly(Watch),
     /// Also every kernel against the reference. Slow.
     CrossCheck,
@@ -208,14 +208,6 @@ impl Program {
                 Ok(Flight::Host(Arc::new(arrays?)))
             }
             Body::Gpu(program, buffers) => {
-                if let Some(anomaly) = &self.anomaly
-                    && let Some(last) = lock(&anomaly.last).take()
-                    && !lock(&anomaly.found).iter().any(|(flight, _)| Arc::ptr_eq(flight, &last))
-                {
-                    let landed =
-                        program.land(self.gpu(), &last).and_then(|words| self.judge_watched(&last, &words));
-                    landed.map_err(|error| error.within("in the run before this one"))?;
-                }
                 let inputs: Vec<_> = inputs
                     .iter()
                     .map(|(id, words)| (buffers[*id].clone(), Cow::Borrowed(&**words)))
@@ -225,10 +217,14 @@ impl Program {
                         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     }
                 };
+                let Some(anomaly) = &self.anomaly else {
+                    return program.launch(self.gpu(), &inputs, &mut forgotten).map(Flight::Gpu);
+                };
+                // One run at a time, judged at once: the values from before it are there for no other.
+                let _alone = lock(&anomaly.alone);
                 let flight = program.launch(self.gpu(), &inputs, &mut forgotten)?;
-                if let Some(anomaly) = &self.anomaly {
-                    *lock(&anomaly.last) = Some(flight.clone());
-                }
+                let words = program.land(self.gpu(), &flight)?;
+                self.judge_watched(anomaly, program, &words)?;
                 Ok(Flight::Gpu(flight))
             }
         }
@@ -236,11 +232,7 @@ impl Program {
     /// Waits for a run and looks at its checks.
     pub(crate) fn wait(&self, flight: &Flight) -> Result<(), Error> {
         match (flight, &self.body) {
-            (Flight::Gpu(flight), Body::Gpu(program, _)) => {
-                let words = program.land(self.gpu(), flight)?;
-                self.judge(&words)?;
-                self.judge_watched(flight, &words)
-            }
+            (Flight::Gpu(flight), Body::Gpu(program, _)) => self.judge(&program.land(self.gpu(), flight)?),
             (Flight::Host(_) | Flight::Gpu(_), _) => Ok(()),
         }
     }
@@ -250,7 +242,6 @@ impl Program {
             (Flight::Gpu(flight), Body::Gpu(program, _)) => {
                 let words = program.land(self.gpu(), flight)?;
                 self.judge(&words)?;
-                self.judge_watched(flight, &words)?;
                 let before: usize = self.regions[..position].iter().map(|region| region.words).sum();
                 let start = STATUS_WORDS + 2 * self.checked.len() + before;
                 let node = &self.plan.outputs[position].node;
@@ -281,41 +272,39 @@ impl Program {
             }
         }
     }
-    /// What anomaly mode finds out about a run.
-    fn judge_watched(&self, flight: &Arc<ring::Flight>, words: &[u32]) -> Result<(), Error> {
-        let (Some(anomaly), Body::Gpu(program, _)) = (&self.anomaly, &self.body) else { return Ok(()) };
-        if words[STATUS_WORDS - 1] == 0 {
+    /// What anomaly mode finds out about a run that has just ended. An index outside its axis comes first, and variables get
+    /// their values from before the run back in any case.
+    fn judge_watched(&self, anomaly: &Anomaly, program: &GpuProgram, words: &[u32]) -> Result<(), Error> {
+        let indices = self.judge(words);
+        let noted = words[STATUS_WORDS - 1];
+        if indices.is_ok() && noted == 0 {
             return Ok(());
         }
-        let mut found = lock(&anomaly.found);
-        if let Some((_, error)) = found.iter().find(|(known, _)| Arc::ptr_eq(known, flight)) {
-            return Err(error.clone());
-        }
         let mut device = OnGpu { program: self, gpu: program };
-        let number = !words[STATUS_WORDS - 1] as usize;
-        let error = anomaly::replay(&self.plan, number, anomaly.watch, &mut device);
-        found.truncate(RING);
-        found.insert(0, (flight.clone(), error.clone()));
-        Err(error)
+        if let Err(error) = indices {
+            return device.restore().and(Err(error));
+        }
+        Err(anomaly::replay(&self.plan, !noted as usize, anomaly.watch, &mut device))
     }
-    /// Runs every kernel on the CPU device, and looks at what it writes.
+    /// The same on the CPU device, which looks at what each kernel writes.
     fn host_watched(&self, session: &mut Session<'_, '_>, anomaly: &Anomaly) -> Result<(), Error> {
-        let half = |region: &Region| self.plan.buffers[region.buffer].dtype == DType::F16;
         let mut kept = lock(&anomaly.kept);
         kept.resize(anomaly.variables.len(), Vec::new());
         anomaly.variables.iter().zip(&mut *kept).for_each(|(&buffer, copy)| session.keep(buffer, copy));
+        let (mut indices, mut noted) = (Ok(()), None);
         for (number, kernel) in self.plan.kernels.iter().enumerate() {
-            self.host_kernel(session, number)?;
-            let floats = kernel.writes.iter().filter(|place| place.node.dtype.is_float());
-            if floats
-                .map(|place| Region::of(&self.plan, place))
-                .any(|region| session.holds(&region, anomaly.watch, half(&region)))
-            {
-                let mut device = OnHost { program: self, session, kept: &kept };
-                return Err(anomaly::replay(&self.plan, number, anomaly.watch, &mut device));
+            indices = indices.and(self.host_kernel(session, number));
+            let mut floats = kernel.writes.iter().filter(|place| place.node.dtype.is_float());
+            if noted.is_none() && floats.any(|place| session.holds(&self.plan, place, anomaly.watch)) {
+                noted = Some(number);
             }
         }
-        Ok(())
+        let mut device = OnHost { program: self, session, kept: &kept };
+        match (indices, noted) {
+            (Ok(()), None) => Ok(()),
+            (Ok(()), Some(number)) => Err(anomaly::replay(&self.plan, number, anomaly.watch, &mut device)),
+            (Err(error), _) => device.restore().and(Err(error)),
+        }
     }
     fn index_error(&self, violations: u32, position: u32, index: u32, kernel: u32) -> Error {
         let Some(kernel) = self.plan.kernels.get(kernel as usize) else {
