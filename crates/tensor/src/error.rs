@@ -54,11 +54,11 @@ codes! {
     /// Concatenation of nothing, or of tensors that differ elsewhere.
     Concat "E_CONCAT", "cast or reshape first";
     /// A hyper-parameter outside its domain.
-    Hyperparameter "E_HYPERPARAMETER", "give a value from the range that the message names";
+    Hyperparameter "E_HYPERPARAMETER";
     /// More than eight dimensions.
     Rank "E_RANK";
     /// A value that is not finite, found by a check.
-    Nonfinite "E_NONFINITE", "look at the element that the message names";
+    Nonfinite "E_NONFINITE";
     /// The first non-finite value of a step, found in anomaly mode.
     Anomaly "E_ANOMALY";
     /// A kernel would need more loop turns than the adapter grants.
@@ -126,7 +126,7 @@ codes! {
     /// User WGSL that is not valid.
     Wgsl "E_WGSL";
     /// A family or link that does not exist, or a pair that does not fit.
-    Family "E_FAMILY", "look at the row or column that the message names";
+    Family "E_FAMILY";
     /// A kernel disagrees with the reference.
     CrossCheck "E_CROSS_CHECK", "please report it, with the message and `cotangent info`";
     /// A mistake in Cotangent itself; please report it.
