@@ -300,7 +300,10 @@ pub(crate) fn pull_rule(node: &Arc<Node>, rule: &TracedRule, outputs: Vec<Option
         .collect();
     let upstream = match upstream {
         Ok(upstream) => upstream,
-        Err(error) => return vec![Flow::Value(Guarded::plain(Tensor::invalid(error)))],
+        Err(error) => {
+            let invalid = || Flow::Value(Guarded::plain(Tensor::invalid(error.clone())));
+            return node.operands.iter().map(|_| invalid()).collect();
+        }
     };
     let gradients = rule.pull_back(pullback, &node.operands, &upstream);
     let flow = |(gradient, operand): (InputGradient<Arc<Node>>, &Arc<Node>)| match gradient {
