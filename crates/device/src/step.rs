@@ -151,7 +151,8 @@ impl Step {
     }
 
     /// Runs once and waits. Every input needs a value of its shape and type. A run whose checks fail has nevertheless run
-    /// to its end: variables hold what its kernels wrote, where an index outside its axis reads as 0.
+    /// to its end: variables hold what its kernels wrote, where an index outside its axis reads as 0; in anomaly mode they hold what
+    /// they held before.
     ///
     /// Errors: [`Code::Unbound`], [`Code::ShapeChanged`], [`Code::Dtype`] naming the input; what the checks find; what the
     /// device reports.
@@ -161,7 +162,8 @@ impl Step {
         Ok(outputs)
     }
     /// Starts a run and does not wait. At most four runs are under way: the next one waits for the oldest. What the
-    /// checks of a run find comes back from its outputs, or from a later launch where nobody holds them any more.
+    /// checks of a run find comes back from its outputs, or from a later launch where nobody holds them any more. In anomaly
+    /// mode it waits after all, and the error comes from here.
     pub fn launch(&self, inputs: &[(&Tensor, &dyn Feed)]) -> Result<Outputs, Error> {
         let given = self.given(inputs)?;
         let program = &self.0.program;
