@@ -179,3 +179,15 @@ fn scattered_sums_are_recognized() {
     let Body::Loop(body) = &planned(&[&x.sum(0)]).kernels[0].body.clone() else { panic!("a loop") };
     assert!(body.scatter().is_none());
 }
+
+#[test]
+fn what_sets_memory_free_runs_as_soon_as_it_can() {
+    let (x, w) = (Tensor::input("x", [256, 16], DType::F32), Tensor::input("w", [16, 16], DType::F32));
+    // The end of a chain comes first, then something small of each link.
+    let chain: Vec<Tensor> = std::iter::successors(Some(x), |y| Some(y.matmul(&w).tanh())).take(20).collect();
+    let squares: Vec<Tensor> = chain.iter().map(|y| y.transpose().matmul(y)).collect();
+    let end = chain[19].sum(..);
+    let plan = planned(&std::iter::once(&end).chain(&squares).collect::<Vec<_>>());
+    let (link, small) = (256 * 16 * 4, 16 * 16 * 4);
+    assert!(plan.live_bytes() <= 3 * link + 21 * small, "{} bytes", plan.live_bytes());
+}

@@ -10,6 +10,7 @@ use cotangent_tensor::{Code as ErrorCode, DType, Elementwise, Error, Op, Scalar}
 use super::access::{self, Base, Coordinates, linear, to_i64, walk};
 use super::graph::{Graph, Role};
 use super::group::{Group, Groups, Kind, Member};
+use super::order::order;
 use super::places::Draft;
 use super::{PlanOptions, schedule};
 use crate::kernel::*;
@@ -42,7 +43,7 @@ pub(super) fn kernels(graph: &Graph, options: &PlanOptions) -> Result<Draft, Obs
     let copies = draft.assign_places(graph, &mut groups)?;
     // All obstacles of a pass at once: each pass plans the whole graph.
     let mut blocked = Vec::new();
-    for index in order(&groups) {
+    for index in order(graph, &groups, &draft) {
         let group = groups.group(index);
         if !matches!(group.kind, Kind::Assemble(_)) {
             match Builder::new(graph, group, &draft).kernel() {
@@ -61,34 +62,6 @@ pub(super) fn kernels(graph: &Graph, options: &PlanOptions) -> Result<Draft, Obs
         draft.kernels.push(kernel);
     }
     Ok(draft)
-}
-
-/// Groups in an order that respects dependencies, earliest nodes first.
-fn order(groups: &Groups<'_>) -> Vec<usize> {
-    let live: Vec<usize> = (0..groups.groups.len()).filter(|&g| groups.groups[g].is_some()).collect();
-    let mut waiting: HashMap<usize, usize> = HashMap::new();
-    let mut then: HashMap<usize, Vec<usize>> = HashMap::new();
-    for &group in &live {
-        let producers = groups.producers(group);
-        waiting.insert(group, producers.len());
-        producers.into_iter().for_each(|p| then.entry(p).or_default().push(group));
-    }
-    let rank = |g: usize| std::cmp::Reverse((groups.group(g).members.keys().next_back().copied(), g));
-    let mut ready: std::collections::BinaryHeap<_> =
-        live.iter().filter(|g| waiting[g] == 0).map(|&g| rank(g)).collect();
-    let mut result = Vec::new();
-    while let Some(std::cmp::Reverse((_, group))) = ready.pop() {
-        result.push(group);
-        for &user in then.get(&group).into_iter().flatten() {
-            let count = waiting.get_mut(&user).expect("every live group is counted");
-            *count -= 1;
-            if *count == 0 {
-                ready.push(rank(user));
-            }
-        }
-    }
-    assert_eq!(result.len(), live.len(), "groups form no cycle");
-    result
 }
 
 /// Builds the kernel of one group.

@@ -4,7 +4,7 @@
 //! 2. [`group`]: nodes that can share a kernel are grouped; everything else lies in buffers.
 //! 3. [`build`]: each group becomes a kernel; views are folded into index maps. A view that cannot be folded is made a
 //!    copy, and planning starts again.
-//! 4. [`places`] and [`memory`]: kernels are ordered and buffers get storage by lifetime; updates of variables happen in place where
+//! 4. [`places`], [`order`] and [`memory`]: kernels are ordered and buffers get storage by lifetime; updates of variables happen in place where
 //!    every reader of the old value has run.
 
 mod access;
@@ -13,6 +13,7 @@ mod dimensions;
 mod graph;
 mod group;
 mod memory;
+mod order;
 mod places;
 
 use std::collections::HashSet;
