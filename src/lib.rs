@@ -73,15 +73,15 @@ pub mod losses;
 pub mod optimizers;
 
 pub use cotangent_autograd::{
-    Audit, Audited, CustomGradient, Cut, Explanation, GradCheck, Gradient, Gradients, InputGradient, Inputs,
-    Outputs, Reason, Row, Rule, State, Trace, Upstream, Wrt, audit, batch, batch_jacobian, check,
-    clip_gradient, clip_gradient_norm, custom_function, custom_gradient, custom_jvp, explain, explain_values,
-    gauss_newton_product, grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe,
-    per_sample_gradients, replace_gradient, reverse_gradient, scale_gradient, straight_through, surrogate,
-    surrogate_gradient, to_dot, trace, vjp,
+    Audit, Audited, Checkpoint, CustomGradient, Cut, Explanation, GradCheck, Gradient, Gradients,
+    InputGradient, Inputs, Outputs, Reason, Row, Rule, State, Trace, Upstream, Wrt, audit, batch,
+    batch_jacobian, check, checkpoint, clip_gradient, clip_gradient_norm, custom_function, custom_gradient,
+    custom_jvp, explain, explain_values, gauss_newton_product, grad, gradcheck, hessian, hvp, jacobian, jvp,
+    map_cotangent, observe, per_sample_gradients, replace_gradient, reverse_gradient, scale_gradient,
+    straight_through, surrogate, surrogate_gradient, to_dot, trace, vjp,
 };
 pub use cotangent_device::{
-    Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, KernelTime, Kind, Memory,
+    Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, Kept, KernelTime, Kind, Memory,
     Options as DeviceOptions, Outputs as StepOutputs, Probe, Profile, Report, Roof, Step, StepMemory,
     StepOptions, Variable, Variables, Watch, cross_check,
 };
@@ -104,13 +104,13 @@ pub mod prelude {
     pub use crate::losses::{self, Reduction};
     pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
-        Array, Audit, Check, Code, CustomGradient, DType, Device, Error, Evaluate, GradCheck, Gradient,
-        InputGradient, Key, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs, Tensor, Upstream,
-        Variable, Variables, Watch, audit, batch, batch_jacobian, clip_gradient, clip_gradient_norm,
-        cross_check, custom_function, custom_gradient, custom_jvp, gauss_newton_product, grad, gradcheck,
-        hessian, hvp, jacobian, jvp, map_cotangent, observe, per_sample_gradients, replace_gradient,
-        reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient, trace, vjp,
-        where_,
+        Array, Audit, Check, Checkpoint, Code, CustomGradient, DType, Device, Error, Evaluate, GradCheck,
+        Gradient, InputGradient, Key, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs, Tensor,
+        Upstream, Variable, Variables, Watch, audit, batch, batch_jacobian, checkpoint, clip_gradient,
+        clip_gradient_norm, cross_check, custom_function, custom_gradient, custom_jvp, gauss_newton_product,
+        grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe, per_sample_gradients,
+        replace_gradient, reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient,
+        trace, vjp, where_,
     };
 }
 

@@ -9,6 +9,7 @@ use cotangent_tensor::{
     AddressMap, Array, DType, Elementwise, Error, Evaluate, Node, Op, Shape, Tensor, topological,
 };
 
+use crate::enclosure::opened;
 use crate::guard::{Guarded, shape_of};
 use crate::pullback::{Flow, pull, pull_rule};
 use crate::reverse::grad;
@@ -30,8 +31,10 @@ pub struct Explanation {
 /// An application through which nothing flows back.
 #[derive(Clone, Debug)]
 pub struct Cut {
-    /// Its name.
+    /// Its name: the user's, else that of the operation or rule.
     pub name: String,
+    /// The operation.
+    pub operation: String,
     /// Its line.
     pub location: &'static Location<'static>,
     /// Why nothing flows.
@@ -119,7 +122,11 @@ impl Walk {
     #[track_caller]
     fn new(loss: &Tensor, wrt: &Tensor) -> Result<Walk, Error> {
         let gradient = grad(loss, wrt)?;
-        let (loss, target) = (loss.node()?.clone(), wrt.node()?.clone());
+        // What lies inside of checkpoints is seen too.
+        let (loss, target) = match &opened(vec![loss.node()?.clone(), wrt.node()?.clone()])[..] {
+            [loss, target] => (loss.clone(), target.clone()),
+            _ => (loss.node()?.clone(), wrt.node()?.clone()),
+        };
         let order = topological([&loss]);
         let mut way: AddressMap<Node, Option<usize>> = AddressMap::default();
         for node in &order {
@@ -181,7 +188,8 @@ impl Walk {
                     continue;
                 }
                 let path = self.path(operand);
-                self.cuts.push(Cut { name: name(node), location: node.location, reason, path });
+                let (name, operation) = (name(node), node.name().to_owned());
+                self.cuts.push(Cut { name, operation, location: node.location, reason, path });
             }
         }
     }
@@ -432,7 +440,7 @@ impl fmt::Display for Cut {
             Reason::Missing(why) => why.clone(),
         };
         write!(f, "{} ({file}:{line}): {why}", names.join(" → "))?;
-        match instead(&self.name, &self.reason) {
+        match instead(&self.operation, &self.reason) {
             Some(help) => write!(f, "; {help}"),
             None => Ok(()),
         }

@@ -44,15 +44,47 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         check_float("jvp", "output", position, node)?;
         roots.push(node.clone());
     }
-    let mut seeds: AddressMap<(), Vec<Guarded>> = AddressMap::default();
+    let mut moved = Vec::new();
     for (position, (primal, tangent)) in tangents.iter().enumerate() {
         let (primal, tangent) = (primal.node()?, tangent.node()?);
         check_float("jvp", "wrt", position, primal)?;
         check_fit("jvp", ("tangent", "input"), position, tangent, primal)?;
         let seed = Guarded::plain(cast_at(&Tensor::from_node(tangent.clone()), DType::F32, primal));
+        moved.push((primal.clone(), seed));
+    }
+    let of = |(root, (tangent, lost)): (&Arc<Node>, (Tangent, Lost))| match (tangent, lost) {
+        (Some(tangent), _) => {
+            let change = cast_at(&masked_at(&tangent, root), root.dtype, root);
+            change.node()?;
+            Ok(change)
+        }
+        (None, Some(op)) => {
+            let message = format!("no derivative through `{op}`, which leaves the floats");
+            let error = Error::new(Code::NotDifferentiable, "jvp", message);
+            Err(error.hint("write one with `custom_gradient`, or cut the path with `detach`"))
+        }
+        (None, None) => {
+            let zeros = source_at(Guarded::number(root.shape, 0.0), root);
+            Ok(cast_at(&zeros.value, root.dtype, root))
+        }
+    };
+    roots.iter().zip(changes(&roots, moved)?).map(of).collect()
+}
+
+/// The tangents of `roots` where these nodes move.
+pub(crate) fn tangents_of(
+    roots: &[Arc<Node>],
+    moved: Vec<(Arc<Node>, Guarded)>,
+) -> Result<Vec<Tangent>, Error> {
+    Ok(changes(roots, moved)?.into_iter().map(|(tangent, _)| tangent).collect())
+}
+
+fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Guarded)>) -> Result<Vec<(Tangent, Lost)>, Error> {
+    let mut seeds: AddressMap<(), Vec<Guarded>> = AddressMap::default();
+    for (primal, seed) in moved {
         seeds.entry(primal.identity()).or_default().push(seed);
     }
-    let order = topological(&roots);
+    let order = topological(roots);
     if let Some((position, node)) = captures(&order, &seeds.keys().copied().collect()).into_iter().next()
         && let Op::Rule(rule) = &order[position].op
     {
@@ -66,7 +98,7 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
     let mut depends: Vec<bool> = Vec::with_capacity(order.len());
     for node in &order {
         let is_moved = seeds.contains_key(&node.identity());
-        depends.push(is_moved || node.operands.iter().any(|o| depends[index[&o.key()]]));
+        depends.push(is_moved || node.sources().iter().any(|o| depends[index[&o.key()]]));
         if let (Op::Rule(rule), Some(true)) = (&node.op, depends.last())
             && rule.kind == RuleKind::FirstOrderOnly
         {
@@ -92,23 +124,11 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         known.push(tangents);
         lost.push(gone);
     }
-    let of = |root: &Arc<Node>| match (&known[index[&root.key()]][0], &lost[index[&root.key()]]) {
-        (Some(tangent), _) => {
-            let change = cast_at(&masked_at(tangent, root), root.dtype, root);
-            change.node()?;
-            Ok(change)
-        }
-        (None, Some(op)) => {
-            let message = format!("no derivative through `{op}`, which leaves the floats");
-            let error = Error::new(Code::NotDifferentiable, "jvp", message);
-            Err(error.hint("write one with `custom_gradient`, or cut the path with `detach`"))
-        }
-        (None, None) => {
-            let zeros = source_at(Guarded::number(root.shape, 0.0), root);
-            Ok(cast_at(&zeros.value, root.dtype, root))
-        }
+    let of = |root: &Arc<Node>| {
+        let at = index[&root.key()];
+        (known[at][0].clone(), lost[at].clone())
     };
-    roots.iter().map(of).collect()
+    Ok(roots.iter().map(of).collect())
 }
 
 /// The operation at which a change left the floats for integers, where nothing but that is known of it.
@@ -136,7 +156,7 @@ fn missing<'a>(
     if !node.dtype.is_float() && !matches!(node.op, Op::Rule(_)) && of.operands.iter().any(moves) {
         return Some(of.name().into());
     }
-    let operand = of.operands.iter().position(|o| lost(o).is_some())?;
+    let operand = of.sources().iter().position(|o| lost(o).is_some())?;
     if let Op::Elementwise(row) = node.op
         && let Some(Partial::Zero) =
             row.partials::<f64>(&vec![&1.0; row.arity()], &1.0, |_| true).get(operand)

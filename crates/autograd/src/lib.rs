@@ -82,6 +82,8 @@
 mod audit;
 mod batch;
 pub mod check;
+mod checkpoint;
+mod enclosure;
 mod explain;
 mod forms;
 mod forward;
@@ -105,6 +107,7 @@ mod transpose;
 pub use audit::{Audit, Audited, audit};
 pub use batch::batch;
 pub use check::{GradCheck, gradcheck};
+pub use checkpoint::{Checkpoint, checkpoint};
 pub use cotangent_tensor::InputGradient;
 pub use explain::{Cut, Explanation, Reason, explain, explain_values};
 pub use forms::{Gradients, Inputs, Outputs};

@@ -7,7 +7,9 @@ use cotangent_tensor::{
     TracedRule,
 };
 
+use crate::enclosure::pull_enclosure;
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
+use crate::reverse::Found;
 use crate::stamp::{cast_at, masked_at, source_at};
 use crate::structure::{
     Factors, count, gathered, leaves_out, operands, placed, scattered, spread, spread_last,
@@ -77,6 +79,12 @@ impl Missing {
         let error = error.at(node.location).hint("write it, or cut the path with `detach`");
         Missing { op: rule.name.as_str().into(), error }
     }
+}
+
+/// An invalid cotangent for every operand.
+fn invalid(node: &Node, error: &Error) -> Vec<Flow> {
+    let one = |_| Flow::Value(Guarded::plain(Tensor::invalid(error.clone())));
+    node.operands.iter().map(one).collect()
 }
 
 /// The rule that declares its output `slot` to have no derivative.
@@ -166,7 +174,7 @@ pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded, needed: impl Fn(usize)
             Some(name) => Flow::Undefined(name),
             None => Value(cotangent.clone()),
         }],
-        Op::Inspect(_) => vec![Value(cotangent.clone())],
+        Op::Inspect(_) | Op::After => vec![Value(cotangent.clone())],
         Op::Rule(_) => vec![],
     }
 }
@@ -282,6 +290,15 @@ fn pull_product(x: &Tensor, axes: &[usize], upstream: &Tensor) -> Tensor {
 
 /// Pulls the cotangents of all outputs of a rule back to its operands; missing ones are zeros.
 pub(crate) fn pull_rule(node: &Arc<Node>, rule: &TracedRule, outputs: Vec<Option<Guarded>>) -> Vec<Flow> {
+    if let RuleKind::Checkpoint { results } = rule.kind {
+        return match pull_enclosure(node, rule, results, outputs) {
+            Ok(found) => {
+                let flow = |(found, to): (Found, &Arc<Node>)| found.flow(to).unwrap_or(Flow::Zero);
+                found.into_iter().zip(&node.operands).map(flow).collect()
+            }
+            Err(error) => invalid(node, &error),
+        };
+    }
     let present: Vec<bool> = outputs.iter().map(Option::is_some).collect();
     let Some(pullback) = rule.pullback(&present) else {
         let missing = |o: &Arc<Node>| {
@@ -300,10 +317,7 @@ pub(crate) fn pull_rule(node: &Arc<Node>, rule: &TracedRule, outputs: Vec<Option
         .collect();
     let upstream = match upstream {
         Ok(upstream) => upstream,
-        Err(error) => {
-            let invalid = || Flow::Value(Guarded::plain(Tensor::invalid(error.clone())));
-            return node.operands.iter().map(|_| invalid()).collect();
-        }
+        Err(error) => return invalid(node, &error),
     };
     let gradients = rule.pull_back(pullback, &node.operands, &upstream);
     let flow = |(gradient, operand): (InputGradient<Arc<Node>>, &Arc<Node>)| match gradient {

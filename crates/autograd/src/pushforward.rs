@@ -29,7 +29,7 @@ pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, E
         Op::Elementwise(row) => push_elementwise(*row, node, &primals, tangents),
         Op::Cast => Ok(first.filter(|_| node.dtype.is_float()).cloned()),
         Op::Project(slot) if undefined(node, *slot).is_some() => Ok(None),
-        Op::Inspect(_) | Op::Project(_) => Ok(first.cloned()),
+        Op::Inspect(_) | Op::After | Op::Project(_) => Ok(first.cloned()),
         Op::Reshape => moved(&|t| t.reshape(node.shape)),
         Op::Permute(axes) => moved(&|t| t.permute_axes(axes)),
         Op::Broadcast => moved(&|t| t.broadcast_to(node.shape)),

@@ -5,9 +5,10 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    AddressMap, AddressSet, Code, DType, Error, Node, Op, Tensor, TracedRule, topological,
+    AddressMap, AddressSet, Code, DType, Error, Node, Op, RuleKind, Tensor, TracedRule, topological,
 };
 
+use crate::enclosure::pull_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
@@ -129,7 +130,7 @@ fn gradients<W: Wrt>(
 
 /// What arrived at a node besides values.
 #[derive(Clone, Default)]
-struct Reached {
+pub(crate) struct Reached {
     zero: bool,
     /// Through a truth value or integer whose origin is not known yet.
     discrete: bool,
@@ -153,6 +154,17 @@ impl Reached {
             || self.not_differentiable.is_some()
             || self.missing.is_some()
     }
+    /// The one thing that counts, where no value arrived.
+    fn flow(self) -> Option<Flow> {
+        Some(match self {
+            Reached { missing: Some(missing), .. } => Flow::Missing(missing),
+            Reached { stopped: Some(by), .. } => Flow::Stopped(by),
+            Reached { not_differentiable: Some(by), .. } => Flow::Undefined(by),
+            Reached { zero: true, .. } => Flow::Zero,
+            Reached { discrete: true, .. } => Flow::Discrete,
+            _ => return None,
+        })
+    }
     /// What an operand inherits. A path that leaves the floats is named by the node at which it does: a comparison
     /// is piecewise constant, an integer has no derivative.
     fn below(&self, node: &Node, operand: &Node) -> Reached {
@@ -172,6 +184,12 @@ impl Reached {
 
 /// Cotangents of `targets` for the given cotangents of outputs.
 pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
+    let found = arrivals(seeds, targets)?;
+    found.into_iter().zip(targets).map(|(found, target)| outcome(target, found)).collect()
+}
+
+/// What arrives at each of `targets` for the given cotangents of outputs.
+pub(crate) fn arrivals(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Found>, Error> {
     let order = topological(seeds.iter().map(|(node, _)| node));
     let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
     let wanted: AddressSet<()> = targets.iter().map(Node::identity).collect();
@@ -180,7 +198,7 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
     for (i, node) in order.iter().enumerate() {
         needed[i] = wanted.contains(&node.identity())
             || captured.contains_key(&i)
-            || node.operands.iter().any(|o| needed[index[&o.key()]]);
+            || node.sources().iter().any(|o| needed[index[&o.key()]]);
     }
     let mut inbox: Vec<Vec<(usize, Guarded)>> = vec![Vec::new(); order.len()];
     let mut reached = vec![Reached::default(); order.len()];
@@ -200,13 +218,28 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
             }
             let mut slots: Vec<Vec<Guarded>> = vec![Vec::new(); rule.outputs.len()];
             mail.into_iter().for_each(|(slot, contribution)| slots[slot].push(contribution));
-            flows = pull_rule(node, rule, slots.into_iter().map(join).collect());
+            let cotangents = slots.into_iter().map(join).collect();
+            if let RuleKind::Checkpoint { results } = rule.kind {
+                // Not added up, so that they are added in the order of the plain graph.
+                for (operand, found) in
+                    node.operands.iter().zip(pull_enclosure(node, rule, results, cotangents)?)
+                {
+                    let below = index[&operand.key()];
+                    if needed[below] {
+                        reached[below].absorb(&found.reached);
+                        inbox[below]
+                            .extend(found.cotangents.into_iter().map(|contribution| (0, contribution)));
+                    }
+                }
+            } else {
+                flows = pull_rule(node, rule, cotangents).into_iter().map(Some).collect();
+            }
         } else if !mail.is_empty() {
             let cotangent = received(node, mail.into_iter().map(|(_, c)| c).collect());
             if let Some(cotangent) = cotangent {
-                let below: Vec<bool> = node.operands.iter().map(|o| needed[index[&o.key()]]).collect();
+                let below: Vec<bool> = node.sources().iter().map(|o| needed[index[&o.key()]]).collect();
                 if below.contains(&true) {
-                    flows = pulled(node, &cotangent, &below)?;
+                    flows = pulled(node, &cotangent, &below)?.into_iter().map(Some).collect();
                 }
                 value = is_wanted.then_some(cotangent);
             }
@@ -217,8 +250,8 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
             found.reached.absorb(&reached_here);
         }
         let mut flows = flows.into_iter();
-        for operand in &node.operands {
-            let (below, flow) = (index[&operand.key()], flows.next());
+        for operand in node.sources() {
+            let (below, flow) = (index[&operand.key()], flows.next().flatten());
             if !needed[below] {
                 continue;
             }
@@ -249,28 +282,36 @@ pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> 
             }
         }
     }
+    // Nothing else holds what is found, so that it can still be given a name.
+    let mut left: AddressMap<(), usize> = AddressMap::default();
+    targets.iter().for_each(|target| *left.entry(target.identity()).or_default() += 1);
     let of = |target: &Arc<Node>| {
-        let Some(found) = found.get_mut(&target.identity()) else { return Ok(outcome(target, None)) };
-        let cotangents = std::mem::take(&mut found.cotangents);
-        if let Some(cotangent) = received(target, cotangents) {
-            let single = masked_at(&cotangent, target);
-            drop(cotangent);
-            found.value = Some(finished(target, &single)?);
-            found.single = Some(single);
+        let count = left.entry(target.identity()).or_default();
+        *count -= 1;
+        match *count {
+            0 => found.remove(&target.identity()),
+            _ => found.get(&target.identity()).cloned(),
         }
-        Ok(outcome(target, Some(found)))
     };
-    targets.iter().map(of).collect()
+    Ok(targets.iter().map(of).map(Option::unwrap_or_default).collect())
 }
 
 /// What was found for a target, under all names of it.
-#[derive(Default)]
-struct Found {
-    cotangents: Vec<Guarded>,
-    value: Option<Tensor>,
-    /// The value before it is rounded to the type of the target.
-    single: Option<Tensor>,
+#[derive(Clone, Default)]
+pub(crate) struct Found {
+    pub(crate) cotangents: Vec<Guarded>,
     reached: Reached,
+}
+
+impl Found {
+    /// What of it flows to an operand; nothing where there is no path.
+    pub(crate) fn flow(self, operand: &Arc<Node>) -> Option<Flow> {
+        let Found { cotangents, reached } = self;
+        match received(operand, cotangents) {
+            Some(cotangent) => Some(Flow::Value(cotangent)),
+            None => reached.flow(),
+        }
+    }
 }
 
 /// The cotangent of `node`: the sum of what its users sent.
@@ -312,21 +353,25 @@ fn pulled(node: &Arc<Node>, cotangent: &Guarded, needed: &[bool]) -> Result<Vec<
     Ok(flows)
 }
 
-fn outcome(target: &Arc<Node>, found: Option<&Found>) -> Gradient {
+fn outcome(target: &Arc<Node>, found: Found) -> Result<Gradient, Error> {
     let new = |state| Gradient::new(state, target);
-    let Some(Found { value, single, reached, .. }) = found else { return new(State::Unconnected) };
+    let Found { cotangents, reached } = found;
     if let Some(Missing { op, error }) = &reached.missing {
-        return Gradient::missing(op, error.clone(), target);
+        return Ok(Gradient::missing(op, error.clone(), target));
     }
-    new(match (value, reached) {
-        (Some(value), _) => {
-            return new(State::Value(value.clone())).with_single(single.clone(), reached.any());
-        }
-        (_, Reached { stopped: Some(by), .. }) => State::Stopped { by: by.to_string() },
-        (_, Reached { not_differentiable: Some(op), .. }) => State::NotDifferentiable { op: op.to_string() },
-        (_, Reached { zero: true, .. }) => State::Zero,
+    if let Some(cotangent) = received(target, cotangents) {
+        let single = masked_at(&cotangent, target);
+        drop(cotangent);
+        let value = finished(target, &single)?;
+        // The gradient before it is rounded to the type of the target goes with it.
+        return Ok(new(State::Value(value)).with_single(Some(single), reached.any()));
+    }
+    Ok(new(match reached {
+        Reached { stopped: Some(by), .. } => State::Stopped { by: by.to_string() },
+        Reached { not_differentiable: Some(op), .. } => State::NotDifferentiable { op: op.to_string() },
+        Reached { zero: true, .. } => State::Zero,
         _ => State::Unconnected,
-    })
+    }))
 }
 
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.

@@ -11,6 +11,7 @@ use cotangent_tensor::{
 };
 
 use crate::State;
+use crate::enclosure::applied;
 use crate::forms::{Gradients, Inputs, Outputs};
 use crate::guard::Guarded;
 use crate::reverse::sweep;
@@ -300,7 +301,7 @@ impl Tracer {
     }
 
     /// Invalid outputs for an invalid input. Where only the closure knows how many, it is asked, with invalid inputs.
-    fn invalid<I: Inputs, O: Outputs>(
+    pub(crate) fn invalid<I: Inputs, O: Outputs>(
         &self,
         inputs: &I,
         error: Error,
@@ -488,17 +489,7 @@ impl Tracer {
 
     /// The applied rule: a tuple node and one projection per output.
     fn build(&self, operands: Vec<Arc<Node>>, rule: TracedRule) -> Vec<Tensor> {
-        let outputs: Vec<(Shape, DType)> = rule.outputs.iter().map(|o| (o.shape, o.dtype)).collect();
-        let (shape, dtype) = outputs.first().copied().unwrap_or((Shape::SCALAR, DType::F32));
-        let node = |op, operands: Vec<Arc<Node>>, shape, dtype| {
-            let origin = Origin::of(&operands);
-            Arc::new(Node { op, operands, shape, dtype, location: self.at, label: None, origin })
-        };
-        let tuple = node(Op::Rule(Arc::new(rule)), operands, shape, dtype);
-        let project = |(slot, (shape, dtype))| {
-            Tensor::from_node(node(Op::Project(slot), vec![tuple.clone()], shape, dtype))
-        };
-        outputs.into_iter().enumerate().map(project).collect()
+        applied(rule, operands, self.at).into_iter().map(Tensor::from_node).collect()
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Code, DType, Elementwise, Error, InputGradient, Node, Op, Reduce, Tensor, TracedRule, substitute,
+    Code, DType, Elementwise, Error, InputGradient, Node, Op, Reduce, RuleKind, Tensor, TracedRule,
+    substitute,
 };
 
 use crate::State;
+use crate::enclosure::push_enclosure;
 use crate::guard::Guarded;
 use crate::pushforward::Tangent;
 use crate::reverse::sweep;
@@ -31,6 +33,9 @@ pub(crate) fn push_rule(
         Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
             .at(node.location)
     };
+    if let RuleKind::Checkpoint { .. } = rule.kind {
+        return push_enclosure(node, rule, tangents);
+    }
     if rule.pushforward.is_some() {
         return push_given(node, rule, tangents);
     }
@@ -160,7 +165,7 @@ fn is_zero(node: &Node, operands: &[bool]) -> bool {
         Op::Elementwise(Elementwise::Select) => operands[1] && operands[2],
         Op::Elementwise(row) => all && row.eval(&vec![0.0; row.arity()]) == 0.0,
         Op::Matmul => operands.contains(&true),
-        Op::Gather(_) => operands[0],
+        Op::Gather(_) | Op::After => operands[0],
         Op::ScatterAdd(_) => operands[1],
         Op::Cast | Op::Reshape | Op::Permute(_) | Op::Broadcast | Op::Slice { .. } | Op::Pad { .. } => all,
         Op::Concat(_) | Op::CumulativeSum { .. } | Op::Detach | Op::Inspect(_) | Op::Project(_) => all,

@@ -145,11 +145,12 @@ fn dependent(op: &Op) -> Option<&'static str> {
         Op::SoftmaxResidual => "softmax_residual",
         Op::Detach => "detach",
         Op::Inspect(_) => "inspect",
+        Op::After => "after",
         Op::Rule(_) => "rule",
         Op::Project(_) => "project",
     })
 }
-const DEPENDENT: usize = 27;
+const DEPENDENT: usize = 28;
 
 /// Names of the operations between `inputs` and `output`.
 fn between(inputs: &[Tensor], output: &Tensor) -> BTreeSet<&'static str> {

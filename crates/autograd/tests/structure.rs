@@ -34,11 +34,12 @@ fn differentiable(op: &Op) -> Option<&'static str> {
         Op::SoftmaxResidual => "softmax_residual",
         Op::Detach => "detach",
         Op::Inspect(_) => "inspect",
+        Op::After => "after",
         Op::Rule(_) => "rule",
         Op::Project(_) => "project",
     })
 }
-const DIFFERENTIABLE: usize = 24;
+const DIFFERENTIABLE: usize = 25;
 
 #[test]
 fn every_structural_operation_agrees_with_its_witnesses() {

@@ -1,8 +1,11 @@
 //! What a step consists of, in words and numbers.
 
+use std::fmt;
 use std::fmt::Write as _;
+use std::panic::Location;
 
-use cotangent_shaders::{Access, Body, Kernel, Source};
+use cotangent_shaders::{Access, Body, Kernel, Plan, Source};
+use cotangent_tensor::{DType, Shape};
 
 use crate::ledger::in_words;
 use crate::step::Step;
@@ -19,12 +22,33 @@ pub struct StepMemory {
     pub live: u64,
     /// Each slot: its bytes, and the names of the values it holds one after the other.
     pub slots: Vec<(u64, Vec<String>)>,
+    /// What is kept for derivatives, the largest first.
+    pub kept: Vec<Kept>,
+}
+
+/// A value that is kept for derivatives: it is computed before any of them, and read by a kernel that computes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The user's name for it, else that of its operation.
+    pub name: String,
+    /// Its shape.
+    pub shape: Shape,
+    /// Its element type.
+    pub dtype: DType,
+    /// What it takes.
+    pub bytes: u64,
+    /// Where it is computed.
+    pub location: &'static Location<'static>,
 }
 
 impl StepMemory {
     /// Bytes at the peak: `fixed + planned`.
     pub fn peak(&self) -> u64 {
         self.fixed + self.planned
+    }
+    /// Bytes that are kept for derivatives. A `checkpoint` computes again what it holds instead.
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept.iter().map(|kept| kept.bytes).sum()
     }
     /// The peak over what is needed at least.
     pub fn ratio(&self) -> f64 {
@@ -67,7 +91,7 @@ impl Step {
             }
         }
         let planned = slots.iter().map(|(bytes, _)| bytes).sum::<u64>() + self.program().scratch_bytes();
-        StepMemory { fixed, planned, live: live.into_iter().max().unwrap_or(0), slots }
+        StepMemory { fixed, planned, live: live.into_iter().max().unwrap_or(0), slots, kept: kept(plan) }
     }
 
     /// The kernels, what they compute and what they touch, and where values lie.
@@ -142,6 +166,41 @@ impl Step {
         }
         text.push_str("}\n");
         text
+    }
+}
+
+/// Values of the forward pass that kernels of derivatives read.
+fn kept(plan: &Plan) -> Vec<Kept> {
+    let is_derivative = |kernel: &&Kernel| kernel.writes.iter().any(|place| place.node.origin.order > 0);
+    let mut is_read = vec![false; plan.buffers.len()];
+    for place in plan.kernels.iter().filter(is_derivative).flat_map(|kernel| &kernel.reads) {
+        is_read[place.buffer] = true;
+    }
+    let values = plan.kernels.iter().flat_map(|kernel| &kernel.writes).filter(|place| {
+        let is_computed = matches!(plan.buffers[place.buffer].source, Source::Computed { .. });
+        is_computed && is_read[place.buffer] && place.node.origin.order == 0
+    });
+    let mut kept: Vec<Kept> = values
+        .map(|place| {
+            let (node, buffer) = (&place.node, &plan.buffers[place.buffer]);
+            let (shape, dtype, location) = (node.shape, node.dtype, node.location);
+            Kept { name: node.called().to_owned(), shape, dtype, bytes: buffer.bytes() as u64, location }
+        })
+        .collect();
+    kept.sort_by_key(|kept| std::cmp::Reverse(kept.bytes));
+    kept
+}
+
+impl fmt::Display for StepMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (fixed, planned, live) = (in_words(self.fixed), in_words(self.planned), in_words(self.live));
+        writeln!(f, "{fixed} fixed, {planned} planned, {live} live at most")?;
+        write!(f, "{} kept for derivatives", in_words(self.kept_bytes()))?;
+        for Kept { name, shape, dtype, bytes, location } in &self.kept {
+            let (file, line) = (location.file(), location.line());
+            write!(f, "\n  {}  `{name}` {dtype} {shape}, {file}:{line}", in_words(*bytes))?;
+        }
+        Ok(())
     }
 }
 

@@ -83,7 +83,7 @@ impl Ledger {
             .with("requested", integer(bytes))
             .with("live", integer(live_bytes))
             .with("peak", integer(peak_bytes))
-            .hint("halve the batch; `step.memory()` lists what a step holds")
+            .hint("halve the batch, or compute again with `checkpoint`; `step.memory()` lists what a step holds")
     }
 }
 

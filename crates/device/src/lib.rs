@@ -80,7 +80,7 @@ mod variable;
 pub use check::{Report, cross_check};
 pub use cotangent_shaders::Watch;
 pub use device::{Choice, Device, Options};
-pub use explain::StepMemory;
+pub use explain::{Kept, StepMemory};
 pub use fault::{Fault, FaultPlan};
 pub use feed::{Feed, Initial};
 pub use info::{Info, Kind, Probe};

@@ -101,6 +101,8 @@ pub enum Op {
     Detach,
     /// The operand, marked to be collected under a label when the graph is evaluated.
     Inspect(Arc<str>),
+    /// The first operand, not before the others are known: what is computed from it is computed late, and again.
+    After,
     /// A custom rule: all its outputs as a tuple. Private to [`Op::Project`].
     Rule(Arc<TracedRule>),
     /// One output of the rule that is the operand.
@@ -294,6 +296,13 @@ impl Node {
         };
         self.label.as_deref().or(token)
     }
+    /// The operands that its value is computed from: of [`Op::After`] the first, else all.
+    pub fn sources(&self) -> &[Arc<Node>] {
+        match self.op {
+            Op::After => &self.operands[..1],
+            _ => &self.operands,
+        }
+    }
     /// What the user calls it, else the name of the operation.
     pub fn called(&self) -> &str {
         self.label.as_deref().unwrap_or(self.name())
@@ -328,6 +337,7 @@ impl Node {
             Op::SoftmaxResidual => "softmax_residual",
             Op::Detach => "detach",
             Op::Inspect(_) => "inspect",
+            Op::After => "after",
             Op::Rule(rule) => &rule.name,
             Op::Project(_) => "project",
         }
@@ -396,7 +406,8 @@ pub fn topological_until<'a>(
 /// shared.
 pub fn substitute(roots: &[Arc<Node>], replacements: &HashMap<*const (), Arc<Node>>) -> Vec<Arc<Node>> {
     let mut done: AddressMap<Node, Arc<Node>> = AddressMap::default();
-    for node in topological(roots) {
+    // What lies behind a replaced node is not looked at.
+    for node in topological_until(roots, |node| replacements.contains_key(&node.identity())) {
         let image = if let Some(replacement) = replacements.get(&node.identity()) {
             replacement.clone()
         } else {

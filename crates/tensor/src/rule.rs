@@ -16,6 +16,12 @@ pub enum RuleKind {
     Surrogate(String),
     /// Not a rule: a gradient whose own derivative its rule declares not to know.
     FirstOrderOnly,
+    /// Not a rule: a function that is differentiated as its graph is, and computed again where a derivative needs what
+    /// is inside of it. Outputs from `results` on are values that are kept for that.
+    Checkpoint {
+        /// How many outputs the function has.
+        results: usize,
+    },
 }
 
 /// A custom gradient, traced once on placeholders and stored as a graph.

@@ -39,6 +39,8 @@ pub(super) struct Graph {
     pub updates: Vec<(usize, usize)>,
     /// For each assembled concatenation: its parts. Ordered, so that plans are the same in every process.
     pub parts: BTreeMap<usize, Vec<Part>>,
+    /// Nodes that are computed before anything is computed from these.
+    pub waits: HashMap<usize, Vec<usize>>,
     /// Copies that share a kernel with nothing, so that they read nothing but what they copy.
     pub alone: HashSet<usize>,
 }
@@ -93,6 +95,7 @@ fn key(node: &Node, operands: &[usize]) -> (Vec<u64>, Shape, u8) {
         Op::Detach | Op::Inspect(_) => vec![25],
         Op::Rule(rule) => vec![26, Arc::as_ptr(rule) as u64],
         Op::Project(index) => vec![27, *index as u64],
+        Op::After => vec![28],
     };
     words.push(u64::MAX);
     words.extend(operands.iter().map(|&o| o as u64));
@@ -110,6 +113,7 @@ struct Merger {
     /// Numbers of parts that must be copied into place.
     copied: HashSet<usize>,
     alone: HashSet<usize>,
+    waits: HashMap<usize, Vec<usize>>,
     part_count: usize,
     /// Products that the sums over them compute where they need them.
     inlined: HashSet<usize>,
@@ -181,7 +185,9 @@ impl Merger {
                 self.like(node, op, vec![])
             }
             (Op::Reshape, &[o]) if self.nodes[o].shape == node.shape => o,
-            (Op::Reshape, &[o]) if matches!(self.nodes[o].op, Op::Reshape) => {
+            (Op::Reshape, &[o])
+                if matches!(self.nodes[o].op, Op::Reshape) && !self.waits.contains_key(&o) =>
+            {
                 let inner = self.operands[o][0];
                 if self.nodes[inner].shape == node.shape {
                     inner
@@ -191,6 +197,7 @@ impl Merger {
             }
             (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(b) => a,
             (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(a) => b,
+            (Op::After, &[o, ..]) => self.after(node, o, &operands),
             (Op::Concat(axis), _) => self.concat(node, *axis, operands, widest_concat),
             (Op::Matmul, &[a, b]) => {
                 self.unit_product(node, a, b).unwrap_or_else(|| self.insert(node, operands))
@@ -203,6 +210,27 @@ impl Merger {
             }
             _ => self.insert(node, operands),
         })
+    }
+    /// The same elements, for whoever must not be computed before others are known: a view that is merged with none but its like.
+    fn after(&mut self, node: &Arc<Node>, o: usize, operands: &[usize]) -> usize {
+        let is_number = |o: &usize| matches!(self.nodes[*o].op, Op::Constant(_));
+        if is_number(&o) || operands[1..].iter().all(is_number) {
+            return o;
+        }
+        let key = key(node, operands);
+        if let Some(&id) = self.known.get(&key) {
+            return id;
+        }
+        let mut view = node.with_operands(vec![self.nodes[o].clone()]);
+        if let Some(own) = Arc::get_mut(&mut view) {
+            own.op = Op::Reshape;
+        }
+        self.nodes.push(view);
+        self.operands.push(vec![o]);
+        let id = self.nodes.len() - 1;
+        self.waits.insert(id, operands[1..].to_vec());
+        self.known.insert(key, id);
+        id
     }
     /// The softmax of rows so long that many workgroups share one: maximum and sum of each row first, then a map.
     fn long_softmax(&mut self, node: &Node, x: usize) -> usize {
@@ -394,6 +422,7 @@ impl Graph {
             updates: rest.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
             parts: merger.parts,
             alone: merger.alone,
+            waits: merger.waits,
         };
         graph.drop_unreachable();
         for (&id, parts) in &graph.parts {
@@ -479,6 +508,6 @@ fn role(node: &Node) -> Role {
         Op::ScatterAdd(_) | Op::LogSumExp | Op::Softmax | Op::CrossEntropy | Op::SoftmaxResidual => {
             Role::Compute
         }
-        Op::Detach | Op::Inspect(_) | Op::Rule(_) | Op::Project(_) => Role::Empty,
+        Op::Detach | Op::Inspect(_) | Op::After | Op::Rule(_) | Op::Project(_) => Role::Empty,
     }
 }

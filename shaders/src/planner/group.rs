@@ -46,6 +46,8 @@ pub(super) struct Group {
     pub members: BTreeMap<usize, Member>,
     /// Nodes that members read, each once, members among them.
     pub inputs: Vec<usize>,
+    /// Nodes that must be known before, each once.
+    pub waits: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(super) struct Groups<'a> {
     pub of: Vec<Option<usize>>,
     /// Nodes with role Compute, Assemble or Source that each computed node reads through views.
     pub reads: Vec<Vec<usize>>,
+    /// Nodes with such roles that must be known before each computed node.
+    waits: Vec<Vec<usize>>,
     /// Cheap values that must be stored, because a node that computes them again would bind too many buffers.
     pub crowded: Vec<usize>,
     /// For each group, others that must run before it although no value passes between them.
@@ -82,6 +86,23 @@ fn own_reduction(graph: &Graph, id: usize) -> Option<(usize, Vec<usize>)> {
     }
 }
 
+/// The nodes with values of their own that `nodes` are, or are views of, or are computed from wherever they are needed; and what
+/// must be known before.
+fn stored(graph: &Graph, nodes: &[usize], later: &mut Vec<usize>) -> Vec<usize> {
+    let (mut pending, mut found) = (nodes.to_vec(), Vec::new());
+    while let Some(base) = pending.pop() {
+        match graph.roles[base] {
+            Role::View | Role::Inline => {
+                later.extend(graph.waits.get(&base).into_iter().flatten());
+                pending.extend(&graph.operands[base]);
+            }
+            Role::Source | Role::Compute | Role::Assemble if !found.contains(&base) => found.push(base),
+            Role::Source | Role::Compute | Role::Assemble | Role::Free | Role::Empty => {}
+        }
+    }
+    found
+}
+
 /// Whether every operand of a node is needed at the node's own coordinates.
 fn pointwise(op: &Op) -> bool {
     matches!(op, Op::Elementwise(_) | Op::Integer(_) | Op::Cast | Op::RandomBits(_))
@@ -89,25 +110,20 @@ fn pointwise(op: &Op) -> bool {
 
 impl<'a> Groups<'a> {
     pub(super) fn new(graph: &'a Graph, options: &'a PlanOptions) -> Groups<'a> {
-        let mut reads = vec![Vec::new(); graph.nodes.len()];
-        for (id, reads) in reads.iter_mut().enumerate() {
+        let (mut reads, mut waits) =
+            (vec![Vec::new(); graph.nodes.len()], vec![Vec::new(); graph.nodes.len()]);
+        for id in 0..graph.nodes.len() {
             if graph.roles[id] == Role::Assemble {
-                reads.extend(graph.parts[&id].iter().map(|p| p.node));
+                reads[id].extend(graph.parts[&id].iter().map(|p| p.node));
             } else if graph.roles[id] == Role::Compute {
-                let mut pending = graph.operands[id].clone();
-                while let Some(base) = pending.pop() {
-                    match graph.roles[base] {
-                        Role::View | Role::Inline => pending.extend(&graph.operands[base]),
-                        Role::Source | Role::Compute | Role::Assemble if !reads.contains(&base) => {
-                            reads.push(base)
-                        }
-                        Role::Source | Role::Compute | Role::Assemble | Role::Free | Role::Empty => {}
-                    }
-                }
+                let mut later = graph.waits.get(&id).cloned().unwrap_or_default();
+                reads[id] = stored(graph, &graph.operands[id], &mut later);
+                waits[id] = stored(graph, &later, &mut Vec::new());
             }
         }
         let of = vec![None; graph.nodes.len()];
-        Groups { graph, options, groups: Vec::new(), of, reads, crowded: Vec::new(), before: BTreeMap::new() }
+        let (groups, crowded, before) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Groups { graph, options, groups, of, reads, waits, crowded, before }
     }
 
     pub(super) fn form(&mut self) {
@@ -121,6 +137,7 @@ impl<'a> Groups<'a> {
                         reduced: vec![],
                         members: BTreeMap::new(),
                         inputs: vec![],
+                        waits: vec![],
                     };
                     self.open(id, group, Member { coordinates: vec![], element: false, phase: 0 });
                 }
@@ -133,7 +150,7 @@ impl<'a> Groups<'a> {
     }
 
     fn open(&mut self, id: usize, mut group: Group, member: Member) {
-        group.insert(id, member, &self.reads[id]);
+        group.insert(id, member, &self.reads[id], &self.waits[id]);
         self.of[id] = Some(self.groups.len());
         self.groups.push(Some(group));
     }
@@ -163,7 +180,7 @@ impl<'a> Groups<'a> {
         if let Some((group, member, reduced)) = best.and_then(|g| self.joined(id, g).map(|(m, r)| (g, m, r)))
         {
             let group_mut = self.groups[group].as_mut().expect("a live group");
-            group_mut.insert(id, member, &self.reads[id]);
+            group_mut.insert(id, member, &self.reads[id], &self.waits[id]);
             group_mut.reduced = reduced;
             self.of[id] = Some(group);
             return;
@@ -237,7 +254,7 @@ impl<'a> Groups<'a> {
         let kept = |(axis, c): (usize, Affine)| (element || !reduced_axes.contains(&axis)).then_some(c);
         let coordinates = full.into_iter().enumerate().filter_map(kept).collect();
         (
-            Group { kind, domain, reduced, members: BTreeMap::new(), inputs: vec![] },
+            Group { kind, domain, reduced, members: BTreeMap::new(), inputs: vec![], waits: vec![] },
             Member { coordinates, element, phase: usize::from(softmax) },
         )
     }
@@ -265,7 +282,8 @@ impl<'a> Groups<'a> {
         if reduced.contains(&true) && matches!(group.kind, Kind::Matmul(_)) {
             return None;
         }
-        let others = self.reads[id].iter().filter_map(|&r| self.of[r]).filter(|&g| g != index);
+        let needs = self.reads[id].iter().chain(&self.waits[id]);
+        let others = needs.filter_map(|&r| self.of[r]).filter(|&g| g != index);
         if others.clone().any(|g| self.depends(g, index)) {
             return None;
         }
@@ -384,9 +402,10 @@ impl<'a> Groups<'a> {
         }
         false
     }
-    /// Groups that a group reads from.
+    /// Groups that must run before a group.
     pub(super) fn producers(&self, index: usize) -> Vec<usize> {
-        let inputs = self.group(index).inputs.iter();
+        let group = self.group(index);
+        let inputs = group.inputs.iter().chain(&group.waits);
         let mut result: Vec<usize> =
             inputs.filter_map(|&read| self.of[read]).filter(|&g| g != index).collect();
         result.extend(self.before.get(&index).into_iter().flatten());
@@ -484,7 +503,7 @@ impl<'a> Groups<'a> {
             group.kind = taken.kind;
         }
         group.members.extend(taken.members);
-        group.read(&taken.inputs);
+        group.read(&taken.inputs, &taken.waits);
     }
 
     /// Merges groups over the same domain that read a common buffer, or that are too small to be worth a dispatch.
@@ -515,14 +534,18 @@ impl<'a> Groups<'a> {
 }
 
 impl Group {
-    fn insert(&mut self, id: usize, member: Member, reads: &[usize]) {
+    fn insert(&mut self, id: usize, member: Member, reads: &[usize], waits: &[usize]) {
         self.members.insert(id, member);
-        self.read(reads);
+        self.read(reads, waits);
     }
-    fn read(&mut self, nodes: &[usize]) {
-        self.inputs.extend(nodes);
-        self.inputs.sort_unstable();
-        self.inputs.dedup();
+    fn read(&mut self, nodes: &[usize], waits: &[usize]) {
+        for (all, new) in [(&mut self.inputs, nodes), (&mut self.waits, waits)] {
+            if !new.is_empty() {
+                all.extend(new);
+                all.sort_unstable();
+                all.dedup();
+            }
+        }
     }
     /// Whether element-level code needs results of reductions.
     pub(super) fn sweeps(&self) -> bool {

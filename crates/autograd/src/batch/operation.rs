@@ -45,7 +45,7 @@ fn operation(node: &Arc<Node>, operands: &[Image], size: usize) -> Result<Tensor
         }
         Op::RandomBits(key) => Ok(random_bits(*key, &operands[0].tensor(), shape)),
         Op::Elementwise(_) | Op::Integer(_) | Op::Cast | Op::Reshape => with(node.op.clone()),
-        Op::Detach | Op::Inspect(_) | Op::Project(_) => with(node.op.clone()),
+        Op::Detach | Op::Inspect(_) | Op::After | Op::Project(_) => with(node.op.clone()),
         // Rows lie along the last axis.
         Op::LogSumExp | Op::Softmax | Op::CrossEntropy | Op::SoftmaxResidual => with(node.op.clone()),
         Op::Permute(axes) => with(Op::Permute(led_by(0, &after(axes)))),

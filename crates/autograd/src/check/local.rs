@@ -255,7 +255,7 @@ fn check_rule(
                 let program = Program::new(lab, &project, weights, alone.points.clone(), false)?;
                 check_orders(lab, program, &subject, orders, seen, report)?;
             }
-            RuleKind::FirstOrderOnly => {}
+            RuleKind::FirstOrderOnly | RuleKind::Checkpoint { .. } => {}
         }
     }
     report.surrogates.extend(furthest);

@@ -12,7 +12,7 @@ pub(super) type Images = HashMap<*const (), Arc<Node>>;
 
 /// Whether a rule claims to be the derivative of its function, so that its graph may stand for it.
 pub(super) fn is_exact(rule: &TracedRule) -> bool {
-    rule.kind == RuleKind::Exact
+    matches!(rule.kind, RuleKind::Exact | RuleKind::Checkpoint { .. })
 }
 
 /// Whether a rule passes nothing to anything: a cut, which can only be made by declaring it.

@@ -1,6 +1,6 @@
 //! One function per way to use a structural operation, and arguments for the rows of the elementwise table.
 
-use cotangent_autograd::custom_gradient;
+use cotangent_autograd::{checkpoint, custom_gradient, grad};
 use cotangent_tensor::{Array, Class, DType, Elementwise, Reduce, Tensor};
 
 use super::Noise;
@@ -113,6 +113,14 @@ pub(crate) fn cases(noise: &mut Noise) -> Vec<Case> {
         }),
         case("cast", some(&[3]), |x| x[0].cast(DType::F32).exp()),
         case("inspect", some(&[3]), |x| x[0].inspect("x").exp()),
+        case("checkpoint", [some(&[2, 3]), some(&[3, 2])].concat(), |x| {
+            checkpoint([&x[0]], |[a]| a.sin().matmul(&x[1]).exp())
+        }),
+        // Its gradient computes the inside again, after the cotangent is known.
+        case("after", some(&[2, 3]), |x| {
+            let y = checkpoint([&x[0]], |[a]| (&a * a.sin()).exp());
+            grad(&(&y * &y).sum(..), &x[0]).unwrap().or_zero()
+        }),
         case("detach beside", some(&[3]), |x| (x[0].exp() * x[0].detach().abs() * 0.0) + x[0].sin()),
         case("mean", some(&[3, 4]), |x| x[0].exp().mean(0)),
         case("tril", some(&[3, 3]), |x| x[0].tril(0).exp()),

@@ -140,6 +140,7 @@ fn compute(node: &Node, operands: &[&[f64]], round: bool) -> Result<Vec<f64>, Er
         | Op::Pad { .. }
         | Op::Concat(_)
         | Op::Detach
+        | Op::After
         | Op::Inspect(_) => structure::moved(node, operands).unwrap_or_default(),
         Op::Reduce { kind, axes } => rows::reduce(*kind, axes, node, operands[0]),
         Op::ArgReduce { maximum, axis } => rows::arg_reduce(operands[0], shape(0), *axis, *maximum),

@@ -105,7 +105,7 @@ pub(super) fn moved(node: &Node, operands: &[&[f64]]) -> Option<Vec<f64>> {
             }
             result
         }
-        Op::Reshape | Op::Detach | Op::Inspect(_) => operands[0].to_vec(),
+        Op::Reshape | Op::Detach | Op::Inspect(_) | Op::After => operands[0].to_vec(),
         _ => return None,
     })
 }

@@ -167,7 +167,7 @@ fn enter<M: Meaning>(
             }
             Some(Slot::One(_)) | None => return Err(internal(node, "needs a rule as operand")),
         },
-        Op::Detach | Op::Inspect(_) | Op::Reshape => frame.one(&node.operands[0])?.clone(),
+        Op::Detach | Op::Inspect(_) | Op::After | Op::Reshape => frame.one(&node.operands[0])?.clone(),
         Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) => {
             match frame.parameters.get(&token.id) {
                 Some(value) => value.clone(),

@@ -345,6 +345,7 @@ fn bound(
         | Op::Pad { .. }
         | Op::Concat(_)
         | Op::Detach
+        | Op::After
         | Op::Inspect(_)
         | Op::Input(_)
         | Op::Variable(_)
