@@ -191,3 +191,23 @@ fn what_sets_memory_free_runs_as_soon_as_it_can() {
     let (link, small) = (256 * 16 * 4, 16 * 16 * 4);
     assert!(plan.live_bytes() <= 3 * link + 21 * small, "{} bytes", plan.live_bytes());
 }
+
+#[test]
+fn factors_of_derivatives_are_not_stored_beside_what_they_are_made_of() {
+    let (x, w) = (Tensor::input("x", [256, 16], DType::F32), Tensor::input("w", [16, 16], DType::F32));
+    // As derivatives are made: of the first order.
+    let of_derivative = |t: Tensor| {
+        let node = t.node().unwrap();
+        let mut made = node.with_operands(node.operands.clone());
+        std::sync::Arc::get_mut(&mut made).unwrap().origin.order = 1;
+        Tensor::from_node(made)
+    };
+    let y = x.matmul(&w).tanh();
+    let upstream = of_derivative(y.matmul(&w) * 2.0);
+    let slope = of_derivative(of_derivative(1.0 - &y) * of_derivative(1.0 + &y));
+    let back = of_derivative(upstream.matmul(&w.transpose()) * slope);
+    let plan = planned(&[&back, &y.transpose().matmul(&upstream)]);
+    // The activation, two cotangents, and the gradient of a weight.
+    let computed: Vec<usize> = plan.slots.iter().map(|slot| slot.bytes).collect();
+    assert_eq!(computed.iter().sum::<usize>(), 3 * 256 * 16 * 4 + 16 * 16 * 4, "{computed:?}");
+}

@@ -425,6 +425,7 @@ impl Graph {
             waits: merger.waits,
         };
         graph.drop_unreachable();
+        graph.inline_factors();
         for (&id, parts) in &graph.parts {
             if graph.roles[id] == Role::Compute {
                 graph.roles[id] = Role::Assemble;
@@ -461,6 +462,49 @@ impl Graph {
                 }
             }
         }
+    }
+    /// Factors of derivatives, such as `1 − y²` for `y = tanh x`, are not stored beside the value that they are made of: whoever
+    /// needs one reads that value instead, and takes a few operations.
+    fn inline_factors(&mut self) {
+        let is_result =
+            |id: usize| self.outputs.contains(&id) || self.updates.iter().any(|update| update.1 == id);
+        let elementwise = |id: usize| matches!(self.nodes[id].op, Op::Elementwise(_));
+        // The value that a factor is made of, and how many operations lie between them.
+        let mut made_of: HashMap<usize, (usize, usize)> = HashMap::new();
+        for id in 0..self.nodes.len() {
+            let node = &self.nodes[id];
+            let is_cheap = matches!(
+                node.op,
+                Op::Elementwise(Elementwise::Add | Elementwise::Sub | Elementwise::Mul | Elementwise::Neg)
+            );
+            let is_pointwise = |&user: &usize| elementwise(user) && self.nodes[user].shape == node.shape;
+            if self.roles[id] != Role::Compute || !is_cheap || node.origin.order == 0 || is_result(id) {
+                continue;
+            }
+            if !self.users[id].iter().all(is_pointwise) {
+                continue;
+            }
+            let mut base = None;
+            let mut depth = 0;
+            let alike = self.operands[id].iter().all(|&operand| {
+                let (of, below) = match (self.roles[operand], made_of.get(&operand)) {
+                    (Role::Free, _) => return true,
+                    (_, Some(&known)) => known,
+                    (Role::Compute | Role::Source, None)
+                        if self.nodes[operand].origin.order < node.origin.order =>
+                    {
+                        (operand, 0)
+                    }
+                    _ => return false,
+                };
+                depth = depth.max(below + 1);
+                *base.get_or_insert(of) == of && self.nodes[of].shape == node.shape
+            });
+            if let (true, Some(base), true) = (alike, base, depth <= INLINE_DEPTH) {
+                made_of.insert(id, (base, depth));
+            }
+        }
+        made_of.into_keys().for_each(|id| self.roles[id] = Role::Inline);
     }
     pub(super) fn shape(&self, id: usize) -> &Shape {
         &self.nodes[id].shape
