@@ -20,6 +20,9 @@
 //! ```
 //!
 //! A family of your own needs its log-partition only, or its mean only; what is missing comes from differentiation.
+//!
+//! [`Family::fisher_product`] multiplies by the Fisher information of a network that ends in `η`: for natural
+//! gradients, Gauss–Newton steps and curvature along a direction.
 
 mod check;
 
@@ -27,7 +30,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_autograd::vjp;
+use cotangent_autograd::{Gradient, Wrt, jvp, vjp};
 use cotangent_tensor::{Code, Error, Tensor, where_};
 
 use crate::losses::{self, Reduction};
@@ -217,6 +220,73 @@ impl Family {
             Form::Poisson => eta.exp(),
             Form::Own { .. } => derivative(&self.mean(eta), eta),
         }
+    }
+    /// `V(η)·d`: how the mean changes as `η` moves along `d`, which has the shape of `eta`. Elementwise
+    /// `A″(η)·d`; for the categorical family `(diag(p) − p·pᵀ)·d` row by row, in a form that keeps its digits
+    /// where a class is certain.
+    ///
+    /// The middle factor of [`Family::fisher_product`], where weights of observations go:
+    ///
+    /// ```
+    /// use cotangent::prelude::*;
+    /// let (w, v, x) = (Tensor::new(0.0), Tensor::new(1.0), Tensor::new([1.0, 2.0, 3.0]));
+    /// let weight = Tensor::new([1.0, 0.0, 2.0]);
+    /// let (eta, family) = (&w * &x, Family::poisson());
+    /// let moved = jvp(&[&eta], &[(&w, &v)])?.remove(0);
+    /// let product = vjp(&[(&eta, &(weight * family.variance_product(&eta, &moved)))], &w)?.or_error()?;
+    /// assert_eq!(Reference::new().evaluate(&[&product])?[0].scalar()?, 19.0); // 1·1² + 0·2² + 2·3²
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[track_caller]
+    pub fn variance_product(&self, eta: &Tensor, direction: &Tensor) -> Tensor {
+        let operands = [("eta", eta), ("direction", direction)];
+        losses::build(Location::caller(), "variance_product", &operands, Reduction::None, || {
+            match &self.form {
+                Form::Gaussian => direction.clone(),
+                Form::Categorical => {
+                    let p = eta.softmax(-1);
+                    &p * (direction * others(&p) - others(&(&p * direction)))
+                }
+                Form::Bernoulli | Form::Poisson | Form::Own { .. } => self.variance(eta) * direction,
+            }
+        })
+    }
+    /// Product of the Fisher information `Jᵀ V(η) J` of `wrt` with a direction, where `J = ∂η/∂wrt` and `V` is
+    /// the variance of the observations. It needs no targets. One tensor per `wrt`, of its shape; positive
+    /// semidefinite.
+    ///
+    /// A sum over observations, as [`Family::residual`] is: the generalized Gauss–Newton matrix of
+    /// [`Family::nll`] with `Reduction::Sum`, and the Hessian of that loss where `η` is linear in `wrt`. Divide
+    /// by the number of observations for `Reduction::Mean`. Source: Martens, JMLR 21 (2020), §9.
+    ///
+    /// Errors: as [`jvp`] and [`vjp`]; `E_COTANGENT` for as many directions as there are not tensors.
+    ///
+    /// ```
+    /// use cotangent::prelude::*;
+    /// let x = Tensor::new([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]);
+    /// let (w, v) = (Tensor::new([0.0, 0.0]), Tensor::new([0.0, 1.0]));
+    /// let product = Family::bernoulli().fisher_product(&x.matmul(&w), &w, &v)?;
+    /// assert_eq!(Reference::new().evaluate(&[&product])?[0].to_f64(), [0.75, 1.25]); // ¼·Σ x·x₁
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[track_caller]
+    pub fn fisher_product<W: Wrt>(
+        &self,
+        eta: &Tensor,
+        wrt: W,
+        direction: impl Wrt,
+    ) -> Result<W::Of<Tensor>, Error> {
+        let (targets, directions) = (wrt.tensors(), direction.tensors());
+        if targets.len() != directions.len() {
+            let message = format!("{} directions for {} tensors", directions.len(), targets.len());
+            return Err(Error::new(Code::Cotangent, "fisher_product", message).at(Location::caller()));
+        }
+        let moves: Vec<(&Tensor, &Tensor)> = targets.iter().copied().zip(directions).collect();
+        let moved = jvp(&[eta], &moves)?.remove(0);
+        let gradients = vjp(&[(eta, &self.variance_product(eta, &moved))], targets)?;
+        let products: Vec<Tensor> = gradients.iter().map(Gradient::or_zero).collect();
+        products.iter().try_for_each(|product| product.node().map(|_| ()))?;
+        Ok(wrt.collect(products))
     }
     /// Negative log-likelihood `A(η) − y·η` without the terms that no parameter moves, per observation, then reduced. Its
     /// second derivative in `η` is the variance.

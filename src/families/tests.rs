@@ -1,5 +1,6 @@
-use cotangent_autograd::{grad, vjp};
-use cotangent_tensor::{Array, Code, Evaluate, Reference, Tensor};
+use cotangent_autograd::{gauss_newton_product, grad, hessian, jacobian, vjp};
+use cotangent_device::Device;
+use cotangent_tensor::{Array, Code, DType, Evaluate, Key, Reference, Shape, Tensor};
 
 use super::*;
 
@@ -58,7 +59,7 @@ fn the_categorical_variance_keeps_its_digits_where_a_class_is_certain() {
     let eta = Tensor::new([[20.0, 0.0], [0.0, 20.0]]);
     close(&values(&[&(family.variance(&eta) / small)])[0], &[1.0; 4]);
     let mut devices = 0;
-    for device in cotangent_device::Device::all() {
+    for device in Device::all() {
         for value in device.read(&family.variance(&eta)).unwrap().to_f64() {
             // Two exponentials, a quotient and a product in f32.
             assert!(
@@ -156,4 +157,133 @@ fn shapes_that_would_broadcast_against_each_other_are_refused() {
         }
     }
     assert_eq!(Family::named("poison").unwrap_err().code(), Code::Family);
+}
+
+/// Parameters `[3, 4]` and `[4, outputs]`, directions of the same shapes, and `η` of six observations: `[6]`,
+/// or `[6, 4]` for the categorical family.
+fn network(family: &Family, activation: impl Fn(Tensor) -> Tensor) -> ([Tensor; 2], [Tensor; 2], Tensor) {
+    let outputs = if family.is_categorical() { 4 } else { 1 };
+    let normal = |name: &str, shape: [usize; 2]| Tensor::normal(Key::new(5).stream(name), 0u32, shape) * 0.5;
+    let of =
+        |prefix: &str| [normal(&format!("{prefix}1"), [3, 4]), normal(&format!("{prefix}2"), [4, outputs])];
+    let (w, v) = (of("w"), of("v"));
+    let output = activation(normal("x", [6, 3]).matmul(&w[0])).matmul(&w[1]);
+    let eta = if family.is_categorical() { output } else { output.squeeze(-1) };
+    // Families of one's own may want η below zero.
+    (w, v, if family.name() == "gamma" { -(eta.pow(2) + 0.5) } else { eta })
+}
+
+/// Every built-in family, and families of one's own that have a log-partition only, a mean only, and both.
+fn families() -> Vec<Family> {
+    let mut families = Family::all().to_vec();
+    families.push(Family::from_log_partition("gamma", |eta| -(-eta).log()));
+    families.push(Family::from_mean("cubic", |eta| eta + eta.pow(3)));
+    families.push(Family::from_log_partition("count", Tensor::exp).with_mean(Tensor::exp));
+    families
+}
+
+/// `V` of every observation as one matrix, from formulas.
+fn dense_variance(family: &Family, eta: &Tensor) -> Tensor {
+    let elements = eta.shape().elements();
+    let eye = |n: usize| Tensor::iota([n, n], 0).eq(Tensor::iota([n, n], 1)).cast(DType::F32);
+    if !family.is_categorical() {
+        return family.variance(eta).unsqueeze(0) * eye(elements);
+    }
+    let (rows, classes) = (eta.shape()[0], eta.shape()[1]);
+    let p = eta.softmax(-1);
+    let blocks = p.unsqueeze(-1) * eye(classes) - p.unsqueeze(-1) * p.unsqueeze(-2);
+    // Block r of the diagonal is that of row r.
+    let placed = blocks.unsqueeze(2) * eye(rows).unsqueeze(1).unsqueeze(-1);
+    placed.reshape(Shape::new(&[elements, elements]).unwrap())
+}
+
+#[test]
+fn the_fisher_product_is_the_product_with_its_dense_factors() {
+    let devices = Device::all();
+    assert!(!devices.is_empty());
+    for family in families() {
+        let (w, v, eta) = network(&family, |hidden| hidden.tanh());
+        let products = family.fisher_product(&eta, &w, &v).unwrap();
+        let elements = eta.shape().elements();
+        let flat = |t: &Tensor| t.reshape([-1]);
+        let jacobians = jacobian(&eta, &w).unwrap();
+        let [j1, j2] =
+            [0, 1].map(|i| jacobians[i].reshape(Shape::new(&[elements, w[i].shape().elements()]).unwrap()));
+        let moved = j1.matmul(&flat(&v[0])) + j2.matmul(&flat(&v[1]));
+        let curved = dense_variance(&family, &eta).matmul(&moved);
+        let dense = [j1, j2].map(|j| j.transpose().matmul(&curved));
+        let found = values(&[&flat(&products[0]), &flat(&products[1]), &dense[0], &dense[1]]);
+        close(&found[0], &found[2]);
+        close(&found[1], &found[3]);
+        assert!(found[0].iter().any(|value| value.abs() > 0.01), "{}: nothing to compare", family.name());
+        // Positive along the direction.
+        let along = (&products[0] * &v[0]).sum(..) + (&products[1] * &v[1]).sum(..);
+        assert!(values(&[&along])[0][0] > 0.0);
+        for device in &devices {
+            let report = cotangent_device::cross_check(device, &[&products[0], &products[1]]).unwrap();
+            assert!(report.cases > 0 && report.worst_ratio <= 1.0, "{} on {}", family.name(), device.slug());
+        }
+    }
+}
+
+#[test]
+fn the_fisher_product_is_that_of_the_hessian_where_the_model_is_linear_and_of_gauss_newton_elsewhere() {
+    let mut compared = 0;
+    for family in families().into_iter().filter(|f| !matches!(f.name(), "cubic" | "gamma")) {
+        let labels = Tensor::new([0, 3, 1, 1, 2, 0]);
+        let target = if family.is_categorical() { labels } else { labels.cast(DType::F32) / 3.0 };
+        let (w, v, eta) = network(&family, |hidden| hidden.tanh());
+        // η is linear in the last parameters alone.
+        let loss = family.nll(&eta, &target, Reduction::Sum);
+        let product = family.fisher_product(&eta, &w[1], &v[1]).unwrap();
+        let n = w[1].shape().elements();
+        let dense =
+            hessian(&loss, &w[1]).unwrap().reshape(Shape::new(&[n, n]).unwrap()).matmul(&v[1].reshape([-1]));
+        let found = values(&[&product.reshape([-1]), &dense]);
+        close(&found[0], &found[1]);
+        // A mean divides by the six observations.
+        let mean = family.nll(&eta, &target, Reduction::Mean);
+        let other = gauss_newton_product(&mean, &eta, &w, &v).unwrap();
+        let product = family.fisher_product(&eta, &w, &v).unwrap();
+        let found = values(&[&product[0], &product[1], &(&other[0] * 6.0), &(&other[1] * 6.0)]);
+        close(&found[0], &found[2]);
+        close(&found[1], &found[3]);
+        compared += 1;
+    }
+    assert_eq!(compared, 5);
+}
+
+#[test]
+fn the_categorical_variance_product_keeps_its_digits_where_a_class_is_certain() {
+    // Between two classes V·d is ±p·(1 − p)·(d₀ − d₁).
+    let small = (-20f64).exp() / (1.0 + (-20f64).exp()).powi(2);
+    let (eta, d) = (Tensor::new([[20.0, 0.0], [0.0, 20.0]]), Tensor::new([[3.0, 1.0], [1.0, 3.0]]));
+    let product = Family::categorical().variance_product(&eta, &d) / small;
+    close(&values(&[&product])[0], &[2.0, -2.0, -2.0, 2.0]);
+    let devices = Device::all();
+    assert!(!devices.is_empty());
+    for device in devices {
+        let found = device.read(&product).unwrap().to_f64();
+        // Two exponentials, quotients, products and a difference in f32.
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 64.0 * f64::from(f32::EPSILON);
+        assert!(found.iter().zip(&[2.0, -2.0, -2.0, 2.0]).all(near), "{}: {found:?}", device.slug());
+    }
+}
+
+#[test]
+fn a_fisher_product_names_what_does_not_fit() {
+    let (w, v, eta) = network(&Family::poisson(), |hidden| hidden.tanh());
+    let family = Family::poisson();
+    let few = family.fisher_product(&eta, &w, [&v[0]]).unwrap_err();
+    let swapped = family.fisher_product(&eta, &w, [&v[1], &v[0]]).unwrap_err();
+    for (error, text) in [(few, "1 directions for 2 tensors"), (swapped, "tangent")] {
+        assert_eq!(error.code(), Code::Cotangent);
+        assert!(error.message().contains(text), "{error}");
+        assert!(error.to_string().contains("src/families/tests.rs"), "{error}");
+    }
+    let wrong = family.variance_product(&Tensor::ones([3, 1]), &Tensor::ones([3]));
+    assert_eq!(wrong.error().unwrap().code(), Code::Broadcast);
+    // What η does not depend on has no information.
+    let other = family.fisher_product(&eta, &Tensor::ones([2]), &Tensor::ones([2])).unwrap();
+    assert_eq!(values(&[&other])[0], [0.0, 0.0]);
 }
