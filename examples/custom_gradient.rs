@@ -45,24 +45,19 @@ fn main() -> Result<(), Error> {
     println!("{}\n", explain(&y, &unrelated)?);
 
     // The whole iteration — forward, backward, Adam — is one step.
-    let x = device.variable("x", &[-1.0])?;
-    let loss = (0.5 * (soft_sign(x.tensor()) - 1.0).pow(2)).sum(..);
-    let gradient = grad(&loss, x.tensor())?.or_error()?;
-    let adam = Adam::new(0.1).epsilon(1e-7);
-    let state = adam.state(x.shape())?;
-    let slots: Vec<_> =
-        state.iter().map(|(name, value)| device.variable(name, value)).collect::<Result<_, _>>()?;
-    let slots: Vec<Tensor> = slots.iter().map(|slot| slot.tensor().clone()).collect();
-    let updates = adam.updates(&x, &gradient, &slots)?;
-    let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
-    let step = Step::new(&device, &[], &[&loss, &gradient], &updates)?;
+    let parameters = device.variables(&[("x", &-1.0)])?;
+    let x = &parameters[0];
+    let loss = 0.5 * (soft_sign(x) - 1.0).pow(2);
+    let gradient = grad(&loss, [x])?.or_error()?;
+    let updates = Adam::new(0.1).epsilon(1e-7).attach(&device, &parameters)?.updates(&gradient)?;
+    let step = Step::new(&device, &[], &[&loss, &gradient[0]], &updates.pairs())?;
     for iteration in 0..100 {
         let outputs = step.run(&[])?;
         if iteration % 10 == 0 {
             let (loss, gradient) = (outputs.scalar(0)?, outputs.scalar(1)?);
             println!(
                 "step {iteration:2}: loss {loss:.4}, gradient {gradient:.7}, x {:.5}",
-                device.read(&x)?.to_f64()[0]
+                device.read(x)?.scalar()?
             );
         }
     }

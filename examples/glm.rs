@@ -5,7 +5,6 @@
 //!
 //! `cargo run --release --example glm -- cpu` writes target/examples-out/{gaussian,poisson,categorical}.svg.
 
-use cotangent::Initial;
 use cotangent::prelude::*;
 use plotters::prelude::*;
 
@@ -53,10 +52,7 @@ fn fit(device: &Device, family: &Family) -> Result<(), Error> {
     let (x, y, truth) = data(device, family)?;
     let classes = if family.is_categorical() { 3 } else { 1 };
     let network = Mlp::new(&[1, 30, 20, classes], Activation::Tanh);
-    let initial = network.parameters(Key::new(5))?;
-    let named: Vec<(&str, &dyn Initial)> =
-        initial.iter().map(|(n, v)| (n.as_str(), v as &dyn Initial)).collect();
-    let parameters = device.variables(&named)?;
+    let parameters = device.variables(&layers::named(&network.parameters(Key::new(5))?))?;
     let input = Tensor::from_values(x.clone(), [ROWS, 1]);
     let output = network.forward(&parameters.views(), &input);
     let (eta, target) = if family.is_categorical() {
@@ -67,20 +63,12 @@ fn fit(device: &Device, family: &Family) -> Result<(), Error> {
 
     // Backpropagation starts at η. This is the whole use of the family.
     let upstream = family.residual(&eta, &target) / ROWS as f64;
-    let gradients = vjp(&[(&eta, &upstream)], &parameters.views())?;
-    let gradients: Vec<Tensor> = gradients.iter().map(Gradient::or_error).collect::<Result<_, _>>()?;
+    let gradients = vjp(&[(&eta, &upstream)], &parameters.views())?.or_error()?;
+    let updates = Adam::new(1e-2).attach(device, &parameters)?.updates(&gradients)?;
 
-    let adam = Adam::new(1e-2);
-    let state: Vec<Tensor> = adam
-        .state(parameters.flat().shape())?
-        .iter()
-        .map(|(name, value)| Ok(device.variable(name, value)?.tensor().clone()))
-        .collect::<Result<_, Error>>()?;
-    let updates = adam.updates(parameters.flat(), &parameters.flatten(&gradients), &state)?;
-    let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
     let nll = family.nll(&eta, &target, Reduction::Mean);
     let mean = family.mean(&eta);
-    let step = Step::new(device, &[], &[&nll, &mean], &updates)?;
+    let step = Step::new(device, &[], &[&nll, &mean], &updates.pairs())?;
     let before = step.run(&[])?.scalar(0)?;
     for _ in 1..STEPS {
         step.launch(&[])?;

@@ -1,8 +1,9 @@
 //! Layers: shapes, initial values and a forward expression. Nothing here owns storage.
 //!
-//! A layer lists its parameters as `(name, value)` pairs, in the order in which its forward pass expects them. A device
-//! makes variables of the list (`device.variables`), their views go into `forward`. Initial values come from the
-//! counter-based generator: the same numbers everywhere, independent of device and order.
+//! A layer lists its parameters as `(name, value)` pairs, in the order in which its forward pass expects them.
+//! A device makes variables of the list (`device.variables(&layers::named(&parameters))`), their views go into
+//! `forward`. Initial values come from the counter-based generator: the same numbers everywhere, independent of
+//! device and order.
 //!
 //! ```
 //! use cotangent::prelude::*;
@@ -12,20 +13,26 @@
 //! assert_eq!(parameters[0].0, "layer0.weight");
 //! assert_eq!(parameters.len(), 6);
 //!
-//! let views: Vec<Tensor> = parameters.iter().map(|(_, value)| Tensor::new(value.clone())).collect();
+//! let variables = Device::cpu().variables(&layers::named(&parameters))?;
 //! let x = Tensor::new([[0.5], [1.0]]);
-//! let eta = network.forward(&views, &x);
+//! let eta = network.forward(&variables.views(), &x);
 //! assert_eq!(eta.shape()[..], [2, 1]);
 //! # Ok::<(), Error>(())
 //! ```
 
 use std::panic::Location;
 
+use cotangent_device::Initial;
 use cotangent_tensor::random::random_words;
 use cotangent_tensor::{Array, Code, Error, Key, Shape, Tensor, Values};
 
 /// A parameter: its name and its initial value.
 pub type Parameter = (String, Array);
+
+/// Parameters in the form that [`Device::variables`](crate::Device::variables) takes.
+pub fn named(parameters: &[Parameter]) -> Vec<(&str, &dyn Initial)> {
+    parameters.iter().map(|(name, value)| (name.as_str(), value as &dyn Initial)).collect()
+}
 
 /// The function between two layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -59,14 +59,16 @@
 //!
 //! # Invariants
 //!
-//! - A loss, a family, a layer or an optimizer is a function from tensors to tensors. None knows a device; fusing them is
-//!   the planner's work, checking them the reference's.
+//! - A loss, a family, a layer or an optimizer is a function from tensors to tensors. None knows a device
+//!   (attaching an optimizer makes variables of its state, no more); fusing them is the planner's work,
+//!   checking them the reference's.
 //! - Shapes that would broadcast against each other inside a loss are an error, never a silently larger loss.
 //! - Hyper-parameters are checked before anything runs.
 #![forbid(unsafe_code)]
 
 pub mod families;
 pub mod glm;
+mod gradients;
 pub mod io;
 pub mod layers;
 pub mod losses;
@@ -92,21 +94,22 @@ pub use cotangent_tensor::{
     topological, where_,
 };
 pub use families::{Family, Link};
+pub use gradients::OrError;
 pub use layers::{Activation, Initializer, Linear, Mlp};
 pub use losses::Reduction;
-pub use optimizers::{Adam, Lbfgs, Optimizer, Sgd};
+pub use optimizers::{Adam, Attached, Lbfgs, Optimizer, Sgd, Updates};
 
 /// What most programs need: `use cotangent::prelude::*`.
 pub mod prelude {
     pub use crate::families::Family;
     pub use crate::io;
-    pub use crate::layers::{Activation, Initializer, Linear, Mlp};
+    pub use crate::layers::{self, Activation, Initializer, Linear, Mlp};
     pub use crate::losses::{self, Reduction};
     pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
     pub use crate::{
         Array, Audit, Check, Checkpoint, Code, CustomGradient, DType, Device, Error, Evaluate, GradCheck,
-        Gradient, InputGradient, Key, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs, Tensor,
-        Upstream, Variable, Variables, Watch, audit, batch, batch_jacobian, checkpoint, clip_gradient,
+        Gradient, InputGradient, Key, OrError, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs,
+        Tensor, Upstream, Variable, Variables, Watch, audit, batch, batch_jacobian, checkpoint, clip_gradient,
         clip_gradient_norm, cross_check, custom_function, custom_gradient, custom_jvp, gauss_newton_product,
         grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe, per_sample_gradients,
         replace_gradient, reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient,

@@ -7,8 +7,8 @@
 mod common;
 
 use common::{
-    Activation, Array, DType, Device, Error, Evaluate, Key, Mlp, Reference, Step, Tensor, adapter_present,
-    batch, batch_jacobian, bounds, custom_gradient, evaluators, grad, hessian, jacobian,
+    Activation, Array, DType, Device, Error, Evaluate, Key, Mlp, OrError, Reference, Step, Tensor,
+    adapter_present, batch, batch_jacobian, bounds, custom_gradient, evaluators, grad, hessian, jacobian,
     per_sample_gradients, topological,
 };
 
@@ -102,7 +102,7 @@ impl Data {
         per_sample_gradients([&self.x, &self.labels], &self.parameters, |[x, label]| self.loss(&x, &label))
     }
     fn per_sample_one_by_one(&self) -> Tensors {
-        let gradients = |(x, label)| values_of(&grad(&self.loss(&x, &label), &self.parameters)?);
+        let gradients = |(x, label)| grad(&self.loss(&x, &label), &self.parameters)?.or_error();
         transposed(self.examples().map(gradients).collect::<Result<_, _>>()?)
     }
 }
@@ -120,10 +120,6 @@ fn stacked(tensors: &[Tensor]) -> Tensor {
     Tensor::stack(&tensors.iter().collect::<Vec<_>>(), 0)
 }
 
-fn values_of(gradients: &[common::Gradient]) -> Tensors {
-    gradients.iter().map(|gradient| gradient.or_error()).collect()
-}
-
 /// From lists of tensors, one per example, to one tensor per place in the lists.
 fn transposed(lists: Vec<Vec<Tensor>>) -> Tensors {
     let place = |at: usize| stacked(&lists.iter().map(|list| list[at].clone()).collect::<Vec<_>>());
@@ -132,7 +128,7 @@ fn transposed(lists: Vec<Vec<Tensor>>) -> Tensors {
 
 /// The gradient of every element of a vector.
 fn rows_of(output: &Tensor, wrt: &[Tensor]) -> Tensors {
-    let elements = (0..output.shape().elements()).map(|i| values_of(&grad(&row(output, i), wrt)?));
+    let elements = (0..output.shape().elements()).map(|i| grad(&row(output, i), wrt)?.or_error());
     transposed(elements.collect::<Result<_, _>>()?)
 }
 
@@ -150,7 +146,7 @@ fn with_gradients(data: &Data, losses: Tensor) -> Tensors {
     let weights = Tensor::iota([data.count], 0).cast(DType::F32) * 0.25 - 1.0;
     let wanted: Vec<&Tensor> = [&data.x].into_iter().chain(&data.parameters).collect();
     let gradients = grad(&(&losses * weights).sum(..), wanted)?;
-    Ok([vec![losses], values_of(&gradients)?].concat())
+    Ok([vec![losses], gradients.or_error()?].concat())
 }
 
 /// `exp(−|x − y|²)` of two examples.
@@ -203,7 +199,7 @@ fn curvatures_one_by_one(data: &Data) -> Tensors {
     let loss = loss.reduce(|a, b| a + b).unwrap() / data.count as f64;
     let wanted = curved(data);
     let mut blocks = Vec::new();
-    for gradient in values_of(&grad(&loss, &wanted)?)? {
+    for gradient in grad(&loss, &wanted)?.or_error()? {
         blocks.extend(rows_of(&gradient.reshape([-1]), &wanted)?);
     }
     Ok(blocks)

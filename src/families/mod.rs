@@ -12,8 +12,8 @@
 //! let (w, b) = (Tensor::new(0.3), Tensor::new(0.1));
 //! let eta = &w * &x + &b;
 //! let upstream = Family::gaussian().residual(&eta, &y) / 4.0; // one word: poisson
-//! let [dw, db] = vjp(&[(&eta, &upstream)], [&w, &b])?;
-//! let values = Reference::new().evaluate(&[&dw.or_error()?, &db.or_error()?])?;
+//! let [dw, db] = vjp(&[(&eta, &upstream)], [&w, &b])?.or_error()?;
+//! let values = Reference::new().evaluate(&[&dw, &db])?;
 //! assert_eq!(values[0].scalar()?, -1.2875);
 //! assert_eq!(values[1].scalar()?, -1.175);
 //! # Ok::<(), Error>(())

@@ -1,34 +1,41 @@
 //! Optimizers: new values of parameters and of the optimizer's own state, as tensor expressions.
 //!
-//! An [`Optimizer`] works on one flat tensor of parameters (`device.variables(..)?.flat()`), so that an update of all
-//! parameters is one fused dispatch. Its state — moments, the step counter — lies in variables too; nothing on the host
-//! changes between runs of a step. [`Lbfgs`] is different: it lives on the host, in f64, and asks for losses and gradients.
+//! An [`Optimizer`] works on one flat tensor of parameters, so that an update of all parameters is one fused
+//! dispatch. Its state — moments, the step counter — lies in variables too; nothing on the host changes between
+//! runs of a step. [`Optimizer::attach`] makes these variables beside a group of parameters. [`Lbfgs`] is
+//! different: it lives on the host, in f64, and asks for losses and gradients.
 //!
 //! ```
 //! use cotangent::prelude::*;
 //!
-//! // One step by hand on the reference: the variables of a device take the place of these inputs.
-//! let w = Tensor::input("w", [2], DType::F32);
-//! let gradient = 2.0 * &w;
-//! let sgd = Sgd::new(0.25);
-//! let updates = sgd.updates(&w, &gradient, &[])?;
-//! let reference = Reference::new().bind(&w, [1.0, -2.0])?;
-//! assert_eq!(reference.evaluate(&[&updates[0].1])?[0].to_f64(), [0.5, -1.0]);
+//! let device = Device::cpu();
+//! let parameters = device.variables(&[("w", &[1.0, -2.0]), ("b", &0.5)])?;
+//! let loss = parameters[0].pow(2).sum(..) + parameters[1].pow(2);
+//!
+//! let sgd = Sgd::new(0.25).attach(&device, &parameters)?;
+//! let updates = sgd.updates(&grad(&loss, &parameters.views())?.or_error()?)?;
+//! let step = Step::new(&device, &[], &[&loss], &updates.pairs())?;
+//! assert_eq!(step.run(&[])?.scalar(0)?, 5.25);
+//! assert_eq!(device.read(&parameters[0])?.to_f64(), [0.5, -1.0]);
 //! # Ok::<(), Error>(())
 //! ```
 
+mod attached;
 mod lbfgs;
 
+pub use attached::{Attached, Updates};
+use cotangent_device::{Device, Variables};
 use cotangent_tensor::{Array, Code, DType, Detail, Error, Operand, Scalar, Shape, Tensor};
 pub use lbfgs::{Lbfgs, Minimum};
 
 use crate::layers::Parameter;
 
-/// A rule for new parameters.
+/// A rule for new parameters, as tensor expressions: [`Optimizer::state`] and [`Optimizer::updates`] say what
+/// it remembers and what it computes, [`Optimizer::attach`] sets it to work on a device.
 pub trait Optimizer {
     /// Initial values of the state for parameters of this shape, in the order in which [`Optimizer::updates`] takes them.
     fn state(&self, parameters: &Shape) -> Result<Vec<Parameter>, Error>;
-    /// Pairs of a tensor (the parameters, a tensor of the state) and its new value: what `Step::new` takes as updates.
+    /// Pairs of a tensor (the parameters, a tensor of the state) and its new value.
     ///
     /// Errors: `E_HYPERPARAMETER`; `E_BROADCAST` if the gradient has another shape; those of invalid tensors.
     fn updates(
@@ -37,6 +44,35 @@ pub trait Optimizer {
         gradient: &Tensor,
         state: &[Tensor],
     ) -> Result<Vec<(Tensor, Tensor)>, Error>;
+    /// Makes variables of the state, for this group of parameters. A reference to an optimizer may be attached
+    /// as well.
+    ///
+    /// Errors: those of [`Optimizer::state`] and of the device.
+    #[track_caller]
+    fn attach(self, device: &Device, parameters: &Variables) -> Result<Attached<Self>, Error>
+    where
+        Self: Sized,
+    {
+        let mut state = Vec::new();
+        for (name, value) in self.state(parameters.flat().shape())? {
+            state.push(device.variable(&name, &value)?);
+        }
+        Ok(Attached { optimizer: self, parameters: parameters.clone(), state })
+    }
+}
+
+impl<O: Optimizer + ?Sized> Optimizer for &O {
+    fn state(&self, parameters: &Shape) -> Result<Vec<Parameter>, Error> {
+        (**self).state(parameters)
+    }
+    fn updates(
+        &self,
+        parameters: &Tensor,
+        gradient: &Tensor,
+        state: &[Tensor],
+    ) -> Result<Vec<(Tensor, Tensor)>, Error> {
+        (**self).updates(parameters, gradient, state)
+    }
 }
 
 /// Stochastic gradient descent: `p ← p − rate·g`; with momentum `v ← m·v + g`, `p ← p − rate·v`.

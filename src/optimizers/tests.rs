@@ -1,7 +1,9 @@
-use cotangent_autograd::{grad, surrogate_gradient};
+use cotangent_autograd::{Gradient, grad, surrogate_gradient};
+use cotangent_device::Step;
 use cotangent_tensor::{Evaluate, Reference};
 
 use super::*;
+use crate::OrError;
 
 /// Runs an optimizer on the reference: the state goes back in after every step. Returns the parameter after each step.
 fn run(optimizer: &dyn Optimizer, start: f64, steps: usize, loss: impl Fn(&Tensor) -> Tensor) -> Vec<f64> {
@@ -135,4 +137,98 @@ fn lbfgs_minimizes_ill_conditioned_quadratics_and_survives_overflow() {
     );
     let nan = Lbfgs::default().minimize(&[0.0], |_| Ok((f64::NAN, vec![0.0])));
     assert_eq!(nan.unwrap_err().code(), Code::Nonfinite);
+}
+
+/// `w` and `b` of one group on a device, and a loss of both.
+fn group(device: &Device) -> (Variables, Tensor) {
+    let parameters = device.variables(&[("w", &[[1.0, -2.0], [3.0, 0.5]]), ("b", &-1.5)]).unwrap();
+    let loss = parameters[0].pow(2).sum(..) + (&parameters[1] * &parameters[0]).sum(..);
+    (parameters, loss)
+}
+
+#[test]
+fn an_attached_optimizer_does_to_every_parameter_what_its_formula_says() {
+    let optimizers: [&dyn Optimizer; 3] =
+        [&Sgd::new(0.25), &Sgd::new(0.125).momentum(0.5), &Adam::new(0.5).weight_decay(0.25)];
+    let mut compared = 0;
+    for device in Device::all() {
+        for optimizer in optimizers {
+            let (parameters, loss) = group(&device);
+            let attached = optimizer.attach(&device, &parameters).unwrap();
+            let gradients = grad(&loss, &parameters.views()).unwrap().or_error().unwrap();
+            let updates = attached.updates(&gradients).unwrap();
+            // Each parameter for itself, with a state of its own.
+            let mut expected = Vec::new();
+            for (parameter, gradient) in parameters.iter().zip(&gradients) {
+                let state = optimizer.state(parameter.shape()).unwrap();
+                let state: Vec<Tensor> = state.into_iter().map(|(_, value)| Tensor::new(value)).collect();
+                expected.push(optimizer.updates(parameter, gradient, &state).unwrap().swap_remove(0).1);
+            }
+            let expected = device.read_all(&expected.iter().collect::<Vec<_>>()).unwrap();
+            Step::new(&device, &[], &[], &updates.pairs()).unwrap().run(&[]).unwrap();
+            let found = device.read_all(&parameters.views().iter().collect::<Vec<_>>()).unwrap();
+            for (found, expected) in found.iter().zip(&expected) {
+                for (found, expected) in found.to_f64().iter().zip(expected.to_f64()) {
+                    // The same dozen roundings, fused in another way.
+                    let slack = 12.0 * f64::from(f32::EPSILON) * (1.0 + expected.abs());
+                    assert!((found - expected).abs() <= slack, "{}: {found}, {expected}", device.slug());
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared >= 15);
+}
+
+#[test]
+fn steps_from_one_attached_optimizer_share_its_state() {
+    let device = Device::cpu();
+    let (parameters, loss) = group(&device);
+    let adam = Adam::new(0.5).attach(&device, &parameters).unwrap();
+    let step = |scale: f64| {
+        let gradients = grad(&(&loss * scale), &parameters.views()).unwrap().or_error().unwrap();
+        Step::new(&device, &[], &[], &adam.updates(&gradients).unwrap().pairs()).unwrap()
+    };
+    let (first, second) = (step(1.0), step(0.5));
+    for _ in 0..2 {
+        first.run(&[]).unwrap();
+        second.run(&[]).unwrap();
+    }
+    let names: Vec<&str> = adam.state().iter().map(|slot| slot.name()).collect();
+    assert_eq!(names, ["first_moment", "second_moment", "steps"]);
+    assert_eq!(device.read(&adam.state()[2]).unwrap().scalar().unwrap(), 4.0);
+}
+
+#[test]
+fn changed_gradients_and_those_of_ones_own_are_taken_as_they_are() {
+    let device = Device::cpu();
+    let (parameters, loss) = group(&device);
+    let sgd = Sgd::new(1.0).attach(&device, &parameters).unwrap();
+    let gradients = grad(&loss, &parameters.views()).unwrap();
+    let clipped: Vec<Gradient> = gradients.iter().map(|g| g.map(|g| g.clamp(-0.5, 0.5))).collect();
+    let own = [clipped.or_error().unwrap()[0].clone(), Tensor::new(10.0)];
+    let updates = sgd.updates(&own).unwrap();
+    Step::new(&device, &[], &[], &updates.pairs()).unwrap().run(&[]).unwrap();
+    let found = device.read_all(&parameters.views().iter().collect::<Vec<_>>()).unwrap();
+    // Gradients of w are 2w − 1.5: 0.5, −5.5, 4.5 and −0.5.
+    assert_eq!(found[0].to_f64(), [0.5, -1.5, 2.5, 1.0]);
+    assert_eq!(found[1].to_f64(), [-11.5]);
+}
+
+#[test]
+fn gradients_that_do_not_fit_their_parameters_are_refused_at_the_line_of_the_call() {
+    let device = Device::cpu();
+    let (parameters, loss) = group(&device);
+    let adam = Adam::default().attach(&device, &parameters).unwrap();
+    let gradients = grad(&loss, &parameters.views()).unwrap().or_error().unwrap();
+    let turned = [gradients[0].clone(), gradients[1].unsqueeze(0)];
+    for wrong in [&gradients[..1], &turned] {
+        let error = adam.updates(wrong).unwrap_err();
+        assert_eq!(error.code(), Code::Update);
+        assert!(error.to_string().contains("src/optimizers/tests.rs"), "{error}");
+    }
+    // An invalid gradient speaks for itself.
+    let invalid = Tensor::ones([2]) + Tensor::ones([3]);
+    let error = adam.updates(&[gradients[0].clone(), invalid]).unwrap_err();
+    assert_eq!(error.code(), Code::Broadcast);
 }

@@ -1,8 +1,8 @@
 //! What hand-written rules, second derivatives and gradients per sample cost, beside the plain gradient.
 
 use cotangent::{
-    Activation, DType, Device, Error, Evaluate, Initial, Key, Mlp, Reduction, Reference, Step, Tensor,
-    Variables, custom_gradient, grad, hvp, losses, per_sample_gradients,
+    Activation, DType, Device, Error, Evaluate, Key, Mlp, OrError, Reduction, Reference, Step, Tensor,
+    Variables, custom_gradient, grad, hvp, layers, losses, per_sample_gradients,
 };
 
 use super::elementwise::numbers;
@@ -73,10 +73,7 @@ impl Problem {
     fn new(device: &Device, widths: &[usize], batch: usize) -> Result<Problem, Error> {
         // Smooth, so that second derivatives are no zeros.
         let network = Mlp::new(widths, Activation::Tanh);
-        let initial = network.parameters(Key::new(3))?;
-        let named: Vec<(&str, &dyn Initial)> =
-            initial.iter().map(|(name, value)| (name.as_str(), value as &dyn Initial)).collect();
-        let parameters = device.variables(&named)?;
+        let parameters = device.variables(&layers::named(&network.parameters(Key::new(3))?))?;
         let x = numbers(device, "x", &[batch, widths[0]])?;
         let outputs = widths[widths.len() - 1];
         let uniform = Tensor::uniform(Key::new(4), 0u32, [batch]);
@@ -97,8 +94,7 @@ impl Problem {
         })
     }
     fn gradient(self) -> Result<Task, Error> {
-        let gradients = grad(&self.loss, &self.parameters.views())?;
-        let gradients: Vec<Tensor> = gradients.iter().map(|g| g.or_error()).collect::<Result<_, _>>()?;
+        let gradients = grad(&self.loss, &self.parameters.views())?.or_error()?;
         let flops = self.flops;
         self.task(gradients, flops)
     }

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use cotangent::{
-    Activation, Adam, Check, Code, DType, Device, Error, Evaluate, Family, Initial, Key, Mlp, Optimizer,
-    Reduction, Reference, Sgd, Step, StepOptions, Tensor, Variables, Watch, vjp,
+    Activation, Adam, Check, Code, DType, Device, Error, Evaluate, Family, Key, Mlp, Optimizer, OrError,
+    Reduction, Reference, Sgd, Step, StepOptions, Tensor, Variables, Watch, layers, vjp,
 };
 
 use super::elementwise::numbers;
@@ -25,7 +25,7 @@ struct Training {
     parameters: Variables,
     data: Vec<Tensor>,
     loss: Tensor,
-    gradient: Tensor,
+    gradients: Vec<Tensor>,
     flops: f64,
     bytes: f64,
 }
@@ -33,10 +33,7 @@ struct Training {
 impl Training {
     fn new(device: &Device, widths: &[usize], batch: usize, family: &Family) -> Result<Training, Error> {
         let network = Mlp::new(widths, Activation::Relu);
-        let initial = network.parameters(Key::new(3))?;
-        let named: Vec<(&str, &dyn Initial)> =
-            initial.iter().map(|(name, value)| (name.as_str(), value as &dyn Initial)).collect();
-        let parameters = device.variables(&named)?;
+        let parameters = device.variables(&layers::named(&network.parameters(Key::new(3))?))?;
         let (inputs, outputs) = (widths[0], widths[widths.len() - 1]);
         let x = numbers(device, "x", &[batch, inputs])?;
         let uniform = Tensor::uniform(Key::new(4), 0u32, [batch]);
@@ -47,12 +44,11 @@ impl Training {
         let eta = network.forward(&views, &x);
         let eta = if family.is_categorical() { eta } else { eta.squeeze(-1) };
         let upstream = family.residual(&eta, &target) * (1.0 / batch as f64);
-        let gradients = vjp(&[(&eta, &upstream)], &views)?;
-        let gradients: Vec<Tensor> = gradients.iter().map(|g| g.or_error()).collect::<Result<_, _>>()?;
+        let gradients = vjp(&[(&eta, &upstream)], &views)?.or_error()?;
         let products: usize = widths.windows(2).map(|pair| pair[0] * pair[1]).sum();
         Ok(Training {
             loss: family.nll(&eta, &target, Reduction::Mean),
-            gradient: parameters.flatten(&gradients),
+            gradients,
             // Forward, and two products backward (one for the first layer).
             flops: (6 * products - 2 * widths[0] * widths[1]) as f64 * batch as f64,
             bytes: 4.0 * 7.0 * parameters.flat().shape().elements() as f64,
@@ -69,22 +65,22 @@ impl Training {
         for (tensor, value) in known.iter().zip(device.read_all(&known)?) {
             reference = reference.bind(tensor, value)?;
         }
-        let wanted = [&self.loss, &self.gradient];
+        let gradient = self.gradient();
+        let wanted = [&self.loss, &gradient];
         let (found, exact) = (device.read_all(&wanted)?, reference.evaluate(&wanted)?);
         let (found_gradient, exact_gradient) = (found[1].to_f64(), exact[1].to_f64());
         let size = exact_gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
         let gradients = found_gradient.iter().zip(&exact_gradient).all(|(a, b)| near(*a, *b, size, 1024.0));
         Ok(gradients && near(found[0].scalar()?, exact[0].scalar()?, 0.0, 1024.0))
     }
+    /// All gradients in one tensor.
+    fn gradient(&self) -> Tensor {
+        self.parameters.flatten(&self.gradients)
+    }
     /// The whole step; outputs the loss.
     fn step(&self, device: &Device, optimizer: &dyn Optimizer, options: StepOptions) -> Result<Step, Error> {
-        let flat = self.parameters.flat();
-        let state = optimizer.state(flat.shape())?;
-        let slots = state.iter().map(|(name, value)| Ok(device.variable(name, value)?.tensor().clone()));
-        let slots: Vec<Tensor> = slots.collect::<Result<_, Error>>()?;
-        let updates = optimizer.updates(flat, &self.gradient, &slots)?;
-        let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
-        Step::with_options(device, &[], &[&self.loss], &updates, options)
+        let updates = optimizer.attach(device, &self.parameters)?.updates(&self.gradients)?;
+        Step::with_options(device, &[], &[&self.loss], &updates.pairs(), options)
     }
 }
 
@@ -128,14 +124,14 @@ fn mlp_adam_anomaly(device: &Device) -> Result<Task, Error> {
 fn first_gradient(device: &Device) -> Result<Task, Error> {
     let training = digits(device)?;
     let checked = training.check(device)?;
-    let step = Step::new(device, &[], &[&training.loss, &training.gradient], &[])?;
+    let step = Step::new(device, &[], &[&training.loss, &training.gradient()], &[])?;
     Ok(task(&training, checked, step))
 }
 
 /// What the new process does: a device, graph, plan, kernels, one run, and the gradient on the host. One line says so.
 pub(super) fn first_gradient_here(device: &Device) -> Result<(), Error> {
     let training = digits(device)?;
-    let values = device.read_all(&[&training.loss, &training.gradient])?;
+    let values = device.read_all(&[&training.loss, &training.gradient()])?;
     report::line(&format!("loss {}, {} slopes", values[0].scalar()?, values[1].shape().elements()))
 }
 

@@ -3,8 +3,8 @@
 
 use cotangent::glm::{self, Options, Problem};
 use cotangent::{
-    Activation, Adam, Array, Code, Device, Error, Evaluate, Family, Initial, Key, Link, Mlp, Optimizer,
-    Reduction, Reference, Sgd, Step, Tensor, Values, vjp,
+    Activation, Adam, Array, Code, Device, Error, Evaluate, Family, Key, Link, Mlp, Optimizer, OrError,
+    Reduction, Reference, Sgd, Step, Tensor, Values, layers, vjp,
 };
 use serde_json::Value;
 
@@ -61,23 +61,15 @@ pub(super) fn fit(
     if let Some((_, bias)) = initial.last_mut() {
         *bias = data.null.outputs.clone().into();
     }
-    let named: Vec<(&str, &dyn Initial)> =
-        initial.iter().map(|(name, value)| (name.as_str(), value as &dyn Initial)).collect();
-    let parameters = device.variables(&named)?;
+    let parameters = device.variables(&layers::named(&initial))?;
     let views = parameters.views();
     let eta = predictor(&network, &views, &data, family);
     let upstream = family.residual(&eta, &data.target) * columns(&data.weight, family) * (1.0 / data.total);
-    let gradients = vjp(&[(&eta, &upstream)], &views)?;
-    let gradients: Vec<Tensor> = gradients.iter().map(|g| g.or_error()).collect::<Result<_, _>>()?;
-    let flat = parameters.flat();
-    let state = optimizer.state(flat.shape())?;
-    let slots = state.iter().map(|(name, value)| Ok(device.variable(name, value)?.tensor().clone()));
-    let slots: Vec<Tensor> = slots.collect::<Result<_, Error>>()?;
-    let updates = optimizer.updates(flat, &parameters.flatten(&gradients), &slots)?;
-    let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
+    let gradients = vjp(&[(&eta, &upstream)], &views)?.or_error()?;
+    let updates = optimizer.as_ref().attach(device, &parameters)?.updates(&gradients)?;
     // For the progress bar only: training needs no loss.
     let loss = (family.nll(&eta, &data.target, Reduction::None) * &data.weight).sum(..) * (1.0 / data.total);
-    let step = Step::new(device, &[], &[&loss], &updates)?;
+    let step = Step::new(device, &[], &[&loss], &updates.pairs())?;
     let mut loss_history = train(&step, arguments.epochs.unwrap_or(500))?;
     // Back in the unit of the target.
     loss_history.iter_mut().for_each(|loss| *loss *= data.unit * data.unit);
