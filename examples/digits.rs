@@ -4,8 +4,9 @@
 //!
 //! `cargo run --release --example digits -- cpu`
 
-use cotangent::Initial;
+use cotangent::Attached;
 use cotangent::io::Table;
+use cotangent::layers::Parameter;
 use cotangent::prelude::*;
 
 /// Every fifth row is for the test, every fifth for the choice of the candidates below, the others are for training. The
@@ -17,11 +18,17 @@ const STEPS: [usize; 4] = [150, 300, 450, 600];
 /// Variables of the network and of the optimizer, and the step that trains them.
 struct Training {
     parameters: Variables,
-    state: Vec<Tensor>,
+    adam: Attached<Adam>,
     step: Step,
 }
 
-type Named = Vec<(String, Array)>;
+impl Training {
+    /// Parameters, then the state of the optimizer.
+    fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parameters.iter().chain(self.adam.state())
+    }
+}
+
 /// Pixels in `[0, 1]`, and labels.
 type Rows = (Tensor, Vec<i32>);
 
@@ -34,14 +41,14 @@ fn main() -> Result<(), Error> {
     let (rate, steps) = choose(&device, &network, &weights, &training_rows, &validation_rows)?;
     println!("chosen on the validation part: learning rate {rate}, {steps} steps");
 
-    let adam = Adam::new(rate);
-    let state = adam.state(device.variables(&named(&weights))?.flat().shape())?;
-    let first = training(&device, &network, &adam, &weights, &state, &all_but_test)?;
+    let first = training(&device, &network, rate, &weights, &all_but_test)?;
     run(&first, steps / 2, "first half")?;
     let path = std::path::Path::new("target/examples-out/digits.safetensors");
     std::fs::create_dir_all("target/examples-out").ok();
-    let (saved_weights, saved_state) = resume(&device, path, &first, &weights, &state)?;
-    let second = training(&device, &network, &adam, &saved_weights, &saved_state, &all_but_test)?;
+    io::save_variables(path, &device, first.variables())?;
+    let second = training(&device, &network, rate, &weights, &all_but_test)?;
+    io::load_variables(path, &device, second.variables())?;
+    println!("checkpoint: {} tensors in {}", second.variables().count(), path.display());
     run(&second, steps - steps / 2, "second half, from the checkpoint")?;
 
     // The first run goes on as well: the same bits, in every parameter and in the state of the optimizer.
@@ -65,15 +72,13 @@ fn main() -> Result<(), Error> {
 fn choose(
     device: &Device,
     network: &Mlp,
-    weights: &Named,
+    weights: &[Parameter],
     rows: &Rows,
     validation: &Rows,
 ) -> Result<(f64, usize), Error> {
     let (mut best, mut chosen) = (f64::INFINITY, (RATES[0], STEPS[0]));
     for rate in RATES {
-        let adam = Adam::new(rate);
-        let state = adam.state(device.variables(&named(weights))?.flat().shape())?;
-        let candidate = training(device, network, &adam, weights, &state, rows)?;
+        let candidate = training(device, network, rate, weights, rows)?;
         let eta = network.forward(&candidate.parameters.views(), &validation.0);
         let labels = Tensor::new(validation.1.clone());
         let loss = Family::categorical().nll(&eta, &labels, Reduction::Mean);
@@ -113,34 +118,23 @@ fn digits() -> Result<[Rows; 4], Error> {
     }))
 }
 
-fn named(values: &Named) -> Vec<(&str, &dyn Initial)> {
-    values.iter().map(|(name, value)| (name.as_str(), value as &dyn Initial)).collect()
-}
-
 /// One step: forward, backward from η with the explicit upstream `(ŷ − y)/n`, Adam on the flat parameters.
 fn training(
     device: &Device,
     network: &Mlp,
-    adam: &Adam,
-    weights: &Named,
-    state: &Named,
+    rate: f64,
+    weights: &[Parameter],
     (x, y): &Rows,
 ) -> Result<Training, Error> {
-    let parameters = device.variables(&named(weights))?;
-    let state: Vec<Tensor> = state
-        .iter()
-        .map(|(name, value)| Ok(device.variable(name, value)?.tensor().clone()))
-        .collect::<Result<_, Error>>()?;
+    let parameters = device.variables(&layers::named(weights))?;
+    let adam = Adam::new(rate).attach(device, &parameters)?;
     let views = parameters.views();
     let (family, labels) = (Family::categorical(), Tensor::new(y.clone()));
     let eta = network.forward(&views, x);
     let upstream = family.residual(&eta, &labels) / y.len() as f64;
-    let gradients = vjp(&[(&eta, &upstream)], &views)?;
-    let gradients: Vec<Tensor> = gradients.iter().map(Gradient::or_error).collect::<Result<_, _>>()?;
-    let updates = adam.updates(parameters.flat(), &parameters.flatten(&gradients), &state)?;
-    let updates: Vec<(&Tensor, &Tensor)> = updates.iter().map(|(old, new)| (old, new)).collect();
-    let step = Step::new(device, &[], &[&family.nll(&eta, &labels, Reduction::Mean)], &updates)?;
-    Ok(Training { parameters, state, step })
+    let updates = adam.updates(&vjp(&[(&eta, &upstream)], &views)?.or_error()?)?;
+    let step = Step::new(device, &[], &[&family.nll(&eta, &labels, Reduction::Mean)], &updates.pairs())?;
+    Ok(Training { parameters, adam, step })
 }
 
 fn run(training: &Training, steps: usize, what: &str) -> Result<(), Error> {
@@ -155,29 +149,6 @@ fn run(training: &Training, steps: usize, what: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Parameters, then the state of the optimizer.
 fn values(device: &Device, training: &Training) -> Result<Vec<Array>, Error> {
-    let tensors: Vec<Tensor> =
-        training.parameters.views().into_iter().chain(training.state.iter().cloned()).collect();
-    device.read_all(&tensors.iter().collect::<Vec<_>>())
-}
-
-/// Saves parameters and optimizer state to one file and reads it back, checked against the expected shapes.
-fn resume(
-    device: &Device,
-    path: &std::path::Path,
-    training: &Training,
-    weights: &Named,
-    state: &Named,
-) -> Result<(Named, Named), Error> {
-    let values = values(device, training)?;
-    let names: Vec<&str> = weights.iter().chain(state).map(|(name, _)| name.as_str()).collect();
-    io::save(path, &names.iter().copied().zip(&values).collect::<Vec<_>>())?;
-    let expected: Vec<(&str, &Shape, DType)> =
-        names.iter().zip(&values).map(|(name, value)| (*name, value.shape(), value.dtype())).collect();
-    let mut loaded: Named =
-        names.iter().map(|n| n.to_string()).zip(io::load_into(path, &expected)?).collect();
-    let state = loaded.split_off(weights.len());
-    println!("checkpoint: {} tensors in {}", names.len(), path.display());
-    Ok((loaded, state))
+    device.read_all(&training.variables().map(|variable| variable.tensor()).collect::<Vec<_>>())
 }

@@ -1,15 +1,18 @@
 //! Files: tables as CSV, named arrays as safetensors. Nothing that stands in a file is trusted.
 //!
-//! Every error is `E_FILE` and names the file. [`load_into`] compares names, shapes and element types with what a model
-//! expects and lists *all* differences at once. Saving writes a temporary file beside the target, synchronizes it and
-//! renames it, so that a reader never sees half a file.
+//! Every error about a file is `E_FILE` and names it. [`save_variables`] and [`load_variables`] keep a group of
+//! variables of a device, by name; [`load_into`] compares names, shapes and element types with what a model
+//! expects and lists *all* differences at once. Saving writes a temporary file beside the target, synchronizes
+//! it and renames it, so that a reader never sees half a file.
 
 mod header;
 mod safetensors;
 mod table;
+mod variables;
 
 pub use safetensors::{description, from_bytes, load, load_into, save, save_described, to_bytes};
 pub use table::{Stray, Table};
+pub use variables::{load_variables, save_variables};
 
 use cotangent_tensor::{Code, Detail, Error};
 use std::fs;

@@ -176,9 +176,10 @@ pub fn load_into(path: impl AsRef<Path>, expected: &[(&str, &Shape, DType)]) -> 
     let mut found = load(path)?;
     let mut differences = Vec::new();
     let mut arrays = Vec::new();
-    for (name, shape, dtype) in expected {
+    for (position, (name, shape, dtype)) in expected.iter().enumerate() {
         let Some(array) = found.remove(*name) else {
-            differences.push(format!("{name:?} is missing"));
+            let twice = expected[..position].iter().any(|(other, ..)| other == name);
+            differences.push(format!("{name:?} is {}", if twice { "expected twice" } else { "missing" }));
             continue;
         };
         if array.shape() != *shape {

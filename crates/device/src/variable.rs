@@ -144,6 +144,14 @@ impl Variables {
     }
 }
 
+impl<'a> IntoIterator for &'a Variables {
+    type Item = &'a Variable;
+    type IntoIter = std::slice::Iter<'a, Variable>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl Index<usize> for Variables {
     type Output = Variable;
     fn index(&self, position: usize) -> &Variable {
@@ -261,15 +269,35 @@ impl Device {
     ///
     /// Errors: [`Code::ShapeChanged`], [`Code::Dtype`], [`Code::DeviceMismatch`].
     pub fn write(&self, variable: &Tensor, data: &dyn Feed) -> Result<(), Error> {
-        let node = variable.node()?;
-        let region = Region::of(node).ok_or_else(|| not_a_variable(node))?;
-        let storage = self.held(&region.token)?;
-        let words = fit(data, node, "write")?;
-        match (words.is_empty(), node.dtype) {
-            (true, _) => Ok(()),
-            (false, DType::F16) => self.write_halves(&storage, &region, &words),
-            (false, _) => self.upload(&storage, region.first, &words),
+        self.write_all(&[(variable, data)])
+    }
+    /// [`Device::write`] of several: nothing is written before all have been found to fit.
+    ///
+    /// ```
+    /// use cotangent_device::Device;
+    ///
+    /// let device = Device::cpu();
+    /// let (w, b) = (device.variable("w", &[0.5, 1.5])?, device.variable("b", &0.0)?);
+    /// assert!(device.write_all(&[(&w, &[1.0, 2.0]), (&b, &[3.0, 4.0])]).is_err());
+    /// assert_eq!(device.read(&w)?.to_f64(), [0.5, 1.5]);
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    pub fn write_all(&self, values: &[(&Tensor, &dyn Feed)]) -> Result<(), Error> {
+        let mut fitting = Vec::new();
+        for (variable, data) in values {
+            let node = variable.node()?;
+            let region = Region::of(node).ok_or_else(|| not_a_variable(node))?;
+            let storage = self.held(&region.token)?;
+            fitting.push((node.dtype, region, storage, fit(*data, node, "write")?));
         }
+        for (dtype, region, storage, words) in &fitting {
+            match (words.is_empty(), dtype) {
+                (true, _) => {}
+                (false, DType::F16) => self.write_halves(storage, region, words)?,
+                (false, _) => self.upload(storage, region.first, words)?,
+            }
+        }
+        Ok(())
     }
     /// Writes elements of 16 bits, two per word. A word that is written in part is read first.
     fn write_halves(&self, storage: &Storage, region: &Region, words: &[u32]) -> Result<(), Error> {
