@@ -140,11 +140,15 @@ impl Linear {
     pub fn with_initializer(self, initializer: Initializer) -> Linear {
         Linear { initializer, ..self }
     }
-    /// `{name}.weight` of shape `[inputs, outputs]` and `{name}.bias` of shape `[outputs]`.
+    /// `{name}.weight` of shape `[inputs, outputs]` and `{name}.bias` of shape `[outputs]`. Error:
+    /// `E_TOO_LARGE`.
+    #[track_caller]
     pub fn parameters(&self, name: &str, key: Key) -> Result<Vec<Parameter>, Error> {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let shape = Shape::new(&[inputs, outputs])?;
+        let at = Location::caller();
+        let shape = Shape::new(&[inputs, outputs])
+            .map_err(|error| error.at(at).within(format!("the weights of the layer `{name}`")))?;
         let weights = self.initializer.values(key.stream(&weight), shape, inputs, outputs)?;
         let biases = Array::new(vec![0f32; outputs], [outputs])?;
         Ok(vec![(weight, weights), (bias, biases)])
@@ -197,7 +201,8 @@ impl Mlp {
         let linear = |pair: &[usize]| Linear::new(pair[0], pair[1]).with_initializer(self.initializer);
         self.widths.windows(2).map(linear)
     }
-    /// Weight and bias per layer: `layer0.weight`, `layer0.bias`, `layer1.weight`, …
+    /// Weight and bias per layer: `layer0.weight`, `layer0.bias`, `layer1.weight`, … Error: `E_TOO_LARGE`.
+    #[track_caller]
     pub fn parameters(&self, key: Key) -> Result<Vec<Parameter>, Error> {
         let mut parameters = Vec::new();
         for (position, layer) in self.layers().enumerate() {

@@ -1,5 +1,7 @@
 //! Whether the parts of a family belong together.
 
+use std::panic::Location;
+
 use cotangent_tensor::{Array, Code, Detail, Error, Evaluate, Tensor};
 
 use super::{Family, Form, derivative};
@@ -21,8 +23,11 @@ impl Family {
     /// assert_eq!(wrong.check(&[-1.0], &Reference::new()).unwrap_err().code(), Code::Family);
     /// # Ok::<(), cotangent::Error>(())
     /// ```
+    #[track_caller]
     pub fn check(&self, probes: &[f64], evaluator: &dyn Evaluate) -> Result<(), Error> {
-        let fail = |message: String| Error::new(Code::Family, "check", format!("{}: {message}", self.name));
+        let at = Location::caller();
+        let fail =
+            |message: String| Error::new(Code::Family, "check", format!("{}: {message}", self.name)).at(at);
         if probes.is_empty() {
             return Err(fail("no natural parameter to check at".to_string()));
         }
@@ -41,16 +46,16 @@ impl Family {
         let (etas, means, variances) = (&values[0], &values[1], &values[2]);
         for (element, &eta) in etas.iter().enumerate() {
             let (mean, variance) = (means[element], variances[element]);
-            let at = |error: Error| error.with("eta", Detail::Number(eta));
+            let with_eta = |error: Error| error.with("eta", Detail::Number(eta));
             if variance.is_nan() || variance <= 0.0 || !mean.is_finite() {
                 let message = format!("at η = {eta} the mean is {mean} and the variance {variance}");
-                return Err(at(fail(message).hint("a variance is positive: the mean grows with η")));
+                return Err(with_eta(fail(message).hint("a variance is positive: the mean grows with η")));
             }
             let Some(slope) = values.get(3).map(|slopes| slopes[element]) else { continue };
             if (mean - slope).abs().total_cmp(&(DISTINCT * (mean.abs() + variance.sqrt()))).is_gt() {
                 let message =
                     format!("at η = {eta} the mean is {mean}, the derivative of the log-partition {slope}");
-                return Err(at(fail(message).hint("one of the two formulas is wrong")));
+                return Err(with_eta(fail(message).hint("one of the two formulas is wrong")));
             }
         }
         Ok(())

@@ -113,10 +113,13 @@ impl Family {
         [Family::gaussian(), Family::bernoulli(), Family::categorical(), Family::poisson()]
     }
     /// The built-in family of this name. Error: [`Code::Family`], listing the names there are.
+    #[track_caller]
     pub fn named(name: &str) -> Result<Family, Error> {
+        let at = Location::caller();
         Family::all().into_iter().find(|family| family.name() == name).ok_or_else(|| {
             let names: Vec<String> = Family::all().iter().map(|f| format!("`{}`", f.name())).collect();
             Error::new(Code::Family, "family", format!("there is no family `{name}`"))
+                .at(at)
                 .hint(format!("the families are {}", names.join(", ")))
         })
     }
@@ -240,16 +243,16 @@ impl Family {
     #[track_caller]
     pub fn variance_product(&self, eta: &Tensor, direction: &Tensor) -> Tensor {
         let operands = [("eta", eta), ("direction", direction)];
-        losses::build(Location::caller(), "variance_product", &operands, Reduction::None, || {
-            match &self.form {
-                Form::Gaussian => direction.clone(),
-                Form::Categorical => {
-                    let p = eta.softmax(-1);
-                    &p * (direction * others(&p) - others(&(&p * direction)))
-                }
-                Form::Bernoulli | Form::Poisson | Form::Own { .. } => self.variance(eta) * direction,
+        // Not within the closure, which would not know the line of the caller.
+        let product = match &self.form {
+            Form::Gaussian => direction.clone(),
+            Form::Categorical => {
+                let p = eta.softmax(-1);
+                &p * (direction * others(&p) - others(&(&p * direction)))
             }
-        })
+            Form::Bernoulli | Form::Poisson | Form::Own { .. } => self.variance(eta) * direction,
+        };
+        losses::build(Location::caller(), "variance_product", &operands, Reduction::None, || product)
     }
     /// Product of the Fisher information `Jᵀ V(η) J` of `wrt` with a direction, where `J = ∂η/∂wrt` and `V` is
     /// the variance of the observations. It needs no targets. One tensor per `wrt`, of its shape; positive
@@ -300,10 +303,11 @@ impl Family {
             Form::Bernoulli => losses::bce_with_logits(eta, target, reduction),
             Form::Categorical => losses::cross_entropy(eta, target, reduction),
             Form::Poisson => losses::poisson_nll(eta, target, reduction),
-            Form::Own { .. } => {
+            Form::Own { log_partition: None, .. } => self.lacks("log-partition", Location::caller()),
+            Form::Own { log_partition: Some(function), .. } => {
                 let operands = [("eta", eta), ("target", target)];
                 losses::build(Location::caller(), "nll", &operands, reduction, || {
-                    self.log_partition(eta) - target * eta
+                    function(eta) - target * eta
                 })
             }
         }

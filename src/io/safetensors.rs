@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::panic::Location;
 use std::path::Path;
 
 use ::safetensors::tensor::{Dtype, View, serialize};
@@ -46,6 +47,7 @@ impl View for Stored {
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), cotangent::Error>(())
 /// ```
+#[track_caller]
 pub fn save(path: impl AsRef<Path>, arrays: &[(&str, &Array)]) -> Result<(), Error> {
     save_described(path, arrays, &[])
 }
@@ -60,21 +62,24 @@ pub fn save(path: impl AsRef<Path>, arrays: &[(&str, &Array)]) -> Result<(), Err
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), cotangent::Error>(())
 /// ```
+#[track_caller]
 pub fn save_described(
     path: impl AsRef<Path>,
     arrays: &[(&str, &Array)],
     description: &[(&str, &str)],
 ) -> Result<(), Error> {
-    let path = path.as_ref();
+    let (path, at) = (path.as_ref(), Location::caller());
     let metadata = description.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-    write_atomically(path, &bytes_of(arrays, metadata).map_err(|message| error(path, message))?)
+    let bytes = bytes_of(arrays, metadata).map_err(|message| error(path, message));
+    bytes.and_then(|bytes| write_atomically(path, &bytes)).map_err(|error| error.at(at))
 }
 
 /// The texts that describe a file; empty where there are none.
+#[track_caller]
 pub fn description(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>, Error> {
-    let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|cause| error(path, format!("cannot be read: {cause}")))?;
-    parse(&bytes).map(|header| header.metadata).map_err(|message| error(path, message))
+    let (path, at) = (path.as_ref(), Location::caller());
+    let texts = bytes_in(path).and_then(|bytes| parse(&bytes).map(|header| header.metadata));
+    texts.map_err(|message| error(path, message).at(at))
 }
 
 /// The bytes of a file with these arrays. The error is a text: names that occur twice or are empty.
@@ -114,10 +119,15 @@ fn stored(array: &Array) -> Stored {
 }
 
 /// Reads every array of a file. F64 and 64-bit integers, BF16 and bytes are refused by name: they would not survive.
+#[track_caller]
 pub fn load(path: impl AsRef<Path>) -> Result<BTreeMap<String, Array>, Error> {
-    let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|cause| error(path, format!("cannot be read: {cause}")))?;
-    from_bytes(&bytes).map_err(|message| error(path, message))
+    let (path, at) = (path.as_ref(), Location::caller());
+    let arrays = bytes_in(path).and_then(|bytes| from_bytes(&bytes));
+    arrays.map_err(|message| error(path, message).at(at))
+}
+
+fn bytes_in(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|cause| format!("cannot be read: {cause}"))
 }
 
 /// The arrays of a file in memory. The error is a text.
@@ -171,6 +181,7 @@ fn decode(dtype: &str, shape: &[usize], bytes: &[u8]) -> Result<Array, String> {
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), cotangent::Error>(())
 /// ```
+#[track_caller]
 pub fn load_into(path: impl AsRef<Path>, expected: &[(&str, &Shape, DType)]) -> Result<Vec<Array>, Error> {
     let path = path.as_ref();
     let mut found = load(path)?;
@@ -197,7 +208,7 @@ pub fn load_into(path: impl AsRef<Path>, expected: &[(&str, &Shape, DType)]) -> 
     let count = differences.len();
     let plural = if count == 1 { "difference" } else { "differences" };
     let message = format!("does not fit the model, {count} {plural}:\n    {}", differences.join("\n    "));
-    Err(error(path, message).hint("the file was saved from another model"))
+    Err(error(path, message).at(Location::caller()).hint("the file was saved from another model"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Variables of a device, saved and loaded by name.
 
+use std::panic::Location;
 use std::path::Path;
 
 use cotangent_device::{Device, Feed, Variable};
@@ -29,6 +30,7 @@ use super::{load_into, save};
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), Error>(())
 /// ```
+#[track_caller]
 pub fn save_variables<'a>(
     path: impl AsRef<Path>,
     device: &Device,
@@ -36,7 +38,9 @@ pub fn save_variables<'a>(
 ) -> Result<(), Error> {
     let variables: Vec<&Variable> = variables.into_iter().collect();
     let tensors: Vec<&Tensor> = variables.iter().map(|variable| variable.tensor()).collect();
-    let values = device.read_all(&tensors)?;
+    let at = Location::caller();
+    let placed = |error: Error| if error.location().is_some() { error } else { error.at(at) };
+    let values = device.read_all(&tensors).map_err(placed)?;
     let named: Vec<_> = variables.iter().map(|variable| variable.name()).zip(&values).collect();
     save(path, &named)
 }
@@ -45,6 +49,7 @@ pub fn save_variables<'a>(
 ///
 /// The file must hold these names with their shapes and element types, and no other. Error: `E_FILE` that lists
 /// *all* differences, as from [`load_into`]; those of writing to the device.
+#[track_caller]
 pub fn load_variables<'a>(
     path: impl AsRef<Path>,
     device: &Device,

@@ -1,6 +1,7 @@
 //! L-BFGS on the host.
 
 use std::collections::VecDeque;
+use std::panic::Location;
 
 use cotangent_tensor::{Code, Detail, Error};
 
@@ -67,7 +68,8 @@ impl Lbfgs {
     /// Minimizes from `start`. `evaluate` gives loss and gradient. Stops without `converged` when a line search finds no
     /// lower loss: at the rounding of the evaluation, usually.
     ///
-    /// Errors: those of `evaluate`; `E_NONFINITE` if loss or gradient are not finite at the start; `E_HYPERPARAMETER`.
+    /// Errors: those of `evaluate`; `E_DATA_LENGTH` for a gradient of another length than `start`;
+    /// `E_NONFINITE` if loss or gradient are not finite at the start; `E_HYPERPARAMETER`.
     ///
     /// ```
     /// use cotangent::optimizers::Lbfgs;
@@ -79,20 +81,31 @@ impl Lbfgs {
     /// assert!(minimum.converged && minimum.loss < 1e-12);
     /// # Ok::<(), cotangent::Error>(())
     /// ```
+    #[track_caller]
     pub fn minimize(
         &self,
         start: &[f64],
         mut evaluate: impl FnMut(&[f64]) -> Result<(f64, Vec<f64>), Error>,
     ) -> Result<Minimum, Error> {
+        let at = Location::caller();
         if self.tolerance.is_nan() || self.tolerance < 0.0 || self.history == 0 {
             let message =
                 format!("tolerance = {} or history = {} is not positive", self.tolerance, self.history);
-            return Err(Error::new(Code::Hyperparameter, "lbfgs", message));
+            return Err(Error::new(Code::Hyperparameter, "lbfgs", message).at(at));
         }
+        let mut evaluate = |parameters: &[f64]| {
+            let (loss, gradient) = evaluate(parameters)?;
+            if gradient.len() == start.len() {
+                return Ok((loss, gradient));
+            }
+            let message = format!("a gradient of {} elements for {} parameters", gradient.len(), start.len());
+            Err(Error::new(Code::DataLength, "lbfgs", message).at(at).hint("one derivative per parameter"))
+        };
         let (loss, gradient) = evaluate(start)?;
         if !loss.is_finite() || gradient.iter().any(|g| !g.is_finite()) {
             let message = format!("the loss at the start is {loss} or its gradient is not finite");
-            return Err(Error::new(Code::Nonfinite, "lbfgs", message).with("loss", Detail::Number(loss)));
+            let error = Error::new(Code::Nonfinite, "lbfgs", message).with("loss", Detail::Number(loss));
+            return Err(error.at(at));
         }
         let mut point = Point { step: 0.0, loss, slope: 0.0, parameters: start.to_vec(), gradient };
         let mut pairs: VecDeque<(Vec<f64>, Vec<f64>)> = VecDeque::new();

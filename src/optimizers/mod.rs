@@ -24,11 +24,16 @@ mod attached;
 mod lbfgs;
 
 pub use attached::{Attached, Updates};
+use std::panic::Location;
+
 use cotangent_device::{Device, Variables};
 use cotangent_tensor::{Array, Code, DType, Detail, Error, Operand, Scalar, Shape, Tensor};
 pub use lbfgs::{Lbfgs, Minimum};
 
 use crate::layers::Parameter;
+
+/// The user's line.
+type At = &'static Location<'static>;
 
 /// A rule for new parameters, as tensor expressions: [`Optimizer::state`] and [`Optimizer::updates`] say what
 /// it remembers and what it computes, [`Optimizer::attach`] sets it to work on a device.
@@ -37,7 +42,9 @@ pub trait Optimizer {
     fn state(&self, parameters: &Shape) -> Result<Vec<Parameter>, Error>;
     /// Pairs of a tensor (the parameters, a tensor of the state) and its new value.
     ///
-    /// Errors: `E_HYPERPARAMETER`; `E_BROADCAST` if the gradient has another shape; those of invalid tensors.
+    /// Errors: `E_HYPERPARAMETER` at the line where the optimizer was made; `E_BROADCAST` and `E_DTYPE` at that
+    /// of a gradient or a state that does not fit; those of invalid tensors.
+    #[track_caller]
     fn updates(
         &self,
         parameters: &Tensor,
@@ -80,12 +87,14 @@ impl<O: Optimizer + ?Sized> Optimizer for &O {
 pub struct Sgd {
     learning_rate: Operand,
     momentum: f64,
+    at: At,
 }
 
 impl Sgd {
     /// Without momentum. The rate is a number or a scalar tensor (a schedule over a step counter).
+    #[track_caller]
     pub fn new(learning_rate: impl Into<Operand>) -> Sgd {
-        Sgd { learning_rate: learning_rate.into(), momentum: 0.0 }
+        Sgd { learning_rate: learning_rate.into(), momentum: 0.0, at: Location::caller() }
     }
     /// With momentum, `0 ≤ m < 1`.
     pub fn momentum(self, momentum: f64) -> Sgd {
@@ -107,8 +116,8 @@ impl Optimizer for Sgd {
         state: &[Tensor],
     ) -> Result<Vec<(Tensor, Tensor)>, Error> {
         let name = "sgd";
-        let rate = checked_rate(name, &self.learning_rate)?;
-        fraction(name, "momentum", self.momentum)?;
+        let rate = checked_rate(name, &self.learning_rate).map_err(|error| placed(error, self.at))?;
+        fraction(name, "momentum", self.momentum).map_err(|error| error.at(self.at))?;
         fits(name, parameters, gradient, state, usize::from(self.momentum != 0.0))?;
         let [velocity] = state else {
             return Ok(vec![(parameters.clone(), parameters - gradient * rate)]);
@@ -143,9 +152,11 @@ pub struct Adam {
     beta2: f64,
     epsilon: f64,
     weight_decay: f64,
+    at: At,
 }
 
 impl Default for Adam {
+    #[track_caller]
     fn default() -> Adam {
         Adam::new(1e-3)
     }
@@ -153,6 +164,7 @@ impl Default for Adam {
 
 impl Adam {
     /// With β₁ = 0.9, β₂ = 0.999, ε = 1e-8. The rate is a number or a scalar tensor.
+    #[track_caller]
     pub fn new(learning_rate: impl Into<Operand>) -> Adam {
         Adam {
             learning_rate: learning_rate.into(),
@@ -160,7 +172,15 @@ impl Adam {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.0,
+            at: Location::caller(),
         }
+    }
+    fn checked(&self) -> Result<Operand, Error> {
+        fraction("adam", "beta1", self.beta1)?;
+        fraction("adam", "beta2", self.beta2)?;
+        not_negative("adam", "epsilon", self.epsilon)?;
+        not_negative("adam", "weight_decay", self.weight_decay)?;
+        checked_rate("adam", &self.learning_rate)
     }
     /// With other decay rates of the moments, `0 ≤ β < 1`.
     pub fn betas(self, beta1: f64, beta2: f64) -> Adam {
@@ -190,23 +210,16 @@ impl Optimizer for Adam {
         gradient: &Tensor,
         state: &[Tensor],
     ) -> Result<Vec<(Tensor, Tensor)>, Error> {
-        let name = "adam";
-        let rate = checked_rate(name, &self.learning_rate)?;
-        fraction(name, "beta1", self.beta1)?;
-        fraction(name, "beta2", self.beta2)?;
-        not_negative(name, "epsilon", self.epsilon)?;
-        not_negative(name, "weight_decay", self.weight_decay)?;
-        fits(name, parameters, gradient, state, 3)?;
+        let rate = self.checked().map_err(|error| placed(error, self.at))?;
+        fits("adam", parameters, gradient, state, 3)?;
         let (first, second, steps) = (&state[0], &state[1], &state[2]);
         let now = steps + 1u32;
         let t = now.cast(DType::F32);
-        let moving = |old: &Tensor, new: &Tensor, beta: f64| old * beta + new * (1.0 - beta);
-        let correction = |beta: f64| -(&t * beta.ln()).expm1();
         let m = moving(first, gradient, self.beta1);
         let v = moving(second, &(gradient * gradient), self.beta2);
         // The scalars are combined before they meet the parameters, where they cost one operation per element.
-        let root = correction(self.beta2).sqrt();
-        let scale = tensor(&rate) / correction(self.beta1);
+        let root = correction(&t, self.beta2).sqrt();
+        let scale = tensor(&rate) / correction(&t, self.beta1);
         let step = scale * &m / (v.sqrt() / root + self.epsilon);
         let kept = if self.weight_decay == 0.0 {
             parameters.clone()
@@ -222,16 +235,33 @@ impl Optimizer for Adam {
     }
 }
 
+#[track_caller]
+fn moving(old: &Tensor, new: &Tensor, beta: f64) -> Tensor {
+    old * beta + new * (1.0 - beta)
+}
+
+/// `1 − βᵗ`.
+#[track_caller]
+fn correction(t: &Tensor, beta: f64) -> Tensor {
+    -(t * beta.ln()).expm1()
+}
+
 fn zeros(shape: &Shape) -> Result<Array, Error> {
     Array::new(vec![0f32; shape.elements()], shape)
 }
 
 /// The rate as a tensor beside tensors.
+#[track_caller]
 fn tensor(rate: &Operand) -> Tensor {
     match rate {
         Operand::Tensor(tensor) => tensor.clone(),
         Operand::Number(number) => Tensor::full(Shape::SCALAR, number.as_f64()),
     }
+}
+
+/// The error of an invalid tensor has a line of its own.
+fn placed(error: Error, at: At) -> Error {
+    if error.location().is_some() { error } else { error.at(at) }
 }
 
 fn refuse(name: &str, parameter: &'static str, value: f64, domain: &str) -> Error {
@@ -275,7 +305,8 @@ fn not_negative(name: &str, parameter: &'static str, value: f64) -> Result<(), E
     Err(refuse(name, parameter, value, "a finite number from 0"))
 }
 
-/// The gradient has the shape of the parameters, and so have the moments.
+/// The gradient has shape and type of the parameters, and the moments have their shape. Errors are at the line
+/// of what does not fit: a caller behind `dyn Optimizer` is unknown.
 fn fits(
     name: &str,
     parameters: &Tensor,
@@ -288,17 +319,26 @@ fn fits(
         let message = format!("parameters {} and gradient {} must have the same shape", p.shape, g.shape);
         return Err(Error::new(Code::Broadcast, name, message)
             .shape("parameters", &p.shape)
-            .shape("gradient", &g.shape));
+            .shape("gradient", &g.shape)
+            .at(g.location));
+    }
+    if !p.dtype.is_float() || p.dtype != g.dtype {
+        let message = format!("parameters are {} and the gradient {}; both must be f32", p.dtype, g.dtype);
+        return Err(Error::new(Code::Dtype, name, message).at(g.location).hint("write `.cast(DType::F32)`"));
     }
     if state.len() != tensors {
         let message = format!("{} tensors of state given, {tensors} needed", state.len());
-        return Err(Error::new(Code::DataLength, name, message).hint("create them from `state`"));
+        return Err(Error::new(Code::DataLength, name, message)
+            .at(p.location)
+            .hint("create them from `state`, or all of it by `attach`"));
     }
     for tensor in state {
         let node = tensor.node()?;
         if node.dtype.is_float() && node.shape != p.shape {
             let message = format!("parameters {} and state {} must have the same shape", p.shape, node.shape);
-            return Err(Error::new(Code::Broadcast, name, message).hint("create the state from `state`"));
+            return Err(Error::new(Code::Broadcast, name, message)
+                .at(node.location)
+                .hint("create the state from `state`, or all of it by `attach`"));
         }
     }
     Ok(())

@@ -36,8 +36,7 @@ type At = &'static Location<'static>;
 /// ```
 #[track_caller]
 pub fn jacobian<W: Wrt>(output: &Tensor, wrt: W) -> Result<W::Of<Tensor>, Error> {
-    let at = Location::caller();
-    Ok(wrt.collect(blocks("jacobian", output, &wrt.tensors(), at).map_err(|e| placed(e, at))?))
+    Ok(wrt.collect(blocks("jacobian", output, &wrt.tensors())?))
 }
 
 /// All second derivatives `∂²loss / ∂a ∂b` of a scalar loss, by block: the [`jacobian`] of its gradients.
@@ -62,12 +61,10 @@ pub fn jacobian<W: Wrt>(output: &Tensor, wrt: W) -> Result<W::Of<Tensor>, Error>
 /// ```
 #[track_caller]
 pub fn hessian<W: Wrt>(loss: &Tensor, wrt: W) -> Result<W::Of<W::Of<Tensor>>, Error> {
-    let (at, tensors) = (Location::caller(), wrt.tensors());
-    let of = |gradient: &Gradient| {
-        let row = blocks("hessian", &gradient.or_zero(), &tensors, at).map_err(|e| placed(e, at))?;
-        Ok(wrt.collect(row))
-    };
-    let rows = grad(loss, tensors.clone())?.iter().map(of).collect::<Result<_, Error>>()?;
+    let (tensors, mut rows) = (wrt.tensors(), Vec::new());
+    for gradient in grad(loss, tensors.clone())? {
+        rows.push(wrt.collect(blocks("hessian", &gradient.or_zero(), &tensors)?));
+    }
     Ok(wrt.collect(rows))
 }
 
@@ -92,7 +89,7 @@ pub fn batch_jacobian(input: &Tensor, function: impl FnOnce(Tensor) -> Tensor) -
     let examples = Examples::new("batch_jacobian", std::slice::from_ref(input), at)?;
     let [example] = [input].traced(examples.tensors());
     let output = examples.guarded(|| function(example.clone()))?;
-    let block = blocks("batch_jacobian", &output, &[&example], at).map_err(|e| placed(e, at))?;
+    let block = blocks("batch_jacobian", &output, &[&example])?;
     Ok(input.collect(examples.batched(&block)?))
 }
 
@@ -172,12 +169,14 @@ pub fn gauss_newton_product<W: Wrt>(
 }
 
 /// One block `[output…, wrt…]` per tensor of `wrt`: the cotangents of `output` are the rows of an identity.
-fn blocks(operation: &'static str, output: &Tensor, wrt: &[&Tensor], at: At) -> Result<Vec<Tensor>, Error> {
+#[track_caller]
+fn blocks(operation: &'static str, output: &Tensor, wrt: &[&Tensor]) -> Result<Vec<Tensor>, Error> {
+    let at = Location::caller();
     let node = output.node()?;
     let shape_of = |t: &&Tensor| Shape::new(&[&node.shape[..], &t.node()?.shape[..]].concat());
-    let shapes = wrt.iter().map(shape_of).collect::<Result<Vec<_>, _>>()?;
+    let shapes = wrt.iter().map(shape_of).collect::<Result<Vec<_>, _>>().map_err(|e| placed(e, at))?;
     let elements = node.shape.elements();
-    let square = Shape::new(&[elements, elements])?;
+    let square = Shape::new(&[elements, elements]).map_err(|e| placed(e, at))?;
     let identity = Tensor::iota(square, 0).eq(Tensor::iota(square, 1)).cast(node.dtype);
     let rows = Examples::new(operation, &[relocated(&identity, [], at, &Origin::default())], at)?;
     let flat = relocated(&output.reshape(Shape::new(&[elements])?), [node.key()], at, &node.origin);

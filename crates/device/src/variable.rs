@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::ops::{Add, Deref, Div, Index, Mul, Sub};
+use std::panic::Location;
 use std::sync::{Arc, PoisonError};
 
 use cotangent_tensor::{Code, DType, Error, Node, Op, Operand, Shape, Tensor, Token};
@@ -121,21 +122,15 @@ impl Variables {
         if !shapes.clone().eq(given.iter().copied()) {
             let wanted: Vec<Shape> = shapes.collect();
             let message = format!("the variables have shapes {wanted:?}, the tensors {given:?}");
-            return Tensor::invalid(
-                Error::new(Code::Update, "flatten", message).at(std::panic::Location::caller()),
-            );
+            return Tensor::invalid(Error::new(Code::Update, "flatten", message).at(Location::caller()));
         }
         let ends = self.starts.iter().skip(1).chain([&self.flat.shape()[0]]);
-        let pieces: Vec<Tensor> = tensors
-            .iter()
-            .zip(&given)
-            .zip(self.starts.iter().zip(ends))
-            .filter(|((_, shape), _)| shape.elements() > 0)
-            .map(|((tensor, shape), (start, end))| {
-                let elements = isize::try_from(shape.elements()).unwrap_or(isize::MAX);
-                tensor.reshape([elements]).pad(0, 0, end - start - shape.elements())
-            })
-            .collect();
+        let mut pieces = Vec::new();
+        for ((tensor, shape), (start, end)) in tensors.iter().zip(&given).zip(self.starts.iter().zip(ends)) {
+            if shape.elements() > 0 {
+                pieces.push(tensor.reshape([-1]).pad(0, 0, end - start - shape.elements()));
+            }
+        }
         match pieces.len() {
             0 => Tensor::zeros(self.flat.shape()),
             1 => pieces[0].clone(),
@@ -220,7 +215,7 @@ impl Device {
             if init[..position].iter().any(|(other, _)| other == name) {
                 let message = format!("two variables have the name `{name}`");
                 return Err(Error::new(Code::Update, "variables", message)
-                    .at(std::panic::Location::caller())
+                    .at(Location::caller())
                     .hint("names tell them apart in files and messages: give each its own"));
             }
             tensors.push(value.tensor());
@@ -231,7 +226,9 @@ impl Device {
         for ((name, _), value) in init.iter().zip(&values) {
             if value.dtype() != DType::F32 {
                 let message = format!("`{name}` is {}; variables in one storage are f32", value.dtype());
-                return Err(Error::new(Code::Dtype, "variables", message).hint("create it with `variable`"));
+                return Err(Error::new(Code::Dtype, "variables", message)
+                    .at(Location::caller())
+                    .hint("create it with `variable`"));
             }
             starts.push(words.len());
             words.extend(encode(value, DType::F32));
@@ -268,6 +265,7 @@ impl Device {
     /// Gives a variable, or one of a group, a new value. Runs that were launched before see the old one.
     ///
     /// Errors: [`Code::ShapeChanged`], [`Code::Dtype`], [`Code::DeviceMismatch`].
+    #[track_caller]
     pub fn write(&self, variable: &Tensor, data: &dyn Feed) -> Result<(), Error> {
         self.write_all(&[(variable, data)])
     }
@@ -282,12 +280,14 @@ impl Device {
     /// assert_eq!(device.read(&w)?.to_f64(), [0.5, 1.5]);
     /// # Ok::<(), cotangent_tensor::Error>(())
     /// ```
+    #[track_caller]
     pub fn write_all(&self, values: &[(&Tensor, &dyn Feed)]) -> Result<(), Error> {
+        let at = Location::caller();
         let mut fitting = Vec::new();
         for (variable, data) in values {
             let node = variable.node()?;
             let region = Region::of(node).ok_or_else(|| not_a_variable(node))?;
-            let storage = self.held(&region.token)?;
+            let storage = self.held(&region.token).map_err(|error| error.at(at))?;
             fitting.push((node.dtype, region, storage, fit(*data, node, "write")?));
         }
         for (dtype, region, storage, words) in &fitting {
