@@ -232,8 +232,10 @@ fn tables(cases: &mut Vec<Case>) {
         let outputs = || {
             let started = vjp(&[(&eta, &family.residual(&eta, &target))], &eta)?.or_error()?;
             let values = [family.mean(&eta), family.variance(&eta), family.log_partition(&eta)];
-            let at_eta = [started, family.residual(&eta, &target), family.deviance_at(&target, &eta)];
-            Ok([values, at_eta].concat())
+            let residual = family.residual(&eta, &target);
+            let product = family.fisher_product(&eta, &eta, &residual)?;
+            let at_eta = [started, residual, family.deviance_at(&target, &eta), product];
+            Ok([&values[..], &at_eta].concat())
         };
         cases.push(Case { name: name.clone(), outputs: outputs() });
         with_gradients(cases, &format!("{name}.nll"), loss, &[&eta]);
