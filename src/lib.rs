@@ -109,11 +109,11 @@ pub mod prelude {
     pub use crate::{
         Array, Audit, Check, Checkpoint, Code, CustomGradient, DType, Device, Error, Evaluate, GradCheck,
         Gradient, InputGradient, Key, OrError, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs,
-        Tensor, Upstream, Variable, Variables, Watch, audit, batch, batch_jacobian, checkpoint, clip_gradient,
-        clip_gradient_norm, cross_check, custom_function, custom_gradient, custom_jvp, gauss_newton_product,
-        grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe, per_sample_gradients,
-        replace_gradient, reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient,
-        trace, vjp, where_,
+        Tensor, Upstream, Variable, Variables, Watch, audit, batch, batch_jacobian, checkpoint,
+        clip_gradient, clip_gradient_norm, cross_check, custom_function, custom_gradient, custom_jvp,
+        gauss_newton_product, grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe,
+        per_sample_gradients, replace_gradient, reverse_gradient, scale_gradient, straight_through,
+        surrogate, surrogate_gradient, trace, vjp, where_,
     };
 }
 
