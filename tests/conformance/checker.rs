@@ -45,10 +45,10 @@ fn check(e: &Evaluator) -> GradCheck<'_> {
 
 fn run<O: Outputs>(
     check: &GradCheck,
-    function: impl Fn(&[Tensor]) -> O,
+    function: impl Fn([Tensor; 1]) -> O,
     at: &[f64],
 ) -> Result<Report, Error> {
-    check.run(function, &[Array::from(at.to_vec())], &Reference::new())
+    check.run(function, [Tensor::new(at)], &Reference::new())
 }
 
 /// A rule of one input.
@@ -56,10 +56,10 @@ fn rule(
     name: &'static str,
     forward: impl Fn(&Tensor) -> Tensor,
     backward: impl Fn(&Tensor, &Tensor) -> Tensor,
-) -> impl Fn(&[Tensor]) -> Tensor {
-    move |x| {
+) -> impl Fn([Tensor; 1]) -> Tensor {
+    move |[x]| {
         let backward = &backward;
-        custom_gradient(name, [&x[0]], |[x]| (forward(&x), move |g: Tensor| backward(&x, &g)))
+        custom_gradient(name, [&x], |[x]| (forward(&x), move |g: Tensor| backward(&x, &g)))
     }
 }
 
@@ -113,9 +113,9 @@ fn t62(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let ignores = |x: &Tensor, g: &Tensor| 2.0 * x + 0.0 * g;
     let report = run(&check(e), rule("square", |x| x * x, ignores), &[1.0, 2.0])?;
     finds(f, "exact", report, Code::RuleLinear, &["\"square\"", "ignores its cotangent"]);
-    let declared = |x: &[Tensor]| {
+    let declared = |[x]: [Tensor; 1]| {
         let rule = CustomGradient::surrogate("square", "ignores its cotangent");
-        rule.apply([&x[0]], |[x]| (&x * &x, move |g: Tensor| ignores(&x, &g)))
+        rule.apply([&x], |[x]| (&x * &x, move |g: Tensor| ignores(&x, &g)))
     };
     passes(e, f, "declared", &run(&check(e), declared, &[1.0, 2.0])?);
     Ok(())
@@ -123,10 +123,10 @@ fn t62(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
 
 fn t63(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let calls = Cell::new(0.0);
-    let drifting = |x: &[Tensor]| {
+    let drifting = |[x]: [Tensor; 1]| {
         calls.set(calls.get() + 1e-6);
         let factor = 2.0 + calls.get();
-        custom_gradient("square", [&x[0]], |[x]| (&x * &x, move |g: Tensor| x * factor * g))
+        custom_gradient("square", [&x], |[x]| (&x * &x, move |g: Tensor| x * factor * g))
     };
     let report = run(&check(e), drifting, &[1.0, 2.0])?;
     finds(
@@ -145,9 +145,9 @@ fn t65(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let calls = Cell::new(0usize);
     let alternating = |other: fn(&Tensor) -> Tensor| {
         let calls = &calls;
-        move |x: &[Tensor]| {
+        move |[x]: [Tensor; 1]| {
             calls.set(calls.get() + 1);
-            if calls.get().is_multiple_of(2) { other(&x[0]) } else { x[0].exp() }
+            if calls.get().is_multiple_of(2) { other(&x) } else { x.exp() }
         }
     };
     let report = run(&check(e), alternating(|x| x.exp().sum(..)), &[1.0, 2.0])?;
@@ -159,14 +159,14 @@ fn t65(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
 }
 
 fn t67(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
-    let integers = check(e).run(|x| x[0].cast(DType::F32), &[Array::from([1, 2])], &Reference::new());
+    let integers = check(e).run(|[x]| x.cast(DType::F32), [Tensor::new([1, 2])], &Reference::new());
     f.error("integers only", integers, Code::NotDifferentiable, &["none of 1 inputs needs a gradient"]);
-    let fixed = run(&check(e).fixed(0), |x| x[0].exp(), &[1.0, 2.0]);
+    let fixed = run(&check(e).fixed(0), |[x]| x.exp(), &[1.0, 2.0]);
     f.error("nothing moves", fixed, Code::NotDifferentiable, &["none of 1 inputs needs a gradient"]);
     let mine = || Error::new(Code::Family, "mine", "an error of the user's");
     let through = run(&check(e), |_| Tensor::invalid(mine()), &[1.0, 2.0]);
     f.text("the user's error", through.map_or_else(|error| error.to_string(), |r| r.to_string()), mine());
-    let shapes = run(&check(e), |x| &x[0] + Tensor::zeros([3]), &[1.0, 2.0]);
+    let shapes = run(&check(e), |[x]| x + Tensor::zeros([3]), &[1.0, 2.0]);
     f.error("an error while building", shapes, Code::Broadcast, &["[2] and [3]", "checker.rs"]);
     Ok(())
 }
@@ -193,7 +193,7 @@ impl Rule for Sine {
 }
 
 fn t68(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
-    let sine = |forward| move |x: &[Tensor]| Sine { forward }.apply(&[&x[0]]);
+    let sine = |forward| move |[x]: [Tensor; 1]| Sine { forward }.apply(&[&x]);
     let report = run(&check(e), sine(1.1), &[0.5, -1.0])?;
     let error = finds(f, "forward mode", report, Code::RuleForward, &["\"sine\""]);
     let ratio = detail(error.as_ref(), "got") / detail(error.as_ref(), "expected");
@@ -213,9 +213,9 @@ fn t68(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
 
 fn t69(e: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let backward = |x: &Tensor, g: &Tensor| g * x.sigmoid() * (-x).sigmoid();
-    let declared = |x: &[Tensor]| {
+    let declared = |[x]: [Tensor; 1]| {
         CustomGradient::surrogate("soft_sign", "sign is flat")
-            .apply([&x[0]], |[x]| (x.sign(), move |g: Tensor| backward(&x, &g)))
+            .apply([&x], |[x]| (x.sign(), move |g: Tensor| backward(&x, &g)))
     };
     let report = run(&check(e), declared, &[3.0])?;
     passes(e, f, "declared", &report);

@@ -534,14 +534,11 @@ fn once(x: &Tensor) -> Tensor {
 /// reference, for every evaluator alike.
 fn check(function: impl Fn(usize, &Tensor) -> Tensor) -> Result<Vec<Array>, Error> {
     let calls = Cell::new(0);
-    let counted = |x: &[Tensor]| {
+    let counted = |[x]: [Tensor; 1]| {
         calls.set(calls.get() + 1);
-        function(calls.get(), &x[0])
+        function(calls.get(), &x)
     };
-    GradCheck::new()
-        .run(counted, &[Array::from([1.0, 2.0])], &Reference::new())?
-        .into_result()
-        .map(|_| vec![])
+    GradCheck::new().run(counted, [Tensor::new([1.0, 2.0])], &Reference::new())?.into_result().map(|_| vec![])
 }
 
 /// The error of a read inside of a rule, of something made of its argument and its cotangent.

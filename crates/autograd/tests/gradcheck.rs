@@ -11,13 +11,13 @@ use cotangent_autograd::{
     custom_function, custom_gradient, custom_jvp, gradcheck, map_cotangent, observe, replace_gradient,
     reverse_gradient, scale_gradient, straight_through, surrogate, surrogate_gradient,
 };
-use cotangent_tensor::{Array, Code, DType, Error, Evaluate, Reference, Tensor};
-use support::assert_digits;
+use cotangent_tensor::{Code, DType, Error, Evaluate, Reference, Tensor};
 use support::check::{check, finds, number, passes, rule};
+use support::{assert_digits, values};
 
 #[test]
 fn t61_a_wrong_entry_is_named_with_both_values() {
-    let at = [Array::from([1.0, 2.0])];
+    let at = [Tensor::new([1.0, 2.0])];
     let wrong = rule("square", |x| x * x, |x, g| (x * 2.0 + 0.01) * g);
     let error = finds(check(wrong, &at), Code::RuleWrong);
     assert_eq!(error.operation(), "custom gradient \"square\"");
@@ -25,7 +25,7 @@ fn t61_a_wrong_entry_is_named_with_both_values() {
     assert!(error.help().unwrap().contains("declare a surrogate if the difference is intended"));
     assert_eq!((number(&error, "output"), number(&error, "input"), number(&error, "order")), (0.0, 0.0, 1.0));
     assert!(error.location().unwrap().file().ends_with("check.rs"));
-    let x = at[0].to_f64()[number(&error, "element") as usize];
+    let x = values(&at[0])[number(&error, "element") as usize];
     assert_digits(&[number(&error, "got"), number(&error, "expected")], &[2.0 * x + 0.01, 2.0 * x]);
     assert!(error.message().contains("for a cotangent of ones"), "{error}");
     passes(&check(rule("square", |x| x * x, |x, g| x * 2.0 * g), &at));
@@ -33,7 +33,7 @@ fn t61_a_wrong_entry_is_named_with_both_values() {
 
 #[test]
 fn t61_the_largest_error_is_named() {
-    let at = [Array::from([[1.0, 2.0], [3.0, 4.0]])];
+    let at = [Tensor::new([[1.0, 2.0], [3.0, 4.0]])];
     let error = |x: &Tensor| Tensor::new([[0.0, 0.1], [30.0, 0.2]]) * x;
     let wrong = rule("square", |x| (x * x).sum(..), move |x, g| (x * 2.0 + error(x)) * g);
     let found = finds(check(wrong, &at), Code::RuleWrong);
@@ -43,30 +43,30 @@ fn t61_the_largest_error_is_named() {
 #[test]
 fn t61_errors_that_cancel_for_ones_are_found_with_random_cotangents() {
     let wrong = rule("softmax", |x| x.softmax(0), |x, g| x.softmax(0) * (g - g.mean(..)));
-    let error = finds(check(wrong, &[Array::from([1.0, 2.0, 0.5])]), Code::RuleWrong);
+    let error = finds(check(wrong, &[Tensor::new([1.0, 2.0, 0.5])]), Code::RuleWrong);
     assert!(error.message().contains("for a cotangent of random numbers"), "{error}");
 }
 
 #[test]
 fn t62_a_rule_that_ignores_its_cotangent() {
-    let at = [Array::from([1.0, 2.0])];
+    let at = [Tensor::new([1.0, 2.0])];
     // Seen when it is applied, where nothing hides it.
-    let visible = rule("square", |x| x * x, |x, _| x * 2.0)(&[Tensor::new([1.0, 2.0])]);
+    let visible = rule("square", |x| x * x, |x, _| x * 2.0)([Tensor::new([1.0, 2.0])]);
     let visible = visible.error().cloned().unwrap();
     assert_eq!(visible.code(), Code::RuleLinear);
     assert!(visible.message().contains("nothing in it comes from `upstream`"), "{visible}");
     let error = finds(check(rule("square", |x| x * x, |x, g| x * 2.0 + g * 0.0), &at), Code::RuleLinear);
     assert!(error.message().starts_with("ignores its cotangent"), "{error}");
     // Declared, it passes.
-    let declared = |x: &[Tensor]| {
-        surrogate_gradient("square", "a test", [&x[0]], |[x]| (&x * &x, move |_: Tensor| x * 2.0))
+    let declared = |[x]: [Tensor; 1]| {
+        surrogate_gradient("square", "a test", [&x], |[x]| (&x * &x, move |_: Tensor| x * 2.0))
     };
     passes(&check(declared, &at));
 }
 
 #[test]
 fn case_58_a_rule_that_is_not_linear_in_its_cotangent() {
-    let at = [Array::from([1.0, 2.0])];
+    let at = [Tensor::new([1.0, 2.0])];
     let error = finds(check(rule("square", |x| x * x, |x, g| x * 2.0 * g * g), &at), Code::RuleLinear);
     assert!(error.message().contains("f(2v) = ") && error.message().contains("2 f(v) = "), "{error}");
     // Twice the cotangent gives twice the gradient here.
@@ -87,12 +87,12 @@ fn case_58_a_rule_that_is_not_linear_in_its_cotangent() {
 
 #[test]
 fn t63_case_59_a_rule_that_changes_from_trace_to_trace() {
-    let at = [Array::from([1.0, 2.0])];
+    let at = [Tensor::new([1.0, 2.0])];
     let calls = Cell::new(0.0);
-    let drifting = |x: &[Tensor]| {
+    let drifting = |[x]: [Tensor; 1]| {
         calls.set(calls.get() + 1e-6);
         let factor = 2.0 + calls.get();
-        custom_gradient("square", [&x[0]], |[x]| (&x * &x, move |g: Tensor| x * factor * g))
+        custom_gradient("square", [&x], |[x]| (&x * &x, move |g: Tensor| x * factor * g))
     };
     let error = finds(check(drifting, &at), Code::RuleNondeterministic);
     assert!(error.message().contains("gradient of output 0 by input 0"), "{error}");
@@ -102,32 +102,32 @@ fn t63_case_59_a_rule_that_changes_from_trace_to_trace() {
     passes(&allowed);
     // What is allowed for chance is allowed for nothing else.
     calls.set(0.0);
-    let wrong = |x: &[Tensor]| drifting(x) * rule("one", |x| x * 1.0, |_, g| g * 1.001)(x);
+    let wrong = |x: [Tensor; 1]| drifting(x.clone()) * rule("one", |x| x * 1.0, |_, g| g * 1.001)(x);
     let report = GradCheck::new().nondeterminism(1e-4).run(wrong, &at, &Reference::new()).unwrap();
     assert!(report.findings.iter().any(|f| f.code() == Code::RuleWrong), "{report}");
     // Among several, the one that changes is named.
-    let second = |x: &[Tensor]| rule("one", |x| x * 1.0, |_, g| g * 1.0)(&[drifting(x)]);
+    let second = |[x]: [Tensor; 1]| rule("one", |x| x * 1.0, |_, g| g * 1.0)([drifting([x])]);
     assert_eq!(
         finds(check(second, &at), Code::RuleNondeterministic).operation(),
         "custom gradient \"square\""
     );
     // A value that changes.
-    let noisy = |x: &[Tensor]| {
+    let noisy = |[x]: [Tensor; 1]| {
         calls.set(calls.get() + 1e-6);
-        &x[0] * &x[0] + calls.get()
+        &x * &x + calls.get()
     };
     finds(check(noisy, &at), Code::RuleNondeterministic);
 }
 
 #[test]
 fn t65_shapes_and_types_that_change_from_call_to_call() {
-    let at = [Array::from([1.0, 2.0])];
+    let at = [Tensor::new([1.0, 2.0])];
     let calls = Cell::new(0usize);
     let turn = |even: fn(&Tensor) -> Tensor, odd: fn(&Tensor) -> Tensor| {
         let calls = &calls;
-        move |x: &[Tensor]| {
+        move |[x]: [Tensor; 1]| {
             calls.set(calls.get() + 1);
-            if calls.get().is_multiple_of(2) { even(&x[0]) } else { odd(&x[0]) }
+            if calls.get().is_multiple_of(2) { even(&x) } else { odd(&x) }
         }
     };
     let error = finds(check(turn(|x| x.exp(), |x| x.exp().sum(..)), &at), Code::RuleUnstable);
@@ -136,77 +136,72 @@ fn t65_shapes_and_types_that_change_from_call_to_call() {
     finds(check(turn(|x| x.exp(), |x| x.cast(DType::F16)), &at), Code::RuleUnstable);
     passes(&check(turn(|x| x.exp(), |x| x.exp()), &at));
     // Inside, where the sum hides it: the rule is named.
-    let hidden = |x: &[Tensor]| {
+    let hidden = |[x]: [Tensor; 1]| {
         calls.set(calls.get() + 1);
         let n = 2 + calls.get() % 2;
-        let wide =
-            custom_gradient("wide", [&x[0].sum(..)], |[x]| (x.broadcast_to([n]), |g: Tensor| g.sum(..)));
+        let wide = custom_gradient("wide", [&x.sum(..)], |[x]| (x.broadcast_to([n]), |g: Tensor| g.sum(..)));
         wide.sum(..) / n as f64
     };
     let error = finds(check(hidden, &at), Code::RuleUnstable);
     assert_eq!(error.operation(), "custom gradient \"wide\"");
     // On a value of the input that was read.
-    let by_value = |x: &[Tensor]| {
-        let read = Reference::new().evaluate(&[&x[0]]).unwrap()[0].to_f64()[0];
-        if read.to_bits() == 1f64.to_bits() { x[0].exp() } else { x[0].exp().sum(..) }
+    let by_value = |[x]: [Tensor; 1]| {
+        let read = Reference::new().evaluate(&[&x]).unwrap()[0].to_f64()[0];
+        if read.to_bits() == 1f64.to_bits() { x.exp() } else { x.exp().sum(..) }
     };
     finds(check(by_value, &at), Code::RuleUnstable);
     // As many outputs as calls.
-    let more = |x: &[Tensor]| {
+    let more = |[x]: [Tensor; 1]| {
         calls.set(calls.get() + 1);
-        vec![x[0].exp(); calls.get()]
+        vec![x.exp(); calls.get()]
     };
     finds(check(more, &at), Code::RuleUnstable);
 }
 
 #[test]
 fn t67_nothing_to_differentiate_and_errors_of_the_function() {
-    let run = |function: &dyn Fn(&[Tensor]) -> Tensor, inputs: &[Array]| {
+    let run = |function: &dyn Fn([Tensor; 1]) -> Tensor, inputs: &[Tensor; 1]| {
         gradcheck(function, inputs, &Reference::new()).unwrap_err()
     };
-    let (floats, integers) = (Array::from([1.0, 2.0]), Array::from([1, 2]));
-    let nothing = run(&|x| x[0].cast(DType::F32), std::slice::from_ref(&integers));
+    let (inputs, integers) = ([Tensor::new([1.0, 2.0])], Tensor::new([1, 2]));
+    let nothing = run(&|[x]| x.cast(DType::F32), &[integers]);
     assert_eq!(nothing.code(), Code::NotDifferentiable);
     assert!(nothing.message().contains("none of 1 inputs"), "{nothing}");
-    let fixed =
-        GradCheck::new().fixed(0).run(|x| x[0].exp(), std::slice::from_ref(&floats), &Reference::new());
+    let fixed = GradCheck::new().fixed(0).run(|[x]| x.exp(), &inputs, &Reference::new());
     assert_eq!(fixed.unwrap_err().code(), Code::NotDifferentiable);
-    let no_output = run(&|x| x[0].gt(0.0), std::slice::from_ref(&floats));
+    let no_output = run(&|[x]| x.gt(0.0), &inputs);
     assert_eq!(no_output.code(), Code::NotDifferentiable);
-    let empty = run(&|x| x[0].exp(), &[Array::new(Vec::<f64>::new(), [0]).unwrap()]);
+    let empty = run(&|[x]| x.exp(), &[Tensor::from_values(Vec::<f64>::new(), [0])]);
     assert_eq!(empty.code(), Code::CrossCheck);
-    let inputs = [floats];
     let mine = || Error::new(Code::Family, "mine", "an error of the user's");
     let through = run(&|_| Tensor::invalid(mine()), &inputs);
     assert_eq!(through.to_string(), mine().to_string());
-    let shapes = run(&|x| &x[0] + Tensor::zeros([3]), &inputs);
+    let shapes = run(&|[x]| &x + Tensor::zeros([3]), &inputs);
     assert_eq!(shapes.code(), Code::Broadcast);
     assert!(shapes.location().unwrap().file().ends_with("gradcheck.rs"));
     let panic = run(&|_| panic!("no such table"), &inputs);
     assert_eq!((panic.code(), panic.message()), (Code::UserPanic, "the function panicked: no such table"));
-    let arity =
-        run(&|x| custom_gradient("two", [&x[0], &x[0]], |[a, b]| (a + b, |g: Tensor| vec![g])), &inputs);
+    let arity = run(&|[x]| custom_gradient("two", [&x, &x], |[a, b]| (a + b, |g: Tensor| vec![g])), &inputs);
     assert_eq!(arity.code(), Code::RuleArity);
     // A derivative that is missing is no zero.
-    let missing = run(&|x| custom_function("foo", [&x[0]], |[x]| x.exp()), &inputs);
+    let missing = run(&|[x]| custom_function("foo", [&x], |[x]| x.exp()), &inputs);
     assert_eq!(missing.code(), Code::NotDifferentiable);
     for order in [0, 4] {
-        let error =
-            GradCheck::new().order(order).run(|x| x[0].exp(), &inputs, &Reference::new()).unwrap_err();
+        let error = GradCheck::new().order(order).run(|[x]| x.exp(), &inputs, &Reference::new()).unwrap_err();
         assert_eq!(error.code(), Code::Hyperparameter);
     }
 }
 
 #[test]
 fn t68_a_wrong_forward_mode() {
-    let at = [Array::from([0.5, -1.0])];
+    let at = [Tensor::new([0.5, -1.0])];
     let wrong = rule("sine", Tensor::sin, |x, g| map_cotangent(g, |t| t * 1.1) * x.cos());
     let error = finds(check(wrong, &at), Code::RuleForward);
     assert_eq!(error.operation(), "custom gradient \"sine\"");
     assert_digits(&[number(&error, "got") / number(&error, "expected")], &[1.1]);
     // A surrogate has to be one function in both modes, too.
-    let surrogate = |x: &[Tensor]| {
-        surrogate_gradient("soft", "a test", [&x[0]], |[x]| {
+    let surrogate = |[x]: [Tensor; 1]| {
+        surrogate_gradient("soft", "a test", [&x], |[x]| {
             (x.sign(), move |g: Tensor| map_cotangent(&g, |t| t * 1.1) * x.cos())
         })
     };
@@ -217,13 +212,13 @@ fn t68_a_wrong_forward_mode() {
     passes(&check(rule("sine", Tensor::sin, |x, g| g * x.cos()), &at));
 }
 
-fn wrong_sine(x: &[Tensor]) -> Tensor {
+fn wrong_sine(x: [Tensor; 1]) -> Tensor {
     rule("sine", Tensor::sin, |x, g| map_cotangent(g, |t| t * 1.1) * x.cos())(x)
 }
 
 #[test]
 fn t68_a_wrong_second_and_third_order() {
-    let at = [Array::from([1.5, -0.5])];
+    let at = [Tensor::new([1.5, -0.5])];
     let order = |n| GradCheck::new().order(n);
     let detached = rule("saved", |x| (x * 2.0).pow(2.0), |x, g| (x * 2.0).detach() * 4.0 * g);
     passes(&order(1).run(&detached, &at, &Reference::new()).unwrap());
@@ -247,10 +242,10 @@ fn t68_a_wrong_second_and_third_order() {
     // The rule inside the gradient is to blame, at its own second order.
     assert_eq!((error.operation(), number(&error, "order")), ("custom gradient \"cube\"", 2.0));
     // What knows the first order only says so itself.
-    let sealed = |x: &[Tensor]| {
+    let sealed = |[x]: [Tensor; 1]| {
         CustomGradient::exact("sealed")
             .first_order_only()
-            .apply([&x[0]], |[x]| (&x * &x, move |g: Tensor| x * 2.0 * g))
+            .apply([&x], |[x]| (&x * &x, move |g: Tensor| x * 2.0 * g))
     };
     passes(&order(1).run(sealed, &at, &Reference::new()).unwrap());
     let error = order(2).run(sealed, &at, &Reference::new()).unwrap_err();
@@ -259,10 +254,10 @@ fn t68_a_wrong_second_and_third_order() {
 
 #[test]
 fn t69_a_surrogate_passes_and_its_distance_is_reported() {
-    let at = [Array::from([3.0])];
+    let at = [Tensor::new([3.0])];
     let backward = |x: &Tensor, g: &Tensor| g * x.sigmoid() * (-x).sigmoid();
-    let declared = move |x: &[Tensor]| {
-        surrogate_gradient("soft_sign", "sign is flat", [&x[0]], |[x]| {
+    let declared = move |[x]: [Tensor; 1]| {
+        surrogate_gradient("soft_sign", "sign is flat", [&x], |[x]| {
             (x.sign(), move |g: Tensor| backward(&x, &g))
         })
     };
@@ -274,86 +269,124 @@ fn t69_a_surrogate_passes_and_its_distance_is_reported() {
     assert!(report.to_string().contains("surrogate `soft_sign` (sign is flat): 0.04517665"), "{report}");
     finds(check(rule("soft_sign", Tensor::sign, backward), &at), Code::RuleWrong);
     // Whatever comes before or after it is checked as ever.
-    let hidden = move |x: &[Tensor]| {
-        let bent = rule("exp", Tensor::exp, |x, g| x.exp() * g * 1.001)(&[declared(x)]);
+    let hidden = move |x: [Tensor; 1]| {
+        let bent = rule("exp", Tensor::exp, |x, g| x.exp() * g * 1.001)([declared(x.clone())]);
         bent.sin() + rule("cut", |x| x.exp() + x, |x, g| x.exp() * g)(x)
     };
     let report = check(hidden, &at);
     let found: Vec<&str> = report.findings.iter().map(|f| f.operation()).collect();
     assert_eq!(found, ["custom gradient \"exp\"", "custom gradient \"cut\""], "{report}");
-    passes(&check(move |x: &[Tensor]| declared(x).exp().sin() * x[0].exp(), &at));
+    passes(&check(move |[x]| declared([x.clone()]).exp().sin() * x.exp(), &at));
     // A surrogate that is true is near.
-    let true_one = |x: &[Tensor]| {
-        surrogate_gradient("exp", "a test", [&x[0]], |[x]| (x.exp(), move |g: Tensor| x.exp() * g))
+    let true_one = |[x]: [Tensor; 1]| {
+        surrogate_gradient("exp", "a test", [&x], |[x]| (x.exp(), move |g: Tensor| x.exp() * g))
     };
     let report = check(true_one, &at);
     assert_eq!((report.surrogates[0].distance(), report.surrogates[0].place.is_none()), (0.0, true));
-    let through = check(|x: &[Tensor]| straight_through(&x[0].round(), &x[0]) * 2.0, &at);
+    let through = check(|[x]| straight_through(&x.round(), &x) * 2.0, &at);
     passes(&through);
     assert_eq!(through.surrogates.len(), 1);
 }
 
 #[test]
 fn t49_case_52_a_forward_that_is_not_the_plain_function() {
-    let at = [Array::from([1.0, 2.0])];
-    let plain = |x: &[Tensor]| &x[0] * &x[0];
-    let run = |with: &dyn Fn(&[Tensor]) -> Vec<Tensor>| {
-        GradCheck::new().plain(plain).run(with, &at, &Reference::new()).unwrap()
+    let at = [Tensor::new([1.0, 2.0])];
+    let run = |with: &dyn Fn([Tensor; 1]) -> Vec<Tensor>| {
+        GradCheck::new().run_with_plain(with, |[x]| &x * &x, &at, &Reference::new()).unwrap()
     };
-    let saved = |x: &[Tensor]| {
-        custom_gradient("square", [&x[0]], |[x]| {
+    let saved = |[x]: [Tensor; 1]| {
+        custom_gradient("square", [&x], |[x]| {
             (vec![&x * &x, x.clone()], move |g: Vec<Tensor>| &x * 2.0 * &g[0] + &g[1])
         })
     };
     let error = finds(run(&saved), Code::RulePrimal);
     assert!(error.help().unwrap().contains("returns a pair"), "{error}");
-    let shape = |x: &[Tensor]| vec![rule("f", |x| (x * x).sum(..), |x, g| g.broadcast_to([2]) * x * 2.0)(x)];
+    let shape =
+        |x: [Tensor; 1]| vec![rule("f", |x| (x * x).sum(..), |x, g| g.broadcast_to([2]) * x * 2.0)(x)];
     finds(run(&shape), Code::RulePrimal);
-    let value = |x: &[Tensor]| vec![rule("f", |x| x * x + 1e-9, |x, g| g * x * 2.0)(x)];
+    let value = |x: [Tensor; 1]| vec![rule("f", |x| x * x + 1e-9, |x, g| g * x * 2.0)(x)];
     let error = finds(run(&value), Code::RulePrimal);
     assert!(error.message().contains("output 0, element [0]"), "{error}");
-    let right = |x: &[Tensor]| vec![rule("f", |x| x.pow(2.0), |x, g| g * x * 2.0)(x)];
+    let right = |x: [Tensor; 1]| vec![rule("f", |x| x.pow(2.0), |x, g| g * x * 2.0)(x)];
     passes(&run(&right));
 }
 
 #[test]
 fn an_input_that_a_rule_passes_over() {
-    let at = [Array::from([1.0, 2.0]), Array::from([0.5, -1.0])];
-    let partial = |x: &[Tensor]| {
-        custom_gradient("product", [&x[0], &x[1]], |[a, b]| (&a * &b, move |g: Tensor| [Some(g * b), None]))
+    let at = [Tensor::new([1.0, 2.0]), Tensor::new([0.5, -1.0])];
+    let partial = |[a, b]: [Tensor; 2]| {
+        custom_gradient("product", [&a, &b], |[a, b]| (&a * &b, move |g: Tensor| [Some(g * b), None]))
     };
     let error = finds(check(partial, &at), Code::RuleCut);
     assert!(error.message().contains("passes nothing to output 0, input 1 `input1`"), "{error}");
     assert_eq!(number(&error, "input"), 1.0);
     // Where it does not matter there is nothing to pass.
-    let unused = |x: &[Tensor]| {
-        custom_gradient("first", [&x[0], &x[1]], |[a, _]| {
-            (a.exp(), move |g: Tensor| [Some(g * a.exp()), None])
-        })
+    let unused = |[a, b]: [Tensor; 2]| {
+        custom_gradient("first", [&a, &b], |[a, _]| (a.exp(), move |g: Tensor| [Some(g * a.exp()), None]))
     };
     passes(&check(unused, &at));
     // A cut that was declared, and one that the user wrote.
-    let declared = |x: &[Tensor]| {
+    let declared = |[a, b]: [Tensor; 2]| {
         let cut = CustomGradient::exact("cut").passing_nothing();
-        cut.apply([&x[1]], |[b]| (b, |_: Tensor| None)) * &x[0]
+        cut.apply([&b], |[b]| (b, |_: Tensor| None)) * &a
     };
     passes(&check(declared, &at));
-    passes(&GradCheck::new().order(3).run(|x| x[0].exp() * x[1].detach(), &at, &Reference::new()).unwrap());
-    passes(&check(|x: &[Tensor]| &x[0] * x[0].detach(), &at));
+    passes(&GradCheck::new().order(3).run(|[a, b]| a.exp() * b.detach(), &at, &Reference::new()).unwrap());
+    passes(&check(|[a, _]| &a * a.detach(), &at));
+}
+
+#[test]
+fn inputs_come_in_every_form_and_under_their_names() {
+    let (x, w) = (Tensor::new([1.0, 2.0]), Tensor::new([0.5, -1.0]).named("w"));
+    // The second factor is wrong.
+    let scaled = |x: &Tensor, w: &Tensor| {
+        custom_gradient("scaled", [x, w], |[x, w]| (&x * &w, move |g: Tensor| [&g * w, g * x.exp()]))
+    };
+    let all = [x.clone(), w.clone()];
+    let reports = [
+        check(|[x, w]| scaled(&x, &w), [&x, &w]),
+        check(|[x, w]| scaled(&x, &w), &all),
+        check(|all| scaled(&all[0], &all[1]), &all[..]),
+        check(|all| scaled(&all[0], &all[1]), all.to_vec()),
+    ];
+    for report in reports {
+        let error = finds(report, Code::RuleWrong);
+        assert!(error.message().starts_with("output 0, input 1 `w`, element [1]"), "{error}");
+    }
+    // A point may be computed; what it is made of does not count.
+    let report = check(|[h, w]| (h * w).sin(), [&x.exp(), &w]);
+    passes(&report);
+    assert_eq!(report.compared.dual, 4);
+    let invalid = &x + Tensor::zeros([3]);
+    let error = gradcheck(|[x]| x.exp(), [&invalid], &Reference::new()).unwrap_err();
+    assert_eq!(error.code(), Code::Broadcast);
+}
+
+#[test]
+fn a_given_tensor_that_is_used_past_the_argument() {
+    let (x, w) = (Tensor::new([1.0, 2.0]), Tensor::new([0.5, -1.0]));
+    let error = finds(check(|[a, _]| (a * &w).exp(), [&x, &w]), Code::Unconnected);
+    assert!(error.message().starts_with("output 0 depends on input 1 past what the closure"), "{error}");
+    let inside = |[a, _]: [Tensor; 2]| custom_gradient("inside", [&a], |[a]| (a * &w, |g: Tensor| g * &w));
+    let error = gradcheck(inside, [&x, &w], &Reference::new()).unwrap_err();
+    assert_eq!(error.code(), Code::RuleCapture);
+    // What is no input, and what is detached, is a constant.
+    passes(&check(|[a]| (a * &w).exp(), [&x]));
+    passes(&check(|[a]| (&a - x.detach()).exp() * a, [&x]));
 }
 
 #[test]
 fn a_value_that_was_read_is_an_accidental_cut() {
-    let at = [Array::from([1.0, 2.0]), Array::from([0.5, -1.0])];
-    let read = |x: &[Tensor]| {
-        let values = Reference::new().evaluate(&[&x[1]]).unwrap().remove(0);
-        &x[0] * Tensor::new(values)
+    let at = [Tensor::new([1.0, 2.0]), Tensor::new([0.5, -1.0])];
+    let read = |[a, b]: [Tensor; 2]| {
+        let values = Reference::new().evaluate(&[&b]).unwrap().remove(0);
+        &a * Tensor::new(values)
     };
     let error = finds(check(read, &at), Code::Unconnected);
     assert!(error.message().starts_with("input 1 reaches output 0 past the graph"), "{error}");
-    passes(&check(|x: &[Tensor]| &x[0] * &x[1], &at));
+    passes(&check(|[a, b]| a * b, &at));
     // An input that does not matter is fine.
-    passes(&check(|x: &[Tensor]| x[0].exp(), &at));
+    passes(&check(|[a, _]| a.exp(), &at));
 }
 
 /// `sin` by both modes, each with a factor.
@@ -380,8 +413,8 @@ impl Rule for Sine {
 
 #[test]
 fn t68_a_wrong_forward_mode_of_the_users_own() {
-    let at = [Array::from([0.5, -1.0])];
-    let sine = |reverse, forward| move |x: &[Tensor]| Sine { reverse, forward }.apply(&[&x[0]]);
+    let at = [Tensor::new([0.5, -1.0])];
+    let sine = |reverse, forward| move |[x]: [Tensor; 1]| Sine { reverse, forward }.apply(&[&x]);
     let error = finds(check(sine(1.0, 1.1), &at), Code::RuleForward);
     assert_eq!(error.operation(), "custom gradient \"sine\"");
     assert_digits(&[number(&error, "got") / number(&error, "expected")], &[1.1]);
@@ -389,8 +422,8 @@ fn t68_a_wrong_forward_mode_of_the_users_own() {
     passes(&GradCheck::new().order(3).run(sine(1.0, 1.0), &at, &Reference::new()).unwrap());
     // The gradient of a rule that is given in forward mode is the transpose.
     let by_jvp = |factor: f64| {
-        move |x: &[Tensor]| {
-            custom_jvp("sine", [&x[0]], |[x]| (x.sin(), move |[t]: [Tensor; 1]| x.cos() * t * factor))
+        move |[x]: [Tensor; 1]| {
+            custom_jvp("sine", [&x], |[x]| (x.sin(), move |[t]: [Tensor; 1]| x.cos() * t * factor))
         }
     };
     finds(check(by_jvp(1.1), &at), Code::RuleWrong);
@@ -437,8 +470,8 @@ impl Rule for Pair {
 
 #[test]
 fn values_and_missing_cotangents_of_rules_as_objects() {
-    let at = [Array::from([0.5, -1.0]), Array::from([2.0, 3.0])];
-    let of = |pair: Pair| move |x: &[Tensor]| pair.apply(&[&x[0], &x[1]]);
+    let at = [Tensor::new([0.5, -1.0]), Tensor::new([2.0, 3.0])];
+    let of = |pair: Pair| move |[a, b]: [Tensor; 2]| pair.apply(&[&a, &b]);
     passes(&GradCheck::new().order(2).run(of(Pair::default()), &at, &Reference::new()).unwrap());
     let error = finds(check(of(Pair { offset: 1e-9, ..Pair::default() }), &at), Code::RulePrimal);
     assert!(error.message().contains("output 0, element [0]"), "{error}");
@@ -452,7 +485,7 @@ fn values_and_missing_cotangents_of_rules_as_objects() {
 
 #[test]
 fn rewrites_of_gradients_pass_as_what_they_declare() {
-    let at = [Array::from([0.5, -1.0])];
+    let at = [Tensor::new([0.5, -1.0])];
     type Rewrite = fn(&Tensor) -> Tensor;
     let rewrites: [(Rewrite, f64); 8] = [
         (|x| observe(x, "seen"), 0.0),
@@ -465,7 +498,7 @@ fn rewrites_of_gradients_pass_as_what_they_declare() {
         (|x| map_cotangent(x, |g| g * 1.5), 0.5),
     ];
     for (number, (rewrite, distance)) in rewrites.into_iter().enumerate() {
-        let report = check(|x: &[Tensor]| rewrite(&x[0]).exp(), &at);
+        let report = check(|[x]| rewrite(&x).exp(), &at);
         passes(&report);
         let furthest = report.surrogates.iter().map(|s| s.distance()).fold(0.0, f64::max);
         assert_digits(&[furthest], &[distance]);

@@ -11,12 +11,12 @@ use cotangent_tensor::{
 use support::check::{check, finds, number, passes, rule};
 use support::{Noise, assert_digits};
 
-type Function = Box<dyn Fn(&[Tensor]) -> Vec<Tensor>>;
+type Function = Box<dyn Fn([Tensor; 1]) -> Vec<Tensor>>;
 
 #[test]
 fn kinks_are_listed_with_both_slopes() {
     let run = |function: &dyn Fn(&Tensor) -> Tensor, at: f64| {
-        let report = check(|x: &[Tensor]| function(&x[0]), &[Array::from([at])]);
+        let report = check(|[x]| function(&x), &[Tensor::new([at])]);
         passes(&report);
         report.kinks.iter().map(|k| (k.left, k.gradient, k.right)).collect::<Vec<_>>()
     };
@@ -46,14 +46,14 @@ fn kinks_are_listed_with_both_slopes() {
     }
     // A rule that takes another side of the kink is right, one beyond both is not.
     let chosen = |slope: f64| {
-        rule("abs", Tensor::abs, |_, g| g * 1.0)(&[Tensor::new([slope])]);
-        move |x: &[Tensor]| {
-            custom_gradient("abs", [&x[0]], |[x]| {
+        rule("abs", Tensor::abs, |_, g| g * 1.0)([Tensor::new([slope])]);
+        move |[x]: [Tensor; 1]| {
+            custom_gradient("abs", [&x], |[x]| {
                 (x.abs(), move |g: Tensor| x.eq(0.0).select(&g * slope, x.sign() * &g))
             })
         }
     };
-    let zero = [Array::from([0.0, 1.0])];
+    let zero = [Tensor::new([0.0, 1.0])];
     for slope in [-1.0, -0.25, 0.0, 1.0] {
         let report = check(chosen(slope), &zero);
         passes(&report);
@@ -66,7 +66,7 @@ fn kinks_are_listed_with_both_slopes() {
 fn differences_see_what_dual_numbers_cannot() {
     // Where the forward leaves the floats there are no dual numbers.
     let whole = |x: &Tensor| x.cast(DType::I32).cast(DType::F32);
-    let at = [Array::from([0.7, 1.3])];
+    let at = [Tensor::new([0.7, 1.3])];
     let error = finds(check(rule("whole", whole, |_, g| g * 1.0), &at), Code::RuleWrong);
     assert!(error.message().contains("expected 0.0 by differences"), "{error}");
     let report = check(rule("whole", whole, |_, g| g * 0.0), &at);
@@ -76,28 +76,28 @@ fn differences_see_what_dual_numbers_cannot() {
 
 #[test]
 fn what_is_not_finite_is_named() {
-    let at = [Array::from([0.5, -1.0])];
-    let error = finds(check(|x: &[Tensor]| x[0].log(), &at), Code::Nonfinite);
+    let at = [Tensor::new([0.5, -1.0])];
+    let error = finds(check(|[x]| x.log(), &at), Code::Nonfinite);
     assert!(error.message().starts_with("output 0, element [1] is NaN"), "{error}");
     // An infinite slope behind an ordinary zero.
     let line = line!() + 1;
-    let error = finds(check(|x: &[Tensor]| (&x[0] * 0.0).sqrt().exp(), &at), Code::Nonfinite);
+    let error = finds(check(|[x]| (&x * 0.0).sqrt().exp(), &at), Code::Nonfinite);
     assert!(error.message().contains("got NaN, expected 0.0 by differences"), "{error}");
     let node = error.details().iter().find(|(name, _)| *name == "node");
     assert_eq!(node, Some(&("node", Detail::Text("sqrt".to_string()))));
     assert!(error.to_string().contains(&format!("first at `sqrt`, {}:{line}:", file!())), "{error}");
     // An infinite derivative is right where differences grow without end.
-    passes(&check(|x: &[Tensor]| x[0].sqrt(), &[Array::from([0.0, 4.0])]));
+    passes(&check(|[x]| x.sqrt(), &[Tensor::new([0.0, 4.0])]));
     let finite = rule("sqrt", Tensor::sqrt, |x, g| g * 0.5 / x.sqrt().max(1e-3));
-    finds(check(finite, &[Array::from([0.0, 4.0])]), Code::RuleWrong);
+    finds(check(finite, &[Tensor::new([0.0, 4.0])]), Code::RuleWrong);
     let nan = rule("abs", Tensor::abs, |x, g| g * x / x.abs());
-    finds(check(nan, &[Array::from([0.0, 4.0])]), Code::RuleWrong);
+    finds(check(nan, &[Tensor::new([0.0, 4.0])]), Code::RuleWrong);
 }
 
 #[test]
 fn composed_ties_keep_the_convention_of_their_parts() {
-    let flat = |x: &[Tensor]| (&x[0] + 2.0).max(Tensor::new([2.0])).min(Tensor::new([2.0]));
-    let report = check(flat, &[Array::from([0.0])]);
+    let flat = |[x]: [Tensor; 1]| (&x + 2.0).max(Tensor::new([2.0])).min(Tensor::new([2.0]));
+    let report = check(flat, &[Tensor::new([0.0])]);
     passes(&report);
     let [kink] = &report.kinks[..] else { panic!("{report}") };
     assert_eq!((kink.left, kink.right), (0.0, 0.0));
@@ -106,8 +106,8 @@ fn composed_ties_keep_the_convention_of_their_parts() {
 
 #[test]
 fn ties_of_extremes_are_kinks() {
-    let tied = [Array::from([[2.0, 2.0, 1.0], [0.0, 3.0, 3.0]])];
-    let report = check(|x: &[Tensor]| x[0].max_over(1).exp(), &tied);
+    let tied = [Tensor::new([[2.0, 2.0, 1.0], [0.0, 3.0, 3.0]])];
+    let report = check(|[x]| x.max_over(1).exp(), &tied);
     passes(&report);
     assert_eq!(report.kinks.len(), 4, "{report}");
     assert!(
@@ -136,10 +136,10 @@ fn ties_of_extremes_are_kinks() {
 
 #[test]
 fn several_outputs_and_several_inputs_are_told_apart() {
-    let at = [Array::from([1.0, 2.0]), Array::from([3, 4]), Array::from([[0.5], [0.25]])];
+    let at = [Tensor::new([1.0, 2.0]), Tensor::new([3, 4]), Tensor::new([[0.5], [0.25]])];
     let wrong = |output: usize, input: usize| {
-        move |x: &[Tensor]| {
-            custom_gradient("pair", [&x[0], &x[2]], move |[a, b]| {
+        move |[x, _, z]: [Tensor; 3]| {
+            custom_gradient("pair", [&x, &z], move |[a, b]| {
                 let b = b.reshape([2]);
                 let outputs = (&a * &b, (&a + &b).exp());
                 let e = (&a + &b).exp();
@@ -165,17 +165,16 @@ fn several_outputs_and_several_inputs_are_told_apart() {
     // Two outputs, four elements, in the rule and in the program.
     assert_eq!((report.compared.dual, report.compared.linear), (16, 1));
     // Integers are ignored, among inputs and among outputs.
-    let mixed =
-        |x: &[Tensor]| vec![&x[0] * x[1].cast(DType::F32), x[1].clone(), x[2].gather(0, &(&x[1] - 3))];
+    let mixed = |[x, k, z]: [Tensor; 3]| vec![x * k.cast(DType::F32), k.clone(), z.gather(0, &(k - 3))];
     passes(&check(mixed, &at));
 }
 
 #[test]
 fn random_directions_find_the_same_faults() {
-    let at = [Noise(3).array(&[6, 5], 0.5, 1.5)];
+    let at = [Tensor::new(Noise(3).array(&[6, 5], 0.5, 1.5))];
     let directions = |seed| GradCheck::new().directions(3, seed);
     for seed in 0..4 {
-        let right = directions(seed).order(2).run(|x| x[0].softmax(1).log(), &at, &Reference::new()).unwrap();
+        let right = directions(seed).order(2).run(|[x]| x.softmax(1).log(), &at, &Reference::new()).unwrap();
         passes(&right);
         assert_eq!(right.compared.dual, 2 * 3);
         let wrong = rule("softmax", |x| x.softmax(1), |x, g| x.softmax(1) * g);
@@ -192,7 +191,7 @@ fn random_directions_find_the_same_faults() {
 
 /// Right rules, of many forms.
 fn right_rules() -> Vec<(&'static str, Function)> {
-    fn one(f: impl Fn(&[Tensor]) -> Tensor + 'static) -> Function {
+    fn one(f: impl Fn([Tensor; 1]) -> Tensor + 'static) -> Function {
         Box::new(move |x| vec![f(x)])
     }
     vec![
@@ -229,23 +228,23 @@ fn right_rules() -> Vec<(&'static str, Function)> {
             "nested",
             one(rule(
                 "outer",
-                |x| rule("inner", Tensor::exp, |x, g| x.exp() * g)(std::slice::from_ref(x)) * x,
+                |x| rule("inner", Tensor::exp, |x, g| x.exp() * g)([x.clone()]) * x,
                 |x, g| (x.exp() * x + x.exp()) * g,
             )),
         ),
         ("relu", one(rule("relu", Tensor::relu, |x, g| x.gt(0.0).select(g, 0.0)))),
         (
             "matmul",
-            one(|x| {
-                custom_gradient("matmul", [&x[0], &x[0].transpose()], |[a, b]| {
+            one(|[x]| {
+                custom_gradient("matmul", [&x, &x.transpose()], |[a, b]| {
                     (a.matmul(&b), move |g: Tensor| [g.matmul(&b.transpose()), a.transpose().matmul(&g)])
                 })
             }),
         ),
         (
             "of a vjp",
-            one(|x| {
-                custom_gradient("vjp", [&x[0]], |[x]| {
+            one(|[x]| {
+                custom_gradient("vjp", [&x], |[x]| {
                     let y = x.tanh() * &x;
                     (y.clone(), move |g: Tensor| {
                         cotangent_autograd::vjp(&[(&y, &g)], &x)
@@ -260,7 +259,7 @@ fn right_rules() -> Vec<(&'static str, Function)> {
 
 #[test]
 fn right_rules_pass_at_every_order() {
-    let at = [Noise(5).array(&[2, 3], 0.3, 1.7)];
+    let at = [Tensor::new(Noise(5).array(&[2, 3], 0.3, 1.7))];
     let mut compared = 0;
     for (name, function) in right_rules() {
         let report = GradCheck::new().order(3).run(&*function, &at, &Reference::new());
@@ -294,7 +293,8 @@ fn every_row_of_the_table_passes() {
             (0..3).all(finite).then_some(all)
         });
         let inputs = inputs.unwrap_or_else(|| panic!("{row:?} is finite on no domain"));
-        let function = |x: &[Tensor]| Tensor::apply(row, &x.iter().collect::<Vec<_>>());
+        let inputs: Vec<Tensor> = inputs.into_iter().map(Tensor::new).collect();
+        let function = |x: Vec<Tensor>| Tensor::apply(row, &x.iter().collect::<Vec<_>>());
         let mut order = 3;
         let report = loop {
             match GradCheck::new().order(order).run(function, &inputs, &Reference::new()) {
@@ -326,11 +326,11 @@ fn every_row_of_the_table_passes() {
 fn inputs_of_the_graph_come_from_the_evaluator() {
     let scale = Tensor::input("scale", [], DType::F32);
     let bound = Reference::new().bind(&scale, 3.0).unwrap();
-    let at = [Array::from([0.5, 1.0])];
-    passes(&gradcheck(|x: &[Tensor]| (&x[0] * &scale).exp(), &at, &bound).unwrap());
-    let error = gradcheck(|x: &[Tensor]| (&x[0] * &scale).exp(), &at, &Reference::new()).unwrap_err();
+    let at = [Tensor::new([0.5, 1.0])];
+    passes(&gradcheck(|[x]| (&x * &scale).exp(), &at, &bound).unwrap());
+    let error = gradcheck(|[x]| (&x * &scale).exp(), &at, &Reference::new()).unwrap_err();
     assert_eq!(error.code(), Code::Unbound);
-    let half = |x: &[Tensor]| x[0].cast(DType::F16).cast(DType::F32).exp();
+    let half = |[x]: [Tensor; 1]| x.cast(DType::F16).cast(DType::F32).exp();
     let error = gradcheck(half, &at, &Reference::new()).unwrap_err();
     assert_eq!(error.code(), Code::Dtype);
 }
@@ -357,16 +357,16 @@ impl Evaluate for Single {
 
 #[test]
 fn the_gradients_of_a_device_lie_within_the_bound_of_the_reference() {
-    let at = [Array::from([0.5, 1.0, 2.0])];
+    let at = [Tensor::new([0.5, 1.0, 2.0])];
     let run = |device: &Single| {
         let check = GradCheck::new().device(device);
-        check.run(|x| x[0].softmax(0).log().sin(), &at, &Reference::new()).unwrap()
+        check.run(|[x]| x.softmax(0).log().sin(), &at, &Reference::new()).unwrap()
     };
     let report = run(&Single(1.0));
     passes(&report);
     assert_eq!(report.compared.device, 3);
     let error = finds(run(&Single(1.001)), Code::CrossCheck);
     assert!(error.message().contains("on `single`, element [0]"), "{error}");
-    let error = gradcheck(|x: &[Tensor]| x[0].exp(), &at, &Single(1.0)).unwrap_err();
+    let error = gradcheck(|[x]| x.exp(), &at, &Single(1.0)).unwrap_err();
     assert_eq!(error.code(), Code::Feature);
 }

@@ -21,6 +21,12 @@ struct Program {
     build: Build,
 }
 
+impl Program {
+    fn tensors(&self) -> Vec<Tensor> {
+        self.inputs.iter().cloned().map(Tensor::new).collect()
+    }
+}
+
 /// Every structural operation, on shapes that are not square unless the operation wants them so.
 fn programs() -> Vec<Program> {
     let mut noise = Noise(17);
@@ -247,7 +253,7 @@ fn broken(
 
 /// Numbers of the gradient for some cotangents, of which some are large.
 fn numbers(program: &Program, mutation: Option<(&Mutation, usize)>) -> Option<(Vec<f64>, usize)> {
-    let inputs: Vec<Tensor> = program.inputs.iter().cloned().map(Tensor::new).collect();
+    let inputs = program.tensors();
     let (output, nodes) = broken(program, &inputs, mutation)?;
     let mut all = Vec::new();
     for scale in [1.0, -8.0] {
@@ -266,11 +272,7 @@ fn mutants_of_reverse_mode_do_not_survive() {
     for program in &programs {
         let (right, nodes) = numbers(program, None).unwrap();
         let run = |mutation| {
-            gradcheck(
-                |x: &[Tensor]| broken(program, x, mutation).unwrap().0,
-                &program.inputs,
-                &Reference::new(),
-            )
+            gradcheck(|x| broken(program, &x, mutation).unwrap().0, program.tensors(), &Reference::new())
         };
         let report = run(None).unwrap();
         assert!(report.is_ok() && report.compared.total() > 0, "{}: {report}", program.name);
@@ -302,8 +304,9 @@ fn mutants_of_reverse_mode_do_not_survive() {
 fn the_programs_themselves_pass_at_third_order() {
     let mut compared = 0;
     for Program { name, inputs, build } in programs() {
-        let curved = |x: &[Tensor]| build(x).sin() * build(x);
-        let report = GradCheck::new().order(3).run(curved, &inputs, &Reference::new()).unwrap();
+        let curved = |x: Vec<Tensor>| build(&x).sin() * build(&x);
+        let inputs: Vec<Tensor> = inputs.into_iter().map(Tensor::new).collect();
+        let report = GradCheck::new().order(3).run(curved, inputs, &Reference::new()).unwrap();
         assert!(report.is_ok() && report.compared.unknown == 0, "{name}: {report}");
         compared += report.compared.total();
     }

@@ -436,7 +436,7 @@ fn random_programs_pass_the_check() {
             continue;
         }
         let check = GradCheck::new().order(1 + usize::from(seed % 8 < 2));
-        let report = check.run(|x| run(&steps, x), &inputs, &Reference::new());
+        let report = check.run(|x| run(&steps, &x), &points, &Reference::new());
         let report = report.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         kinks += report.kinks.len();
         compared += report.compared.total();

@@ -13,29 +13,27 @@ use cotangent_tensor::{
 use super::lab::{Lab, coordinates};
 use super::local::{Seen, Subject, check_orders, check_rules};
 use super::program::{Point, Program};
-use super::repeat::{Call, Function, nondeterministic, past_the_graph, unstable};
+use super::repeat::{Call, Function, Values, nondeterministic, past_the_call, past_the_graph, unstable};
 use super::report::Report;
-use crate::forms::Outputs;
+use crate::forms::{Inputs, Outputs};
 use crate::{State, grad};
-
-type Plain<'a> = Box<dyn Fn(&[Tensor]) -> Vec<Tensor> + 'a>;
 
 /// Compares the derivatives of a function with independent witnesses: [`GradCheck::new().run(…)`](GradCheck::run) is
 /// [`gradcheck`].
 ///
 /// ```
 /// use cotangent_autograd::{GradCheck, custom_gradient};
-/// use cotangent_tensor::{Array, Code, Reference, Tensor};
+/// use cotangent_tensor::{Code, Reference, Tensor};
 ///
 /// // Right at first order, but what is saved hides that it depends on x.
-/// let cube = |x: &[Tensor]| custom_gradient("cube", [&x[0]], |[x]| {
+/// let cube = |x: &Tensor| custom_gradient("cube", [x], |[x]| {
 ///     let square = (&x * &x).detach();
 ///     (&x * &x * &x, move |upstream: Tensor| upstream * square * 3.0)
 /// });
-/// let inputs = [Array::from([0.5, 2.0])];
-/// let first = GradCheck::new().run(cube, &inputs, &Reference::new())?;
+/// let x = Tensor::new([0.5, 2.0]);
+/// let first = GradCheck::new().run(|[x]| cube(&x), [&x], &Reference::new())?;
 /// assert!(first.is_ok(), "{first}");
-/// let second = GradCheck::new().order(2).run(cube, &inputs, &Reference::new())?;
+/// let second = GradCheck::new().order(2).run(|[x]| cube(&x), [&x], &Reference::new())?;
 /// assert_eq!(second.into_result().unwrap_err().code(), Code::RuleOrder);
 /// # Ok::<(), cotangent_tensor::Error>(())
 /// ```
@@ -47,7 +45,6 @@ pub struct GradCheck<'a> {
     slack: f64,
     forward: bool,
     fixed: Vec<usize>,
-    plain: Option<Plain<'a>>,
     device: Option<&'a dyn Evaluate>,
 }
 
@@ -76,7 +73,6 @@ impl<'a> GradCheck<'a> {
             slack: 0.0,
             forward: true,
             fixed: Vec::new(),
-            plain: None,
             device: None,
         }
     }
@@ -106,19 +102,19 @@ impl<'a> GradCheck<'a> {
         self.fixed.push(input);
         self
     }
-    /// Compares shapes, types and values with those of the plain function that the one with custom rules stands for.
-    pub fn plain<O: Outputs>(mut self, function: impl Fn(&[Tensor]) -> O + 'a) -> Self {
-        self.plain = Some(Box::new(move |inputs| function(inputs).tensors()));
-        self
-    }
     /// Compares the gradients that a device computes with the reference's, within its error bound.
     pub fn device(mut self, device: &'a dyn Evaluate) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// Checks `function` at `inputs`. `evaluator` computes in double precision: the reference, with values for the
-    /// inputs of the graph that `function` uses.
+    /// Checks `function` where `inputs` are: tensors of any shapes and types, in an array, a slice or a vector.
+    /// `evaluator` computes in double precision: the reference, with values for the inputs of the graphs that `inputs` and
+    /// `function` use.
+    ///
+    /// `function` is called several times, with new tensors that hold the numbers of `inputs` or numbers near them: an array
+    /// of as many where `inputs` is one, else a vector. A closure that is written in the call needs no types; one that stands
+    /// apart says what it takes, as `|[x, w]: [Tensor; 2]|` or `|all: Vec<Tensor>|`.
     ///
     /// Every custom rule is checked at the operands it has there: that it is linear in its cotangent, and that its
     /// gradient is the derivative of its forward graph. Then every output is, along every element of every float input
@@ -126,22 +122,49 @@ impl<'a> GradCheck<'a> {
     /// forward mode is compared with reverse mode. Where the slopes on both sides of a point differ, it is a kink, which
     /// is reported and no fault. What the user cut with `detach` stays constant; integer inputs are ignored.
     ///
-    /// Errors: those of `function`, unchanged; `E_USER_PANIC` if it panics; those of [`grad`];
-    /// `E_NOT_DIFFERENTIABLE` without a float input or output; `E_HYPERPARAMETER` for an order that is not offered;
-    /// `E_DTYPE` for half precision; `E_FEATURE` for an evaluator of single precision; `E_CROSS_CHECK` if nothing could be compared.
-    pub fn run<O: Outputs>(
+    /// Errors: those of `inputs` and of `function`, unchanged; `E_USER_PANIC` if it panics; those of [`grad`], as
+    /// `E_RULE_CAPTURE` for a rule that uses one of `inputs` itself; `E_NOT_DIFFERENTIABLE` without a float input or output;
+    /// `E_HYPERPARAMETER` for an order that is not offered; `E_DTYPE` for half precision; `E_FEATURE` for an evaluator of
+    /// single precision; `E_CROSS_CHECK` if nothing could be compared.
+    pub fn run<I: Inputs, O: Outputs>(
         &self,
-        function: impl Fn(&[Tensor]) -> O,
-        inputs: &[Array],
+        function: impl Fn(I::Traced) -> O,
+        inputs: I,
         evaluator: &dyn Evaluate,
     ) -> Result<Report, Error> {
-        self.check(&|inputs| function(inputs).tensors(), inputs, evaluator)
+        let called = |given| function(inputs.traced(given)).tensors();
+        self.check(&called, None, &inputs.tensors(), evaluator)
+    }
+    /// [`run`](GradCheck::run), and compares shapes, types and values of the outputs with those of the function without custom
+    /// rules that `function` stands for; both take what `inputs` give.
+    ///
+    /// ```
+    /// use cotangent_autograd::{GradCheck, custom_gradient};
+    /// use cotangent_tensor::{Code, Reference, Tensor};
+    ///
+    /// let half = |x: &Tensor| custom_gradient("half", [x], |[x]| (x * 0.5 + 1.0, |upstream: Tensor| upstream * 0.5));
+    /// let x = Tensor::new([1.0, 2.0]);
+    /// let report = GradCheck::new().run_with_plain(|[x]| half(&x), |[x]| x / 2.0, [&x], &Reference::new())?;
+    /// assert_eq!(report.findings[0].code(), Code::RulePrimal);
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    pub fn run_with_plain<I: Inputs, O: Outputs, P: Outputs>(
+        &self,
+        function: impl Fn(I::Traced) -> O,
+        plain: impl Fn(I::Traced) -> P,
+        inputs: I,
+        evaluator: &dyn Evaluate,
+    ) -> Result<Report, Error> {
+        let called = |given| function(inputs.traced(given)).tensors();
+        let expected = |given| plain(inputs.traced(given)).tensors();
+        self.check(&called, Some(&expected), &inputs.tensors(), evaluator)
     }
 
     fn check(
         &self,
         function: Function<'_>,
-        inputs: &[Array],
+        plain: Option<Function<'_>>,
+        given: &[Tensor],
         evaluator: &dyn Evaluate,
     ) -> Result<Report, Error> {
         if !(1..=3).contains(&self.orders) {
@@ -149,6 +172,7 @@ impl<'a> GradCheck<'a> {
             return Err(Error::new(Code::Hyperparameter, "gradcheck", message).hint("choose 1, 2 or 3"));
         }
         double_precision(evaluator)?;
+        let inputs = &Values::of(given, evaluator)?;
         let lab = Lab {
             evaluator,
             key: Key::new(self.seed).stream("gradcheck"),
@@ -157,10 +181,11 @@ impl<'a> GradCheck<'a> {
             slack: self.slack,
             draws: Cell::new(0),
         };
-        let moves = |position: usize| inputs[position].dtype().is_float() && !self.fixed.contains(&position);
-        let moved: Vec<usize> = (0..inputs.len()).filter(|&position| moves(position)).collect();
+        let moves =
+            |position: usize| inputs.data[position].dtype().is_float() && !self.fixed.contains(&position);
+        let moved: Vec<usize> = (0..inputs.data.len()).filter(|&position| moves(position)).collect();
         if moved.is_empty() {
-            let message = format!("none of {} inputs needs a gradient", inputs.len());
+            let message = format!("none of {} inputs needs a gradient", inputs.data.len());
             let error = Error::new(Code::NotDifferentiable, "gradcheck", message);
             return Err(error.hint("give at least one float input"));
         }
@@ -180,6 +205,10 @@ impl<'a> GradCheck<'a> {
             report.findings.push(finding);
             return Ok(report);
         }
+        if let Some(finding) = past_the_call(given, &first)? {
+            report.findings.push(finding);
+            return Ok(report);
+        }
         if let Some(finding) = past_the_graph(&lab, function, inputs, &first)? {
             report.findings.push(finding);
             return Ok(report);
@@ -188,7 +217,7 @@ impl<'a> GradCheck<'a> {
             report.findings.push(finding);
             return Ok(report);
         }
-        if let Some(plain) = &self.plain {
+        if let Some(plain) = plain {
             let plain = Call::new(plain, inputs)?;
             report.findings.extend(other_primal(&lab, &first, &plain)?);
         }
@@ -207,12 +236,14 @@ impl<'a> GradCheck<'a> {
         &self,
         lab: &Lab<'_>,
         call: &Call,
-        inputs: &[Array],
+        inputs: &Values,
         moved: &[usize],
         report: &mut Report,
     ) -> Result<(), Error> {
-        let point =
-            |&input: &usize| Point { input, tensor: call.inputs[input].clone(), base: inputs[input].clone() };
+        let point = |&input: &usize| {
+            let (tensor, base) = (call.inputs[input].clone(), inputs.data[input].clone());
+            Point { input, tensor, base }
+        };
         let points: Vec<Point> = moved.iter().map(point).collect();
         let floats = || call.outputs.iter().enumerate().filter(|(_, output)| output.dtype().is_float());
         let mut seen: Seen = Vec::new();
@@ -228,7 +259,7 @@ impl<'a> GradCheck<'a> {
                 name: "gradcheck".to_string(),
                 location: Some(output.node()?.location),
                 output: number,
-                inputs: call.inputs.iter().map(name).collect(),
+                inputs: inputs.names.iter().map(|name| name.as_deref().unwrap_or("x").to_string()).collect(),
                 passed_over: Vec::new(),
                 is_rule: false,
             };
@@ -238,11 +269,6 @@ impl<'a> GradCheck<'a> {
         }
         Ok(())
     }
-}
-
-fn name(input: &Tensor) -> String {
-    let label = input.node().ok().and_then(|node| node.label.as_deref().map(str::to_string));
-    label.unwrap_or_else(|| "x".to_string())
 }
 
 /// Differences are worth nothing where the last half of the digits is lost.
@@ -358,28 +384,32 @@ fn bounds(lab: &Lab<'_>, node: &Arc<Node>) -> Result<Bounded, Error> {
     all.pop().ok_or_else(|| Error::new(Code::Internal, "gradcheck", "the reference gave no bound"))
 }
 
-/// Checks every derivative of `function` at `inputs` against independent witnesses; see [`GradCheck::run`] for what is
-/// compared and for errors.
+/// Checks every derivative of `function` where `inputs` are against independent witnesses; see [`GradCheck::run`] for what
+/// is compared, for what both may be, and for errors.
 ///
 /// ```
 /// use cotangent_autograd::{custom_gradient, gradcheck};
-/// use cotangent_tensor::{Array, Code, Reference, Tensor};
+/// use cotangent_tensor::{Code, Reference, Tensor};
 ///
-/// let inputs = [Array::from([0.5, -1.0])];
-/// let square = |factor: f64| move |x: &[Tensor]| custom_gradient("square", [&x[0]], |[x]| {
-///     (&x * &x, move |upstream: Tensor| upstream * x * factor)
+/// let scaled = |x: &Tensor, w: &Tensor, factor: f64| custom_gradient("scaled", [x, w], |[x, w]| {
+///     (&x * &w, move |upstream: Tensor| [&upstream * w, upstream * x * factor])
 /// });
-/// let report = gradcheck(square(2.0), &inputs, &Reference::new())?;
+/// let (x, w) = (Tensor::new([0.5, -1.0]), Tensor::new([3.0, 2.0]).named("w"));
+/// let report = gradcheck(|[x, w]| scaled(&x, &w, 1.0), [&x, &w], &Reference::new())?;
 /// assert!(report.is_ok() && report.compared.total() > 0, "{report}");
 ///
-/// let report = gradcheck(square(2.1), &inputs, &Reference::new())?;
+/// let report = gradcheck(|[x, w]| scaled(&x, &w, 1.1), [&x, &w], &Reference::new())?;
 /// assert_eq!(report.findings[0].code(), Code::RuleWrong);
-/// println!("{report}"); // custom gradient "square": output 0, input 0, element [1]: got -2.1, expected -2.0 …
+/// println!("{report}"); // custom gradient "scaled": output 0, input 1 `w`, element [1]: got -1.1, expected -1.0 …
+///
+/// // As many as there are: a slice or a vector.
+/// let report = gradcheck(|all| Tensor::concat(&all.iter().collect::<Vec<_>>(), 0).exp(), vec![x, w], &Reference::new())?;
+/// assert!(report.is_ok());
 /// # Ok::<(), cotangent_tensor::Error>(())
 /// ```
-pub fn gradcheck<O: Outputs>(
-    function: impl Fn(&[Tensor]) -> O,
-    inputs: &[Array],
+pub fn gradcheck<I: Inputs, O: Outputs>(
+    function: impl Fn(I::Traced) -> O,
+    inputs: I,
     evaluator: &dyn Evaluate,
 ) -> Result<Report, Error> {
     GradCheck::new().run(function, inputs, evaluator)

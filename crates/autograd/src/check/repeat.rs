@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Array, Code, DType, Detail, Error, InputGradient, Node, Op, Tensor, TracedRule, substitute, topological,
+    Array, Code, DType, Detail, Error, Evaluate, InputGradient, Node, Op, Tensor, TracedRule, substitute,
+    topological,
 };
 
 use super::lab::Lab;
@@ -15,7 +16,34 @@ use super::local::Alone;
 use crate::{State, grad};
 
 /// The function under test.
-pub(super) type Function<'a> = &'a dyn Fn(&[Tensor]) -> Vec<Tensor>;
+pub(super) type Function<'a> = &'a dyn Fn(Vec<Tensor>) -> Vec<Tensor>;
+
+/// Where a function is called: data, under the names that the user gave.
+pub(super) struct Values {
+    pub(super) data: Vec<Array>,
+    pub(super) names: Vec<Option<String>>,
+}
+
+impl Values {
+    /// Errors: the first of an invalid tensor; those of the evaluator.
+    pub(super) fn of(given: &[Tensor], evaluator: &dyn Evaluate) -> Result<Values, Error> {
+        let data = evaluator.evaluate(&given.iter().collect::<Vec<_>>())?;
+        let name = |tensor: &Tensor| Ok(tensor.node()?.given_name().map(str::to_string));
+        Ok(Values { data, names: given.iter().map(name).collect::<Result<_, Error>>()? })
+    }
+    /// New tensors that hold it, with other data at one position.
+    fn tensors(&self, other: Option<(usize, Array)>) -> Vec<Tensor> {
+        let mut data = self.data.clone();
+        if let Some((position, array)) = other {
+            data[position] = array;
+        }
+        let named = |(array, name): (Array, &Option<String>)| match name {
+            Some(name) => Tensor::new(array).named(name),
+            None => Tensor::new(array),
+        };
+        data.into_iter().zip(&self.names).map(named).collect()
+    }
+}
 
 /// One call of the function: its inputs and what it made of them.
 pub(super) struct Call {
@@ -25,10 +53,12 @@ pub(super) struct Call {
 
 impl Call {
     /// Errors: a panic of the function; the first error of an output, unchanged.
-    pub(super) fn new(function: Function<'_>, inputs: &[Array]) -> Result<Call, Error> {
-        let inputs: Vec<Tensor> = inputs.iter().map(|array| Tensor::new(array.clone())).collect();
+    pub(super) fn new(function: Function<'_>, inputs: &Values) -> Result<Call, Error> {
+        Call::on(function, inputs.tensors(None))
+    }
+    fn on(function: Function<'_>, inputs: Vec<Tensor>) -> Result<Call, Error> {
         inputs.iter().try_for_each(|input| input.node().map(|_| ()))?;
-        let outputs = catch_unwind(AssertUnwindSafe(|| function(&inputs))).map_err(|payload| {
+        let outputs = catch_unwind(AssertUnwindSafe(|| function(inputs.clone()))).map_err(|payload| {
             let message = format!("the function panicked: {}", panic_message(payload.as_ref()));
             Error::new(Code::UserPanic, "gradcheck", message)
         })?;
@@ -177,23 +207,43 @@ impl Numbers {
     }
 }
 
+/// Outputs that depend on a given tensor itself, which stays what it is when the argument that stands for it moves.
+pub(super) fn past_the_call(given: &[Tensor], call: &Call) -> Result<Option<Error>, Error> {
+    let floats: Vec<(usize, &Tensor)> =
+        given.iter().enumerate().filter(|(_, input)| input.dtype().is_float()).collect();
+    for (number, output) in call.outputs.iter().enumerate().filter(|(_, o)| o.dtype().is_float()) {
+        let scalar = output.cast(DType::F32).sum(..);
+        let gradients = grad(&scalar, floats.iter().map(|(_, input)| *input).collect::<Vec<_>>())?;
+        let uses = |state: &State| !matches!(state, State::Unconnected | State::Stopped { .. });
+        if let Some(at) = gradients.iter().position(|gradient| uses(gradient.state())) {
+            let (position, input) = floats[at];
+            let message =
+                format!("output {number} depends on input {position} past what the closure is given");
+            let error = Error::new(Code::Unconnected, "gradcheck", message).at(input.node()?.location);
+            return Ok(Some(error.hint(
+                "compute with the closure's argument, or `detach` the tensor where its value is meant",
+            )));
+        }
+    }
+    Ok(None)
+}
+
 /// Numbers that reach an output past the graph: the function is called at other inputs, and its outputs are compared
 /// with those of the first graph there. The same for shapes that change with values.
 pub(super) fn past_the_graph(
     lab: &Lab<'_>,
     function: Function<'_>,
-    inputs: &[Array],
+    inputs: &Values,
     first: &Call,
 ) -> Result<Option<Error>, Error> {
-    let floats = inputs.iter().enumerate().filter(|(_, input)| input.dtype().is_float());
+    let floats = inputs.data.iter().enumerate().filter(|(_, input)| input.dtype().is_float());
     for (position, input) in floats {
         // Close enough to stay in the same branch of most functions.
         let shift: Vec<f64> = lab.draw(input.shape())?.to_f64();
         let near = |(x, s): (&f64, f64)| x + s * (x.abs() + 1.0) / 1024.0;
         let moved: Vec<f64> = input.to_f64().iter().zip(shift).map(near).collect();
-        let mut all = inputs.to_vec();
-        all[position] = Array::new(moved, input.shape())?;
-        let there = Call::new(function, &all)?;
+        let moved = Array::new(moved, input.shape())?;
+        let there = Call::on(function, inputs.tensors(Some((position, moved))))?;
         if let Some(finding) = unstable(first, &there)? {
             return Ok(Some(finding));
         }

@@ -1,19 +1,19 @@
 //! Shorthands for tests of `gradcheck`.
 
 use cotangent_autograd::check::Report;
-use cotangent_autograd::{Outputs, custom_gradient, gradcheck};
-use cotangent_tensor::{Array, Code, Detail, Error, Reference, Tensor};
+use cotangent_autograd::{Inputs, Outputs, custom_gradient, gradcheck};
+use cotangent_tensor::{Code, Detail, Error, Reference, Tensor};
 
 /// A rule of one input.
 pub(crate) fn rule(
     name: &'static str,
     forward: impl Fn(&Tensor) -> Tensor + Copy + 'static,
     backward: impl Fn(&Tensor, &Tensor) -> Tensor + Copy + 'static,
-) -> impl Fn(&[Tensor]) -> Tensor {
-    move |x| custom_gradient(name, [&x[0]], |[x]| (forward(&x), move |g: Tensor| backward(&x, &g)))
+) -> impl Fn([Tensor; 1]) -> Tensor {
+    move |[x]| custom_gradient(name, [&x], |[x]| (forward(&x), move |g: Tensor| backward(&x, &g)))
 }
 
-pub(crate) fn check<O: Outputs>(function: impl Fn(&[Tensor]) -> O, inputs: &[Array]) -> Report {
+pub(crate) fn check<I: Inputs, O: Outputs>(function: impl Fn(I::Traced) -> O, inputs: I) -> Report {
     gradcheck(function, inputs, &Reference::new()).unwrap_or_else(|e| panic!("{e}"))
 }
 
