@@ -6,6 +6,7 @@ mod support;
 
 use std::cell::Cell;
 
+use cotangent_autograd::check::Undefined;
 use cotangent_autograd::{
     CustomGradient, GradCheck, InputGradient, Rule, Upstream, clip_gradient, clip_gradient_norm,
     custom_function, custom_gradient, custom_jvp, gradcheck, map_cotangent, observe, replace_gradient,
@@ -373,6 +374,65 @@ fn a_given_tensor_that_is_used_past_the_argument() {
     // What is no input, and what is detached, is a constant.
     passes(&check(|[a]| (a * &w).exp(), [&x]));
     passes(&check(|[a]| (&a - x.detach()).exp() * a, [&x]));
+}
+
+/// `exp`, and a number that has no derivative.
+fn declared(name: &str, number: fn(&Tensor) -> Tensor, [x]: [Tensor; 1]) -> Vec<Tensor> {
+    CustomGradient::exact(name).without_derivative(1).apply([&x], |[x]| {
+        let y = x.exp();
+        (vec![y.clone(), number(&x)], move |g: Vec<Tensor>| &g[0] * y)
+    })
+}
+
+#[test]
+fn what_is_declared_to_have_no_derivative_is_left_out_and_listed() {
+    let at = [Tensor::new([1.0, 2.0])];
+    let none = |output: usize, input: usize| Undefined { output, input, rule: "pair".to_string() };
+    for (order, number) in [(1, Tensor::round as fn(&Tensor) -> Tensor), (2, |x| (x - x).log())] {
+        let run = |[x]: [Tensor; 1]| declared("pair", number, [x]);
+        let report = GradCheck::new().order(order).run(run, &at, &Reference::new()).unwrap();
+        passes(&report);
+        assert_eq!(report.undefined, [none(1, 0)]);
+        assert_eq!(report.compared.dual, 2 * 2 * order, "{report}");
+        let text = "no derivative of output 1 by input 0, as `pair` declares";
+        assert!(report.to_string().contains(text), "{report}");
+    }
+    // Only by the input that leads there; what is computed from it has none either.
+    let two = [Tensor::new([1.0, 2.0]), Tensor::new([0.5, 0.25])];
+    let of = |factor: f64| {
+        move |[x, w]: [Tensor; 2]| {
+            let bent = rule("sine", Tensor::sin, move |w, g| w.cos() * g * factor);
+            declared("pair", Tensor::round, [x]).remove(1) * 2.0 * bent([w])
+        }
+    };
+    let report = check(of(1.0), &two);
+    passes(&report);
+    assert_eq!(report.undefined, [none(0, 0)]);
+    finds(check(of(1.1), &two), Code::RuleWrong);
+    // A comparison has a derivative, which is zero.
+    let compared =
+        |[x]: [Tensor; 1]| declared("pair", Tensor::round, [x.clone()]).remove(1).gt(1.5).select(x.sin(), x);
+    let report = check(compared, &at);
+    passes(&report);
+    assert_eq!(report.undefined, []);
+    // The rule is checked all the same.
+    let wrong = |[x]: [Tensor; 1]| {
+        CustomGradient::exact("pair")
+            .without_derivative(1)
+            .apply([&x], |[x]| (vec![x.exp(), x.round()], |g: Vec<Tensor>| g[0].clone()))
+    };
+    finds(check(wrong, &at), Code::RuleWrong);
+    // Nothing else, and what is missing without a word.
+    let alone = |x: [Tensor; 1]| declared("pair", Tensor::round, x).remove(1);
+    let error = gradcheck(alone, &at, &Reference::new()).unwrap_err();
+    assert_eq!(error.code(), Code::NotDifferentiable);
+    assert!(error.message().contains("as `pair` declares"), "{error}");
+    let missing = |[x]: [Tensor; 1]| {
+        let [y, number] = declared("pair", Tensor::round, [x.clone()]).try_into().unwrap();
+        [y, number, custom_function("foo", [&x], |[x]| x.exp())]
+    };
+    let error = gradcheck(missing, &at, &Reference::new()).unwrap_err();
+    assert!(error.message().contains("`foo`"), "{error}");
 }
 
 #[test]

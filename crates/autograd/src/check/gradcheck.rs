@@ -14,8 +14,9 @@ use super::lab::{Lab, coordinates};
 use super::local::{Seen, Subject, check_orders, check_rules};
 use super::program::{Point, Program};
 use super::repeat::{Call, Function, Values, nondeterministic, past_the_call, past_the_graph, unstable};
-use super::report::Report;
+use super::report::{Report, Undefined};
 use crate::forms::{Inputs, Outputs};
+use crate::pullback::undefined;
 use crate::{State, grad};
 
 /// Compares the derivatives of a function with independent witnesses: [`GradCheck::new().run(…)`](GradCheck::run) is
@@ -120,11 +121,13 @@ impl<'a> GradCheck<'a> {
     /// gradient is the derivative of its forward graph. Then every output is, along every element of every float input
     /// (or random directions), against dual numbers of the program without rules and against five-point differences;
     /// forward mode is compared with reverse mode. Where the slopes on both sides of a point differ, it is a kink, which
-    /// is reported and no fault. What the user cut with `detach` stays constant; integer inputs are ignored.
+    /// is reported and no fault. What the user cut with `detach` stays constant; integer inputs are ignored. Where an output
+    /// has no derivative by an input because a rule declares so
+    /// ([`without_derivative`](crate::CustomGradient::without_derivative)), nothing is compared and the report lists both.
     ///
     /// Errors: those of `inputs` and of `function`, unchanged; `E_USER_PANIC` if it panics; those of [`grad`], as
-    /// `E_RULE_CAPTURE` for a rule that uses one of `inputs` itself; `E_NOT_DIFFERENTIABLE` without a float input or output;
-    /// `E_HYPERPARAMETER` for an order that is not offered; `E_DTYPE` for half precision; `E_FEATURE` for an evaluator of
+    /// `E_RULE_CAPTURE` for a rule that uses one of `inputs` itself; `E_NOT_DIFFERENTIABLE` without a float input or output,
+    /// or if rules declare that no output has a derivative; `E_HYPERPARAMETER` for an order that is not offered; `E_DTYPE` for half precision; `E_FEATURE` for an evaluator of
     /// single precision; `E_CROSS_CHECK` if nothing could be compared.
     pub fn run<I: Inputs, O: Outputs>(
         &self,
@@ -213,7 +216,15 @@ impl<'a> GradCheck<'a> {
             report.findings.push(finding);
             return Ok(report);
         }
-        if let Some(finding) = no_value(&lab, &first)? {
+        report.undefined = undefined_by(&first, &moved)?;
+        let floats = first.outputs.iter().filter(|output| output.dtype().is_float()).count();
+        if let (true, Some(last)) = (report.undefined.len() == floats * moved.len(), report.undefined.last())
+        {
+            let message = format!("no output has a derivative, as `{}` declares", last.rule);
+            let error = Error::new(Code::NotDifferentiable, "gradcheck", message);
+            return Err(error.hint("give back an output that has one, too"));
+        }
+        if let Some(finding) = no_value(&lab, &first, &moved, &report.undefined)? {
             report.findings.push(finding);
             return Ok(report);
         }
@@ -263,8 +274,13 @@ impl<'a> GradCheck<'a> {
                 passed_over: Vec::new(),
                 is_rule: false,
             };
+            let undefined = |input| report.undefined.iter().any(|u| (u.output, u.input) == (number, input));
+            let points: Vec<Point> = points.iter().filter(|p| !undefined(p.input)).cloned().collect();
+            if points.is_empty() {
+                continue;
+            }
             let weights = lab.draw(output.shape())?;
-            let program = Program::new(lab, output, weights, points.clone(), true)?;
+            let program = Program::new(lab, output, weights, points, true)?;
             check_orders(lab, program, &subject, self.orders, &mut seen, report)?;
         }
         Ok(())
@@ -295,9 +311,42 @@ fn no_half_precision(call: &Call) -> Result<(), Error> {
         .hint("check the function in f32: its derivative is the same"))
 }
 
+/// What rules declare to have no derivative.
+fn undefined_by(call: &Call, moved: &[usize]) -> Result<Vec<Undefined>, Error> {
+    let mut found = Vec::new();
+    let inputs: Vec<&Tensor> = moved.iter().map(|&input| &call.inputs[input]).collect();
+    for (number, output) in call.outputs.iter().enumerate().filter(|(_, o)| o.dtype().is_float()) {
+        let declares = |node: Arc<Node>| match node.op {
+            Op::Project(slot) => undefined(&node, slot),
+            _ => None,
+        };
+        let rules: Vec<Arc<str>> = topological([output.node()?]).into_iter().filter_map(declares).collect();
+        if rules.is_empty() {
+            continue;
+        }
+        let scalar = output.cast(DType::F32).sum(..);
+        for (&input, gradient) in moved.iter().zip(grad(&scalar, &inputs)?) {
+            if let State::NotDifferentiable { op } = gradient.state()
+                && rules.iter().any(|rule| **rule == **op)
+            {
+                found.push(Undefined { output: number, input, rule: op.clone() });
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// An output that is not finite has no derivative to compare.
-fn no_value(lab: &Lab<'_>, call: &Call) -> Result<Option<Error>, Error> {
+fn no_value(
+    lab: &Lab<'_>,
+    call: &Call,
+    moved: &[usize],
+    undefined: &[Undefined],
+) -> Result<Option<Error>, Error> {
     for (number, (output, values)) in call.outputs.iter().zip(lab.values(&call.outputs)?).enumerate() {
+        if undefined.iter().filter(|u| u.output == number).count() == moved.len() {
+            continue;
+        }
         if let Some(element) = values.iter().position(|value| !value.is_finite()) {
             let (node, value) = (output.node()?, values[element]);
             let place = coordinates(&node.shape, element);

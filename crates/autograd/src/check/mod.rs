@@ -20,7 +20,7 @@ mod verdict;
 
 pub use differences::{Slope, finite_differences};
 pub use gradcheck::{GradCheck, gradcheck};
-pub use report::{Compared, Distance, Kink, Report};
+pub use report::{Compared, Distance, Kink, Report, Undefined};
 pub use transposition::{Pairing, transposition};
 
 use cotangent_tensor::{Array, Tensor};

@@ -56,6 +56,17 @@ pub struct Kink {
     pub right: f64,
 }
 
+/// An output and an input between which there is no derivative, as a rule on the way declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undefined {
+    /// The position of the output.
+    pub output: usize,
+    /// The position of the input.
+    pub input: usize,
+    /// The rule that declares it, with [`CustomGradient::without_derivative`](crate::CustomGradient::without_derivative).
+    pub rule: String,
+}
+
 /// How far a declared surrogate is from the derivative of its function, for a cotangent of ones.
 #[derive(Clone, Debug)]
 pub struct Distance {
@@ -88,6 +99,8 @@ pub struct Report {
     pub kinks: Vec<Kink>,
     /// Declared surrogates and how far they are from the truth, in the order in which they are applied.
     pub surrogates: Vec<Distance>,
+    /// Derivatives that were not compared, as rules declare that there are none.
+    pub undefined: Vec<Undefined>,
     /// What was compared.
     pub compared: Compared,
 }
@@ -125,6 +138,9 @@ impl fmt::Display for Report {
                 )?,
                 None => writeln!(f, "agrees with the derivative here")?,
             }
+        }
+        for Undefined { output, input, rule } in &self.undefined {
+            writeln!(f, "no derivative of output {output} by input {input}, as `{rule}` declares")?;
         }
         let Compared { dual, differences, forward, without_forward, linear, device, unknown } = self.compared;
         let verdict = if self.is_ok() { "ok" } else { "wrong" };
