@@ -78,7 +78,13 @@ impl<'a> GradCheck<'a> {
         }
     }
     /// Checks derivatives up to this order (1 to 3): the gradient is differentiated again and compared in the same way.
-    /// Surrogates, and what goes through them, are checked at first order only: their own derivative is nobody's claim.
+    ///
+    /// A surrogate is believed at first order, and the report has its distance from the derivative. From second order on
+    /// its gradient is a function like any other: the derivative of that is compared with dual numbers and differences of
+    /// the gradient as a plain program, without what it detaches. A gradient may apply a surrogate `s` again, as that of
+    /// `s(x)²` does, which is `2 s(x)` times what `s` says: the derivative of such a value is what `s` says, too. A
+    /// surrogate that is not linear in its cotangent, such as clipping, has no forward mode that could say it: derivatives
+    /// of what depends on its value have no witness and are counted as unknown.
     pub fn order(mut self, order: usize) -> Self {
         self.orders = order;
         self
@@ -281,7 +287,7 @@ impl<'a> GradCheck<'a> {
             }
             let weights = lab.draw(output.shape())?;
             let program = Program::new(lab, output, weights, points, true)?;
-            check_orders(lab, program, &subject, self.orders, &mut seen, report)?;
+            check_orders(lab, program, &subject, 1..=self.orders, &mut seen, report)?;
         }
         Ok(())
     }

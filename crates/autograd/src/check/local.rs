@@ -1,6 +1,7 @@
 //! Rules one by one, at the values they have in a program: so a fault is found where it is, and a surrogate before it
 //! hides nothing.
 
+use std::ops::RangeInclusive;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -113,20 +114,19 @@ impl Subject {
     }
 }
 
-/// Checks a program at every order, with the rules that each order brings before it.
+/// Checks a program at some orders, of which it is the first, with the rules that each order brings before it.
 pub(super) fn check_orders<'a>(
     lab: &'a Lab<'a>,
     mut program: Program<'a>,
     subject: &Subject,
-    orders: usize,
+    orders: RangeInclusive<usize>,
     seen: &mut Seen,
     report: &mut Report,
 ) -> Result<(), Error> {
-    // A surrogate is believed at first order; its own derivative is nobody's claim.
-    let orders = if program.has_surrogates()? { orders.min(1) } else { orders };
-    for order in 1..=orders {
+    let last = *orders.end();
+    for order in orders {
         let before = report.findings.len();
-        check_rules(lab, &program.scalar, orders - order + 1, seen, report)?;
+        check_rules(lab, &program.scalar, last - order + 1, seen, report)?;
         if report.findings.len() > before {
             return Ok(());
         }
@@ -149,8 +149,8 @@ pub(super) fn check_orders<'a>(
             report.findings.push(subject.forward(forward, order));
             return Ok(());
         }
-        if order < orders {
-            match program.slope(&outcome)? {
+        if order < last {
+            match program.slope()? {
                 Some(slope) => program = slope,
                 None => return Ok(()),
             }
@@ -245,7 +245,15 @@ fn check_rule(
                     report.findings.push(subject.forward(forward, 1));
                 }
                 let name = rule.name.clone();
-                let distance = distance(&subject, name, reason.clone(), outcome.worst.as_ref());
+                let distance = distance(&subject, name, reason.clone(), outcome.worst.as_ref(), orders);
+                if orders > 1 {
+                    // At first order it is believed. Its gradient is a function like any other.
+                    let weights = lab.draw(&output.shape)?;
+                    let program = Program::new(lab, &project, weights, alone.points.clone(), false)?;
+                    if let Some(slope) = program.slope()? {
+                        check_orders(lab, slope, &subject, 2..=orders, seen, report)?;
+                    }
+                }
                 if furthest.as_ref().is_none_or(|known| distance.distance() > known.distance()) {
                     furthest = Some(distance);
                 }
@@ -253,7 +261,7 @@ fn check_rule(
             RuleKind::Exact => {
                 let weights = lab.draw(&output.shape)?;
                 let program = Program::new(lab, &project, weights, alone.points.clone(), false)?;
-                check_orders(lab, program, &subject, orders, seen, report)?;
+                check_orders(lab, program, &subject, 1..=orders, seen, report)?;
             }
             RuleKind::FirstOrderOnly | RuleKind::Checkpoint { .. } => {}
         }
@@ -262,10 +270,16 @@ fn check_rule(
     Ok(())
 }
 
-fn distance(subject: &Subject, rule: String, reason: String, worst: Option<&Mismatch>) -> Distance {
+fn distance(
+    subject: &Subject,
+    rule: String,
+    reason: String,
+    worst: Option<&Mismatch>,
+    order: usize,
+) -> Distance {
     let place = worst.map(|found| subject.place(found.place.as_ref(), found.direction));
     let (gradient, derivative) = worst.map_or((0.0, 0.0), |found| (found.got, found.expected));
-    Distance { rule, reason, place, gradient, derivative }
+    Distance { rule, reason, place, gradient, derivative, order }
 }
 
 /// Values that are not those of the plain function that the rule itself names.

@@ -1,11 +1,8 @@
 //! A scalar function of data as a graph, its gradient, and the comparison of the two.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use cotangent_tensor::{
-    Array, Code, DType, Error, Node, Op, RuleKind, Tensor, expand, substitute, topological,
-};
+use cotangent_tensor::{Array, Code, DType, Error, Node, Op, Tensor, expand, substitute, topological};
 
 use super::ROUNDING;
 use super::decisions::decisions;
@@ -14,6 +11,7 @@ use super::lab::{Lab, coordinates};
 use super::plain::{Images, cuts, plain};
 use super::report::Compared;
 use super::verdict::{Verdict, judge};
+use crate::pullback::undefined;
 use crate::{State, grad, jvp};
 
 /// Derivatives evaluated together.
@@ -42,6 +40,22 @@ pub(super) struct Program<'a> {
     cuts: Images,
     /// Whether surrogates count as what they say they are. Otherwise they count as what they compute.
     keeps_surrogates: bool,
+}
+
+/// An output of a surrogate that counts as what it says. Where points move, it moves as far as its forward mode says.
+struct Given {
+    projection: Tensor,
+    /// Its value, which stands for it.
+    leaf: Tensor,
+    base: Array,
+}
+
+/// How far a program and the outputs of its surrogates move along a probe, by forward mode.
+struct Change {
+    value: f64,
+    /// Rounding of the value.
+    error: f64,
+    given: Vec<Array>,
 }
 
 /// One derivative to be compared.
@@ -94,8 +108,6 @@ pub(super) struct Outcome {
     pub(super) compared: Compared,
     /// Whether some gradient is infinite or NaN.
     pub(super) infinite: bool,
-    /// The gradients, for the next order; none where there is nothing.
-    gradients: Vec<Option<Tensor>>,
 }
 
 impl<'a> Program<'a> {
@@ -137,11 +149,13 @@ impl<'a> Program<'a> {
     }
 
     /// The gradient along a random direction as a function of its own, one order higher. `None` if it is structurally
-    /// zero.
-    pub(super) fn slope(&self, outcome: &Outcome) -> Result<Option<Program<'a>>, Error> {
+    /// zero. Whatever surrogates made it, from here on it is a program like any other; those that it applies are what they
+    /// say they are.
+    pub(super) fn slope(&self) -> Result<Option<Program<'a>>, Error> {
         let mut terms = Vec::new();
-        for (gradient, point) in outcome.gradients.iter().zip(&self.points) {
-            if let Some(gradient) = gradient {
+        let points: Vec<&Tensor> = self.points.iter().map(|p| &p.tensor).collect();
+        for (gradient, point) in grad(&self.scalar, &points)?.iter().zip(&self.points) {
+            if let Some(gradient) = gradient.value() {
                 let direction = Tensor::new(self.lab.draw(point.base.shape())?);
                 terms.push((gradient.cast(DType::F32) * direction).sum(..));
             }
@@ -149,24 +163,8 @@ impl<'a> Program<'a> {
         let Some(scalar) = terms.into_iter().reduce(|a, b| a + b) else { return Ok(None) };
         // What the user cut stays cut; what a gradient cuts is what higher orders are checked for.
         let (points, cuts) = (self.points.clone(), self.cuts.clone());
-        Ok(Some(Program { output: scalar.clone(), scalar, points, cuts, ..*self }))
-    }
-
-    /// Whether a surrogate stands between a point and the result.
-    pub(super) fn has_surrogates(&self) -> Result<bool, Error> {
-        let mut moves: HashMap<*const Node, bool> = HashMap::new();
-        let starts = self.points.iter().map(|p| Ok(p.tensor.node()?.identity()));
-        let starts = starts.collect::<Result<Vec<_>, Error>>()?;
-        for node in topological(&self.fixed()?) {
-            let moved = starts.contains(&node.identity()) || node.operands.iter().any(|o| moves[&o.key()]);
-            if let Op::Rule(rule) = &node.op
-                && let (RuleKind::Surrogate(_), true) = (&rule.kind, moved)
-            {
-                return Ok(true);
-            }
-            moves.insert(node.key(), moved);
-        }
-        Ok(false)
+        let output = scalar.clone();
+        Ok(Some(Program { lab: self.lab, output, scalar, points, cuts, keeps_surrogates: true }))
     }
 
     /// The graph with what the user cut as data.
@@ -185,26 +183,25 @@ impl<'a> Program<'a> {
                 gradient.or_error()?;
             }
             tensors.push(gradient.or_zero());
-            outcome.gradients.push(gradient.value().cloned());
         }
         let (got, rounding) = (self.lab.values(&tensors)?, self.lab.rounding(&tensors)?);
         outcome.infinite = got.iter().flatten().any(|g| !g.is_finite());
         let fixed = self.fixed()?;
-        let bare = expand(fixed.clone()).roots;
-        let opaque = self.keeps_surrogates && self.has_surrogates()?;
-        let dual = if self.keeps_surrogates { plain(&fixed) } else { bare.clone() };
-        let dual = Tensor::from_node(dual[0].clone());
-        let line = if opaque { None } else { Some(Line::new(self, bare)?) };
+        let bare = if self.keeps_surrogates { plain(&fixed) } else { expand(fixed).roots };
+        let line = Line::new(self, &bare)?;
+        let mut moving = vec![Tensor::from_node(bare[0].clone())];
+        moving.extend(line.given.iter().map(|given| given.projection.clone()));
 
         let total: usize = self.points.iter().map(|p| p.base.shape().elements()).sum();
         let count = if total == 0 { 0 } else { self.lab.directions.unwrap_or(total) };
         for start in (0..count).step_by(BATCH) {
             let probes: Vec<Probe> =
                 (start..count.min(start + BATCH)).map(|n| self.probe(n)).collect::<Result<_, _>>()?;
-            let duals = self.pushed(&dual, &probes)?;
-            for (probe, dual) in probes.iter().zip(duals) {
+            let changes = self.pushed(&moving, &probes)?;
+            for (probe, change) in probes.iter().zip(changes) {
                 let (slope, error) = along(&got, &rounding, &probe.tangents);
-                let difference = line.as_ref().map(|line| line.difference(probe, &got)).transpose()?;
+                let difference = line.difference(probe, &got, change.as_ref())?;
+                let dual = change.map(|change| (change.value, change.error));
                 let place = probe.place.map(|(point, element)| self.place(point, element));
                 let direction = probe.number;
                 let verdict = judge(self.lab, (slope, error), dual, difference);
@@ -240,10 +237,12 @@ impl<'a> Program<'a> {
             let tangents = self.random_tangents()?;
             let probe = Probe { place: None, number, tangents };
             let (reverse, error) = along(got, rounding, &probe.tangents);
-            let Some((forward, bound)) = self.pushed(&self.scalar, std::slice::from_ref(&probe))?[0] else {
+            let moving = std::slice::from_ref(&self.scalar);
+            let Some(change) = &self.pushed(moving, std::slice::from_ref(&probe))?[0] else {
                 outcome.compared.without_forward += 1;
                 return Ok(());
             };
+            let (forward, bound) = (change.value, change.error);
             let same = self.lab.same(forward, reverse, error + bound);
             // An unbounded error can confirm, not refute.
             let known = same || (error + bound).is_finite();
@@ -263,15 +262,16 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
-    /// Derivatives along probes by forward mode, with their rounding; none where there is no forward mode.
-    fn pushed(&self, of: &Tensor, probes: &[Probe]) -> Result<Vec<Option<(f64, f64)>>, Error> {
+    /// How far the first of `moving`, a number, and the others move along probes; none where there is no forward mode.
+    fn pushed(&self, moving: &[Tensor], probes: &[Probe]) -> Result<Vec<Option<Change>>, Error> {
+        let moving: Vec<&Tensor> = moving.iter().collect();
         let mut pushed = Vec::new();
         for probe in probes {
             let tangents: Vec<Tensor> = probe.tangents.iter().map(|t| Tensor::new(t.clone())).collect();
             let moved: Vec<(&Tensor, &Tensor)> =
                 self.points.iter().map(|p| &p.tensor).zip(&tangents).collect();
-            match jvp(&[of], &moved) {
-                Ok(mut change) => pushed.push(change.pop()),
+            match jvp(&moving, &moved) {
+                Ok(change) => pushed.push(change),
                 Err(error) => match error.code() {
                     Code::NoJvp | Code::FirstOrderOnly | Code::NotDifferentiable | Code::NoDerivative => {
                         return Ok(probes.iter().map(|_| None).collect());
@@ -280,9 +280,14 @@ impl<'a> Program<'a> {
                 },
             }
         }
-        let pushed: Vec<Tensor> = pushed.into_iter().flatten().collect();
-        let (values, errors) = (self.lab.values(&pushed)?, self.lab.rounding(&pushed)?);
-        Ok(values.iter().zip(&errors).map(|(value, error)| Some((value[0], error[0]))).collect())
+        let numbers: Vec<Tensor> = pushed.iter().map(|change| change[0].clone()).collect();
+        let errors = self.lab.rounding(&numbers)?;
+        let arrays = self.lab.evaluator.evaluate(&pushed.iter().flatten().collect::<Vec<_>>())?;
+        let change = |(arrays, error): (&[Array], &Vec<f64>)| {
+            let value = arrays[0].scalar()?;
+            Ok(Some(Change { value, error: error[0], given: arrays[1..].to_vec() }))
+        };
+        arrays.chunks_exact(moving.len()).zip(&errors).map(change).collect()
     }
 
     fn probe(&self, number: usize) -> Result<Probe, Error> {
@@ -328,6 +333,13 @@ fn along(gradient: &[Vec<f64>], rounding: &[Vec<f64>], tangents: &[Array]) -> (f
     (sum, error)
 }
 
+/// What moves along a line: a leaf, its value at the point, and how far it moves.
+struct Moved<'a> {
+    tensor: &'a Tensor,
+    base: &'a Array,
+    tangent: &'a Array,
+}
+
 /// A program as a function on lines through its points.
 struct Line<'a> {
     program: &'a Program<'a>,
@@ -335,48 +347,87 @@ struct Line<'a> {
     roots: Vec<Arc<Node>>,
     /// Rounding of the value.
     noise: f64,
+    given: Vec<Given>,
 }
 
 impl<'a> Line<'a> {
-    fn new(program: &'a Program<'a>, bare: Vec<Arc<Node>>) -> Result<Line<'a>, Error> {
+    /// `bare` applies surrogates only.
+    fn new(program: &'a Program<'a>, bare: &[Arc<Node>]) -> Result<Line<'a>, Error> {
+        let is_output = |node: &Arc<Node>| matches!(node.op, Op::Project(_));
+        let outputs: Vec<Tensor> =
+            topological(bare).into_iter().filter(is_output).map(Tensor::from_node).collect();
+        let bases = program.lab.evaluator.evaluate(&outputs.iter().collect::<Vec<_>>())?;
+        let (mut images, mut given) = (Images::new(), Vec::new());
+        for (projection, base) in outputs.into_iter().zip(bases) {
+            let (node, leaf) = (projection.node()?, Tensor::new(base.clone()));
+            images.insert(node.identity(), leaf.node()?.clone());
+            // What has no derivative is a constant to derivatives.
+            let moves = node.dtype.is_float()
+                && !matches!(node.op, Op::Project(slot) if undefined(node, slot).is_some());
+            if moves {
+                given.push(Given { projection, leaf, base });
+            }
+        }
+        let bare = substitute(bare, &images);
         let noise = program.lab.rounding(&[Tensor::from_node(bare[0].clone())])?[0][0];
         let noise = if noise.is_finite() { noise } else { 0.0 };
         let decided = decisions(&bare)?;
         let decided = decided.iter().map(|d| d.node().cloned()).collect::<Result<Vec<_>, _>>()?;
-        Ok(Line { program, roots: bare.into_iter().chain(decided).collect(), noise })
+        Ok(Line { program, roots: bare.into_iter().chain(decided).collect(), noise, given })
     }
 
-    fn difference(&self, probe: &Probe, gradient: &[Vec<f64>]) -> Result<Difference, Error> {
+    /// What moves along a probe, where it is, and how far it moves. None where no forward mode says so.
+    fn moved(&self, probe: &'a Probe, change: Option<&'a Change>) -> Option<Vec<Moved<'_>>> {
+        let points = self.program.points.iter().zip(&probe.tangents);
+        let points =
+            points.map(|(point, tangent)| Moved { tensor: &point.tensor, base: &point.base, tangent });
+        if self.given.is_empty() {
+            return Some(points.collect());
+        }
+        let given = self.given.iter().zip(&change?.given);
+        let given = given.map(|(given, tangent)| Moved { tensor: &given.leaf, base: &given.base, tangent });
+        Some(points.chain(given).collect())
+    }
+
+    fn difference(
+        &self,
+        probe: &Probe,
+        gradient: &[Vec<f64>],
+        change: Option<&Change>,
+    ) -> Result<Option<Difference>, Error> {
+        let Some(moved) = self.moved(probe, change) else { return Ok(None) };
         let (mut widest, mut inexact) = (f64::INFINITY, 0.0);
-        for ((point, tangent), gradient) in self.program.points.iter().zip(&probe.tangents).zip(gradient) {
-            for ((x, t), g) in point.base.to_f64().into_iter().zip(tangent.to_f64()).zip(gradient) {
-                if t != 0.0 {
-                    widest = f64::min(widest, distance_scale(x) / t.abs());
-                    // `x + h t` is rounded, which moves the value.
-                    inexact += if g.is_finite() { f64::EPSILON * (g * x).abs() } else { 0.0 };
-                }
+        for Moved { base, tangent, .. } in &moved {
+            for (x, t) in base.to_f64().into_iter().zip(tangent.to_f64()).filter(|(_, t)| *t != 0.0) {
+                widest = f64::min(widest, distance_scale(x) / t.abs());
+            }
+        }
+        // `x + h t` is rounded, which moves the value.
+        for (Moved { base, tangent, .. }, gradient) in moved.iter().zip(gradient) {
+            for ((x, t), g) in base.to_f64().into_iter().zip(tangent.to_f64()).zip(gradient) {
+                inexact += if t != 0.0 && g.is_finite() { f64::EPSILON * (g * x).abs() } else { 0.0 };
             }
         }
         let mut samples = Samples::default();
         for (side, sign) in [-1.0, 1.0].into_iter().enumerate() {
             for k in 0..=STEPS {
-                let (value, decided) = self.at(probe, sign * halved(widest, k))?;
+                let (value, decided) = self.at(&moved, sign * halved(widest, k))?;
                 samples.values[side].push(value);
                 samples.decisions[side].push(decided);
             }
         }
-        samples.here = self.at(probe, 0.0)?.1;
-        Ok(samples.difference(&|k| halved(widest, k), self.noise + inexact))
+        samples.here = self.at(&moved, 0.0)?.1;
+        Ok(Some(samples.difference(&|k| halved(widest, k), self.noise + inexact)))
     }
 
     /// Value and decisions at a distance from the point.
-    fn at(&self, probe: &Probe, distance: f64) -> Result<(f64, Vec<u64>), Error> {
+    fn at(&self, moved: &[Moved<'_>], distance: f64) -> Result<(f64, Vec<u64>), Error> {
         let mut images = Images::new();
-        for (point, tangent) in self.program.points.iter().zip(&probe.tangents) {
-            let (mut moved, tangent) = (point.base.to_f64(), tangent.to_f64());
-            moved.iter_mut().zip(&tangent).for_each(|(x, t)| *x += distance * t);
-            let moved = Array::new(moved, point.base.shape())?;
-            images.insert(point.tensor.node()?.identity(), Tensor::new(moved).node()?.clone());
+        for Moved { tensor, base, tangent } in moved {
+            let (mut there, tangent) = (base.to_f64(), tangent.to_f64());
+            there.iter_mut().zip(&tangent).for_each(|(x, t)| *x += distance * t);
+            let there = Array::new(there, base.shape())?;
+            images.insert(tensor.node()?.identity(), Tensor::new(there).node()?.clone());
         }
         let there: Vec<Tensor> =
             substitute(&self.roots, &images).into_iter().map(Tensor::from_node).collect();

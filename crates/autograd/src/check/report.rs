@@ -80,6 +80,9 @@ pub struct Distance {
     pub gradient: f64,
     /// The derivative there.
     pub derivative: f64,
+    /// The highest order at which its gradient was checked as a function of its own: derivatives of it were compared
+    /// from order 2 up to this one, or none if this is 1.
+    pub order: usize,
 }
 
 impl Distance {
@@ -128,16 +131,22 @@ impl fmt::Display for Report {
             writeln!(f, "kink: {place}: slopes {left} and {right}, the gradient is {gradient}")?;
         }
         for surrogate in &self.surrogates {
-            let Distance { rule, reason, place, gradient, derivative } = surrogate;
+            let Distance { rule, reason, place, gradient, derivative, order } = surrogate;
             let distance = surrogate.distance();
             write!(f, "surrogate `{rule}` ({reason}): ")?;
             match place {
-                Some(place) => writeln!(
-                    f,
-                    "{distance} from the derivative at {place}: {gradient} instead of {derivative}"
-                )?,
-                None => writeln!(f, "agrees with the derivative here")?,
+                Some(place) => {
+                    write!(
+                        f,
+                        "{distance} from the derivative at {place}: {gradient} instead of {derivative}"
+                    )?;
+                }
+                None => write!(f, "agrees with the derivative here")?,
             }
+            if *order > 1 {
+                write!(f, "; derivatives of its gradient compared up to order {order}")?;
+            }
+            writeln!(f)?;
         }
         for Undefined { output, input, rule } in &self.undefined {
             writeln!(f, "no derivative of output {output} by input {input}, as `{rule}` declares")?;
