@@ -5,10 +5,8 @@
 mod support;
 
 use cotangent_autograd::{GradCheck, custom_gradient, gradcheck};
-use cotangent_tensor::{
-    Array, Class, Code, DType, Detail, Elementwise, Error, Evaluate, Real, Reference, Tensor,
-};
-use support::check::{check, finds, number, passes, rule};
+use cotangent_tensor::{Array, Class, Code, DType, Detail, Elementwise, Real, Reference, Tensor};
+use support::check::{Single, check, finds, number, passes, rule};
 use support::{Noise, assert_digits};
 
 type Function = Box<dyn Fn([Tensor; 1]) -> Vec<Tensor>>;
@@ -330,29 +328,6 @@ fn inputs_of_the_graph_come_from_the_evaluator() {
     passes(&gradcheck(|[x]| (&x * &scale).exp(), &at, &bound).unwrap());
     let error = gradcheck(|[x]| (&x * &scale).exp(), &at, &Reference::new()).unwrap_err();
     assert_eq!(error.code(), Code::Unbound);
-    let half = |[x]: [Tensor; 1]| x.cast(DType::F16).cast(DType::F32).exp();
-    let error = gradcheck(half, &at, &Reference::new()).unwrap_err();
-    assert_eq!(error.code(), Code::Dtype);
-}
-
-/// The reference as a device of single precision would be, with one element off by a factor.
-struct Single(f64);
-
-impl Evaluate for Single {
-    fn name(&self) -> String {
-        "single".to_string()
-    }
-    fn evaluate(&self, tensors: &[&Tensor]) -> Result<Vec<Array>, Error> {
-        let exact = Reference::rounded().evaluate(tensors)?;
-        let rounded = exact.into_iter().map(|array| {
-            let mut values = array.to_f32();
-            if let Some(first) = values.first_mut() {
-                *first *= self.0 as f32;
-            }
-            Array::new(values, array.shape())
-        });
-        rounded.collect()
-    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod repeat;
 mod report;
 mod transposition;
 mod verdict;
+mod widen;
 
 pub use differences::{Slope, finite_differences};
 pub use gradcheck::{GradCheck, gradcheck};

@@ -12,6 +12,7 @@ use cotangent_tensor::{
 
 use super::lab::Lab;
 use super::local::Alone;
+use super::widen::widened;
 
 use crate::{State, grad};
 
@@ -64,6 +65,15 @@ impl Call {
         })?;
         outputs.iter().try_for_each(|output| output.node().map(|_| ()))?;
         Ok(Call { inputs, outputs })
+    }
+
+    /// The same in full precision, and whether anything in it was not.
+    pub(super) fn widened(&self) -> Result<(Call, bool), Error> {
+        let nodes = self.inputs.iter().chain(&self.outputs).map(|tensor| tensor.node().cloned());
+        let (wide, half) = widened(&nodes.collect::<Result<Vec<_>, _>>()?)?;
+        let mut tensors = wide.into_iter().map(Tensor::from_node);
+        let inputs = tensors.by_ref().take(self.inputs.len()).collect();
+        Ok((Call { inputs, outputs: tensors.collect() }, half))
     }
 
     pub(super) fn nodes(&self) -> Result<Vec<Arc<Node>>, Error> {
@@ -236,22 +246,24 @@ pub(super) fn past_the_graph(
     inputs: &Values,
     first: &Call,
 ) -> Result<Option<Error>, Error> {
+    let graph = first.widened()?.0;
     let floats = inputs.data.iter().enumerate().filter(|(_, input)| input.dtype().is_float());
     for (position, input) in floats {
         // Close enough to stay in the same branch of most functions.
         let shift: Vec<f64> = lab.draw(input.shape())?.to_f64();
         let near = |(x, s): (&f64, f64)| x + s * (x.abs() + 1.0) / 1024.0;
         let moved: Vec<f64> = input.to_f64().iter().zip(shift).map(near).collect();
-        let moved = Array::new(moved, input.shape())?;
+        let moved = Array::new(moved, input.shape())?.with_dtype(input.dtype());
         let there = Call::on(function, inputs.tensors(Some((position, moved))))?;
         if let Some(finding) = unstable(first, &there)? {
             return Ok(Some(finding));
         }
+        let there = there.widened()?.0;
         let image = there.inputs[position].node()?.clone();
-        let images = HashMap::from([(first.inputs[position].node()?.identity(), image)]);
-        let graph: Vec<Tensor> =
-            substitute(&first.nodes()?, &images).into_iter().map(Tensor::from_node).collect();
-        if let Some((output, place, called, expected)) = lab.first_difference(&there.outputs, &graph)? {
+        let images = HashMap::from([(graph.inputs[position].node()?.identity(), image)]);
+        let expected: Vec<Tensor> =
+            substitute(&graph.nodes()?, &images).into_iter().map(Tensor::from_node).collect();
+        if let Some((output, place, called, expected)) = lab.first_difference(&there.outputs, &expected)? {
             let message = format!(
                 "input {position} reaches output {output} past the graph: where it is moved, element {place:?} is \
                  {called:?}, but {expected:?} by the graph of the first call"

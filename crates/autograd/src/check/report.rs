@@ -104,6 +104,8 @@ pub struct Report {
     pub surrogates: Vec<Distance>,
     /// Derivatives that were not compared, as rules declare that there are none.
     pub undefined: Vec<Undefined>,
+    /// Whether the function works with half precision, and was checked in F32.
+    pub widened: bool,
     /// What was compared.
     pub compared: Compared,
 }
@@ -150,6 +152,9 @@ impl fmt::Display for Report {
         }
         for Undefined { output, input, rule } in &self.undefined {
             writeln!(f, "no derivative of output {output} by input {input}, as `{rule}` declares")?;
+        }
+        if self.widened {
+            writeln!(f, "checked in F32: half precision is too coarse for differences")?;
         }
         let Compared { dual, differences, forward, without_forward, linear, device, unknown } = self.compared;
         let verdict = if self.is_ok() { "ok" } else { "wrong" };

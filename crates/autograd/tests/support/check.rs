@@ -2,7 +2,7 @@
 
 use cotangent_autograd::check::Report;
 use cotangent_autograd::{Inputs, Outputs, custom_gradient, gradcheck};
-use cotangent_tensor::{Code, Detail, Error, Reference, Tensor};
+use cotangent_tensor::{Array, Code, Detail, Error, Evaluate, Reference, Tensor};
 
 /// A rule of one input.
 pub(crate) fn rule(
@@ -38,5 +38,25 @@ pub(crate) fn number(error: &Error, name: &str) -> f64 {
         Some(Detail::Number(number)) => *number,
         Some(Detail::Integer(number)) => *number as f64,
         other => panic!("{name}: {other:?} in {error}"),
+    }
+}
+
+/// The reference as a device of single precision would be, with one element off by a factor.
+pub(crate) struct Single(pub(crate) f64);
+
+impl Evaluate for Single {
+    fn name(&self) -> String {
+        "single".to_string()
+    }
+    fn evaluate(&self, tensors: &[&Tensor]) -> Result<Vec<Array>, Error> {
+        let exact = Reference::rounded().evaluate(tensors)?;
+        let rounded = exact.into_iter().map(|array| {
+            let mut values = array.to_f32();
+            if let Some(first) = values.first_mut() {
+                *first *= self.0 as f32;
+            }
+            Array::new(values, array.shape())
+        });
+        rounded.collect()
     }
 }
