@@ -232,9 +232,13 @@ fn what_is_not_batched_stays_shared() {
 
 #[test]
 fn gradcheck_looks_inside() {
-    let inputs = [Array::from([0.3, -0.6]), Array::from([1.2, 0.4])];
-    let right = |x: &[Tensor]| checkpoint([&x[0]], |[a]| a.tanh() * &x[1]);
-    gradcheck(right, &inputs, &Reference::new()).unwrap().into_result().map(drop).unwrap();
+    let (x, w) = (Tensor::new([0.3, -0.6]), Tensor::new([1.2, 0.4]));
+    let right = gradcheck(|[x, w]| checkpoint([&x], |[a]| a.tanh() * &w), [&x, &w], &Reference::new());
+    right.unwrap().into_result().map(drop).unwrap();
+    let sine = |x: &Tensor| custom_gradient("sine", [x], |[a]| (a.sin(), move |g: Tensor| [g * a.sin()]));
+    let inside = |[x]: [Tensor; 1]| checkpoint([&x], |[a]| sine(&a));
+    let error = gradcheck(inside, [&x], &Reference::new()).unwrap().into_result().unwrap_err();
+    assert!(error.to_string().contains("custom gradient \"sine\""), "{error}");
 }
 
 #[test]
