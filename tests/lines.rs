@@ -99,6 +99,10 @@ fn errors_point_at_the_line_of_their_user() {
             case!(Update, valid(&group.flatten(&[]))),
             case!(DeviceMismatch, other.write(&group[0], &[1.0, 2.0])),
             case!(DeviceMismatch, other.write_all(&[(&group[0], &[1.0, 2.0])])),
+            case!(DataLength, Array::new(vec![1.0, 2.0], [3])),
+            case!(Rank, Array::new(vec![1.0], [1; 9])),
+            case!(NotScalar, Array::from([1.0, 2.0]).scalar()),
+            case!(NotScalar, device.read(&x).unwrap().scalar()),
             case!(NotDifferentiable, jacobian(&i, &x)),
             case!(NotDifferentiable, jacobian(&x, &i)),
             case!(Rank, jacobian(&Tensor::ones([1; 5]), &Tensor::ones([1; 5]))),
@@ -133,7 +137,7 @@ fn errors_point_at_the_line_of_their_user() {
     );
     std::fs::remove_file(&path).unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert_eq!(tried, 56);
+    assert_eq!(tried, 60);
 }
 
 #[test]

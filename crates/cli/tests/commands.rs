@@ -319,6 +319,15 @@ fn check_counts_its_cases() {
 }
 
 #[test]
+fn check_passes_on_every_device_that_is_always_here() {
+    for device in ["cpu", "software"] {
+        let check = document(&["check", "--device", device, "--json"]);
+        assert_eq!(check["failed"], Value::Array(vec![]), "{device}");
+        assert!(check["cases"].as_u64().unwrap() >= 250, "{device}");
+    }
+}
+
+#[test]
 fn bench_prints_one_document_per_line() {
     let output = cotangent(&["bench", "--device", "cpu", "--filter", "seed_sgd", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -287,6 +287,7 @@ impl Outputs {
         }
     }
     /// Output `position` as one number. Error: [`Code::NotScalar`].
+    #[track_caller]
     pub fn scalar(&self, position: usize) -> Result<f64, Error> {
         self.read(position)?.scalar()
     }

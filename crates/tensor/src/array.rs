@@ -1,5 +1,7 @@
 //! Host arrays: what goes into a graph as data and what a read returns.
 
+use std::panic::Location;
+
 use crate::{Code, DType, Error, IntoShape, Shape};
 
 /// The values of an array, by element type. Floats are f64: results of the reference keep all digits, results of
@@ -57,15 +59,18 @@ pub struct Array {
 impl Array {
     /// Values in row-major order. Errors: [`Code::DataLength`] if their number is not the product of the shape,
     /// [`Code::Rank`], [`Code::TooLarge`].
+    #[track_caller]
     pub fn new(values: impl Into<Values>, shape: impl IntoShape) -> Result<Array, Error> {
-        let (values, shape) = (values.into(), shape.into_shape()?);
+        let at = Location::caller();
+        let (values, shape) = (values.into(), shape.into_shape().map_err(|error| error.at(at))?);
         if values.len() != shape.elements() {
             return Err(Error::new(
                 Code::DataLength,
                 "array",
                 format!("{} values for shape {shape}, which holds {}", values.len(), shape.elements()),
             )
-            .shape("shape", &shape));
+            .shape("shape", &shape)
+            .at(at));
         }
         let dtype = values.dtype();
         Ok(Array { shape, dtype, values, refused: None })
@@ -162,6 +167,7 @@ impl Array {
         Ok(Array::new(values, shape)?.with_dtype(dtype))
     }
     /// The value of a one-element array. Error: [`Code::NotScalar`].
+    #[track_caller]
     pub fn scalar(&self) -> Result<f64, Error> {
         match self.to_f64()[..] {
             [value] => Ok(value),
@@ -171,6 +177,7 @@ impl Array {
                 format!("an array of shape {} has {} elements", self.shape, self.values.len()),
             )
             .shape("shape", &self.shape)
+            .at(Location::caller())
             .hint("reduce it first, for example with `.mean(..)`")),
         }
     }

@@ -106,7 +106,7 @@ impl Tensor {
     #[track_caller]
     pub fn from_values(values: impl Into<Values>, shape: impl IntoShape) -> Tensor {
         let at = Location::caller();
-        Tensor::attempt(at, || Ok(Tensor::leaf(at, Array::new(values, shape)?)))
+        Tensor::attempt(at, || Ok(Tensor::leaf(at, Array::new(values, shape).map_err(|error| error.at(at))?)))
     }
     fn leaf(at: At, array: Array) -> Tensor {
         if let Some(error) = array.error() {

@@ -5,7 +5,7 @@ use cotangent::losses;
 use cotangent::random::random_words;
 use cotangent::{
     Activation, Adam, Code, DType, Elementwise, Error, Family, Key, Optimizer, Real, Reduction, Sgd, State,
-    Tensor, grad, vjp,
+    Tensor, checkpoint, grad, vjp,
 };
 
 /// Tensors that are computed together.
@@ -30,6 +30,7 @@ pub(super) fn all() -> Vec<Case> {
     generated(&mut cases);
     tables(&mut cases);
     optimizers(&mut cases);
+    checkpoints(&mut cases);
     cases
 }
 
@@ -228,7 +229,9 @@ fn tables(cases: &mut Vec<Case>) {
             (tensor("eta", &[350]), Tensor::new(counts))
         };
         let name = family.name().to_string();
-        let loss = family.nll(&eta, &target, Reduction::Mean);
+        // A mean over observations of which one has an infinite loss says nothing about the others.
+        let moderate = eta.tanh() * 20.0;
+        let loss = family.nll(&moderate, &target, Reduction::Mean);
         let outputs = || {
             let started = vjp(&[(&eta, &family.residual(&eta, &target))], &eta)?.or_error()?;
             let values = [family.mean(&eta), family.variance(&eta), family.log_partition(&eta)];
@@ -240,6 +243,15 @@ fn tables(cases: &mut Vec<Case>) {
         cases.push(Case { name: name.clone(), outputs: outputs() });
         with_gradients(cases, &format!("{name}.nll"), loss, &[&eta]);
     }
+}
+
+/// Layers that are computed again for their gradients.
+fn checkpoints(cases: &mut Vec<Case>) {
+    let (x, w) = (tensor("x", &[40, 12]).tanh(), tensor("w", &[12, 12]).tanh());
+    let layer = |x: Tensor| x.matmul(&w).tanh();
+    let block = |x: &Tensor| checkpoint([x], |[x]| layer(layer(x)));
+    let loss = block(&block(&x)).mean(..);
+    with_gradients(cases, "checkpoint", loss, &[&x, &w]);
 }
 
 fn optimizers(cases: &mut Vec<Case>) {
