@@ -184,6 +184,36 @@ def per_sample(widths, rows):
     return lambda: step(parameters, x, target), 0.0, 0.0
 
 
+def deep(wrap):
+    """The gradient of 16 layers of 512 units on 256 rows, four layers of which are taken together."""
+    key = jax.random.PRNGKey(0)
+    layers = [(jax.random.normal(k, (512, 512)) * 0.05, jnp.zeros(512)) for k in jax.random.split(key, 16)]
+    x = jax.random.normal(key, (256, 512))
+
+    def block(x, layers):
+        for w, b in layers:
+            x = jnp.tanh(x @ w + b)
+        return x
+
+    def loss(layers, x):
+        for first in range(0, 16, 4):
+            x = wrap(block)(x, layers[first : first + 4])
+        return jnp.mean(x * x)
+
+    step = jax.jit(jax.value_and_grad(loss))
+    return lambda: step(layers, x), 0.0, 0.0
+
+
+def per_sample_norms(widths, rows):
+    parameters, x, target, loss = network(widths, rows)
+
+    def norm(p, x, target):
+        return jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(jax.grad(loss)(p, x, target))))
+
+    step = jax.jit(jax.vmap(norm, (None, 0, 0)))
+    return lambda: step(parameters, x, target), 0.0, 0.0
+
+
 SEED, MLP = ([1, 30, 20, 1], 400), ([784, 512, 512, 10], 256)
 
 TASKS = {
@@ -201,6 +231,10 @@ TASKS = {
     "mlp_adam": mlp_adam,
     "mlp_gradient": lambda: gradient(*MLP),
     "mlp_hvp": lambda: hessian_product(*MLP),
+    "deep_gradient": lambda: deep(lambda f: f),
+    "deep_gradient_again": lambda: deep(jax.checkpoint),
+    "mlp_per_sample": lambda: per_sample(*MLP),
+    "mlp_per_sample_norms": lambda: per_sample_norms(*MLP),
     "seed_gradient": lambda: gradient(*SEED),
     "seed_hvp": lambda: hessian_product(*SEED),
     "seed_per_sample": lambda: per_sample(*SEED),

@@ -1,8 +1,8 @@
 //! What hand-written rules, second derivatives and gradients per sample cost, beside the plain gradient.
 
 use cotangent::{
-    Activation, DType, Device, Error, Evaluate, Key, Mlp, OrError, Reduction, Reference, Step, Tensor,
-    Variables, custom_gradient, grad, hvp, layers, losses, per_sample_gradients,
+    Activation, DType, Device, Error, Evaluate, Key, Linear, Mlp, OrError, Reduction, Reference, Step,
+    Tensor, Variables, checkpoint, custom_gradient, grad, hvp, layers, losses, per_sample_gradients,
 };
 
 use super::elementwise::numbers;
@@ -12,6 +12,10 @@ pub(super) const TASKS: &[Entry] = &[
     ("rule_sigmoid_l1_2p22", rule),
     ("mlp_gradient", |device| Problem::mlp(device)?.gradient()),
     ("mlp_hvp", |device| Problem::mlp(device)?.hvp()),
+    ("mlp_per_sample_norms", |device| Problem::mlp(device)?.per_sample_norms()),
+    ("deep_gradient", |device| deep(device, |layers, x| layers(x))),
+    ("deep_gradient_again", |device| deep(device, |layers, x| checkpoint([x], |[x]| layers(&x)))),
+    ("mlp_per_sample", |device| Problem::mlp(device)?.per_sample()),
     ("seed_gradient", |device| Problem::seed(device)?.gradient()),
     ("seed_hvp", |device| Problem::seed(device)?.hvp()),
     ("seed_per_sample", |device| Problem::seed(device)?.per_sample()),
@@ -46,6 +50,31 @@ fn rule(device: &Device) -> Result<Task, Error> {
         && pairs.into_iter().all(|(a, b)| near(a, b, scale, 64.0));
     let count = shape[0] as f64;
     Ok(Task { step, run: run_and_wait(), steps: 1, checked, bytes: 12.0 * count, flops: 10.0 * count })
+}
+
+/// The gradient of 16 layers of 512 units on 256 rows, four layers of which are taken together.
+fn deep(device: &Device, taken: fn(&dyn Fn(&Tensor) -> Tensor, &Tensor) -> Tensor) -> Result<Task, Error> {
+    let network = Mlp::new(&[512; 17], Activation::Tanh);
+    let parameters = device.variables(&layers::named(&network.parameters(Key::new(3))?))?;
+    let x = numbers(device, "x", &[256, 512])?;
+    let views = parameters.views();
+    let layer = |x: Tensor, of: &[Tensor]| Linear::new(512, 512).forward(&of[0], &of[1], &x).tanh();
+    let block = |x: Tensor, of: &[Tensor]| taken(&|x| of.chunks(2).fold(x.clone(), layer), &x);
+    let y = views.chunks(8).fold(x.clone(), block);
+    let loss = (&y * &y).mean(..);
+    let flops = (6 * 16 - 2) as f64 * 512.0 * 512.0 * 256.0;
+    let (network, target) = (network, x.clone());
+    let problem = Problem {
+        device: device.clone(),
+        parameters,
+        network,
+        directions: Vec::new(),
+        x,
+        target,
+        loss,
+        flops,
+    };
+    problem.gradient()
 }
 
 /// A network with its mean loss.
@@ -109,13 +138,25 @@ impl Problem {
         self.task(products, flops)
     }
     fn per_sample(self) -> Result<Task, Error> {
+        let (gradients, flops) = (self.of_samples()?, self.flops);
+        self.task(gradients, flops)
+    }
+    fn of_samples(&self) -> Result<Vec<Tensor>, Error> {
         let (network, parameters) = (&self.network, &self.parameters);
         let (x, target) = (self.x.unsqueeze(1), self.target.unsqueeze(1));
-        let gradients = per_sample_gradients([&x, &target], &parameters.views(), |[x, target]| {
+        per_sample_gradients([&x, &target], &parameters.views(), |[x, target]| {
             of(network, parameters, &x, &target).sum(..)
-        })?;
-        let flops = self.flops;
-        self.task(gradients, flops)
+        })
+    }
+    /// The norm of the gradient of each example, as clipping needs it.
+    fn per_sample_norms(self) -> Result<Task, Error> {
+        let squares = |gradient: Tensor| {
+            let axes: Vec<isize> = (1..).take(gradient.shape().rank() - 1).collect();
+            (&gradient * &gradient).sum(axes)
+        };
+        let all = self.of_samples()?.into_iter().map(squares).reduce(|a, b| a + b);
+        let (norms, flops) = (all.map(|all| all.sqrt()).into_iter().collect(), self.flops);
+        self.task(norms, flops)
     }
     /// A step that computes these and keeps them on the device.
     fn task(self, results: Vec<Tensor>, flops: f64) -> Result<Task, Error> {
