@@ -85,7 +85,7 @@ pub use cotangent_autograd::{
 pub use cotangent_device::{
     Check, Choice, Device, Fault, FaultPlan, Feed, Info, Initial, Kept, KernelTime, Kind, Memory,
     Options as DeviceOptions, Outputs as StepOutputs, Probe, Profile, Report, Roof, Step, StepMemory,
-    StepOptions, Variable, Variables, Watch, cross_check,
+    StepOptions, Target, Variable, Variables, Watch, cross_check,
 };
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,

@@ -7,8 +7,8 @@ mod common;
 
 use common::{adapter_present, evaluators};
 use cotangent::{
-    Check, Code, CustomGradient, DType, Detail, Device, Error, Feed, Step, StepOptions, Tensor, Watch,
-    custom_gradient, grad,
+    Check, Code, CustomGradient, DType, Detail, Device, Error, Feed, Kind, Step, StepOptions, Target, Tensor,
+    Watch, custom_gradient, grad,
 };
 
 /// The CPU device and every adapter.
@@ -184,10 +184,15 @@ fn a_branch_that_is_not_taken_is_no_anomaly_and_a_taken_one_is_followed() {
 
 #[test]
 fn every_schedule_and_type_of_kernel_is_watched() {
-    for device in devices() {
+    // Kernels of a GPU, in grids of many dispatches: tiles of products are chosen there.
+    let narrow = Target { max_workgroups: 3, ..Target::web() };
+    let adapters = devices().into_iter().filter(|device| device.info().kind != Kind::Cpu);
+    let narrow: Vec<Device> = adapters.map(|device| device.with_limits(&narrow).unwrap()).collect();
+    for device in devices().into_iter().chain(narrow) {
         let x = Tensor::input("x", [40, 70], DType::F32);
         let w = Tensor::iota([70, 30], 0).cast(DType::F32) * 0.01;
-        let cases: [(&str, Tensor); 9] = [
+        let wide = x.reshape([2, 1400]);
+        let cases: [(&str, Tensor); 11] = [
             ("map", &x * 2.0),
             ("rows", x.sum(1)),
             ("columns", x.sum(0)),
@@ -197,6 +202,9 @@ fn every_schedule_and_type_of_kernel_is_watched() {
             ("softmax", x.softmax(1)),
             ("parts", Tensor::concat(&[&x.exp(), &(&x + 1.0)], 0)),
             ("half", (&x * 3.0).cast(DType::F16)),
+            // A sum in chunks, and one whose epilogue is a kernel of its own.
+            ("product in chunks", wide.matmul(&wide.transpose())),
+            ("product with an epilogue", x.matmul(&w).tanh().erf() + x.matmul(&w).lgamma().exp().sin()),
         ];
         let mut data = vec![0.5f32; 2800];
         for (name, tensor) in &cases {

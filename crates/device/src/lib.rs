@@ -78,7 +78,7 @@ mod storage;
 mod variable;
 
 pub use check::{Report, cross_check};
-pub use cotangent_shaders::Watch;
+pub use cotangent_shaders::{Target, Watch};
 pub use device::{Choice, Device, Options};
 pub use explain::{Kept, StepMemory};
 pub use fault::{Fault, FaultPlan};
