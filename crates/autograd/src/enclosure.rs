@@ -159,22 +159,19 @@ pub(crate) fn pull_enclosure(
     let given = cotangents.iter().flatten();
     let later = given.map(|given| given.value.node().cloned()).collect::<Result<Nodes, _>>()?;
     let late = |operand: &Arc<Node>| after(std::iter::once(operand).chain(&later).cloned().collect(), at);
-    let starts: Nodes = node.operands.iter().map(late).collect();
+    let mut starts: Nodes = node.operands.iter().map(late).collect();
     let outputs = rule.instantiate(&starts);
     let outside = cotangents.iter().flatten().flat_map(brought).collect();
     let seeds = outputs.iter().zip(cotangents);
     let seeds = seeds.filter_map(|(output, cotangent)| Some((output.clone(), cotangent?))).collect();
     let mut found = arrivals(seeds, &starts)?;
     // Kept values come from where they were computed first.
-    let kept = |slot: usize| {
-        let value = made(Op::Project(slot), vec![node.clone()], &outputs[slot], at);
-        (outputs[slot].identity(), late(&value))
-    };
-    let kept: HashMap<_, _> = (results..outputs.len()).map(kept).collect();
-    let border = Border { inside: &starts, operands: &starts, outside };
+    let first = |slot: usize| late(&made(Op::Project(slot), vec![node.clone()], &outputs[slot], at));
+    let operands: Nodes = starts.iter().cloned().chain((results..outputs.len()).map(first)).collect();
+    starts.extend_from_slice(&outputs[results..]);
+    let border = Border { inside: &starts, operands: &operands, outside };
     let arrived = found.iter_mut().flat_map(|found| found.cotangents.iter_mut());
     replace_parts(arrived.collect(), |roots| {
-        let roots = if kept.is_empty() { roots } else { substitute(&roots, &kept) };
         enclosed(&format!("gradient of {}", rule.name), at, &roots, &border, &[])
     })?;
     Ok(found)

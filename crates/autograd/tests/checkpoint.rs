@@ -6,7 +6,7 @@ use cotangent_autograd::{
     Checkpoint, State, batch, checkpoint, custom_gradient, explain, grad, gradcheck, hvp, jvp, trace,
 };
 use cotangent_tensor::{
-    Array, Code, DType, Evaluate, Key, Op, Reference, Tensor, expand, topological, where_,
+    Array, Code, DType, Evaluate, Key, Op, Reference, Tensor, expand, marks, topological, where_,
 };
 
 /// A program of parameters, of which the parts that `wrap` is given may be computed again.
@@ -251,6 +251,25 @@ fn explanations_and_traces_see_the_inside() {
     let y = checkpoint([&w], |[w]| w.exp()).named("y");
     let table = trace(&(&y * &y).sum(..), &[&y, &w], &Reference::new()).unwrap().to_string();
     assert!(table.contains('y') && table.contains('w'), "{table}");
+}
+
+#[test]
+fn what_is_marked_inside_appears_once() {
+    let x = Tensor::new([0.3, 0.4]);
+    let square = |x: &Tensor| {
+        custom_gradient("square", [x], |[x]| (x.inspect("in a rule") * &x, move |g: Tensor| [g * x * 2.0]))
+    };
+    let part = |x: &Tensor| square(&x.exp().inspect("outside of it"));
+    let y = checkpoint([&x], |[x]| part(&(part(&x) * 0.1)));
+    let dx = grad(&(&y * &y).sum(..), &x).unwrap().or_zero();
+    let marks = |tensors: &[&Tensor]| {
+        let mut labels: Vec<String> = marks(tensors).unwrap().iter().map(|m| m.label.to_string()).collect();
+        labels.sort();
+        labels
+    };
+    let twice = ["in a rule", "in a rule", "outside of it", "outside of it"];
+    assert_eq!(marks(&[&y]), twice);
+    assert_eq!(marks(&[&y, &dx]), twice);
 }
 
 #[test]

@@ -83,11 +83,12 @@ fn without_marks(roots: &[Arc<Node>], order: &[Arc<Node>]) -> Expansion {
     let mut image: HashMap<*const Node, Arc<Node>> = HashMap::new();
     let mut marks: Vec<Mark> = Vec::new();
     let mut known = HashSet::new();
+    let mut values = Values::of(order);
     for node in order {
         let operands = operands(node, &image);
-        // A copy under another name is the same mark.
+        // A copy under another name is the same mark, and so is one on a value that is computed again.
         if let Op::Inspect(label) = &node.op
-            && known.insert((operands[0].key(), label.clone(), node.location))
+            && known.insert((values.number(&operands[0]), label.clone(), node.location))
         {
             let tensor = Tensor::from_node(operands[0].clone());
             marks.push(Mark { label: label.clone(), location: node.location, tensor });
@@ -96,9 +97,47 @@ fn without_marks(roots: &[Arc<Node>], order: &[Arc<Node>]) -> Expansion {
             Op::Detach | Op::Inspect(_) => operands[0].clone(),
             _ => on(node, operands),
         };
+        values.add(&new);
         image.insert(node.key(), new);
     }
     Expansion { roots: roots.iter().map(|root| image[&root.key()].clone()).collect(), marks }
+}
+
+/// Which nodes have equal values, whenever they are computed. Nothing is looked at in a graph that computes nothing again: each
+/// node is a value of its own there.
+#[derive(Default)]
+struct Values {
+    is_needed: bool,
+    numbers: HashMap<*const Node, usize>,
+    known: HashMap<(String, Vec<usize>), usize>,
+}
+
+impl Values {
+    fn of(order: &[Arc<Node>]) -> Values {
+        Values { is_needed: order.iter().any(|node| matches!(node.op, Op::After)), ..Values::default() }
+    }
+    /// Takes note of a node whose operands are known.
+    fn add(&mut self, node: &Arc<Node>) {
+        if !self.is_needed || self.numbers.contains_key(&node.key()) {
+            return;
+        }
+        let number = match &node.op {
+            Op::After => self.number(&node.operands[0]),
+            op => {
+                let text = match op {
+                    Op::Leaf(array) => format!("leaf {:p}", Arc::as_ptr(array)),
+                    op => format!("{op:?} {} {}", node.shape, node.dtype),
+                };
+                let operands = node.operands.iter().map(|operand| self.number(operand)).collect();
+                let next = self.known.len();
+                *self.known.entry((text, operands)).or_insert(next)
+            }
+        };
+        self.numbers.insert(node.key(), number);
+    }
+    fn number(&self, node: &Arc<Node>) -> usize {
+        self.numbers.get(&node.key()).copied().unwrap_or(node.key() as usize)
+    }
 }
 
 fn operands(node: &Node, image: &HashMap<*const Node, Arc<Node>>) -> Vec<Arc<Node>> {

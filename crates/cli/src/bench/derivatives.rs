@@ -52,8 +52,11 @@ fn rule(device: &Device) -> Result<Task, Error> {
     Ok(Task { step, run: run_and_wait(), steps: 1, checked, bytes: 12.0 * count, flops: 10.0 * count })
 }
 
+/// How some layers are taken together.
+type Taken = fn(&dyn Fn(&Tensor) -> Tensor, &Tensor) -> Tensor;
+
 /// The gradient of 16 layers of 512 units on 256 rows, four layers of which are taken together.
-fn deep(device: &Device, taken: fn(&dyn Fn(&Tensor) -> Tensor, &Tensor) -> Tensor) -> Result<Task, Error> {
+fn deep(device: &Device, taken: Taken) -> Result<Task, Error> {
     let network = Mlp::new(&[512; 17], Activation::Tanh);
     let parameters = device.variables(&layers::named(&network.parameters(Key::new(3))?))?;
     let x = numbers(device, "x", &[256, 512])?;
