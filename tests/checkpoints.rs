@@ -7,8 +7,8 @@
 mod common;
 
 use common::{
-    Array, Checkpoint, Device, Error, Evaluate, Key, Mode, Reference, Step, Tensor, Training,
-    adapter_present, bounds, checkpoint, evaluators, grad, hvp, random, train, where_,
+    Array, Checkpoint, Code, Device, Error, Evaluate, Key, Kind, Mode, Reference, Step, StepOptions, Tensor,
+    Training, adapter_present, bounds, checkpoint, evaluators, grad, hvp, random, train, where_,
 };
 
 /// A part of a program, and how it is taken.
@@ -120,12 +120,11 @@ fn memory_is_that_of_the_blocks() {
     // One activation of each layer against one of each block and those of one block, with what is at work.
     let activation = 256 * 32 * 4;
     let (all, some) = (all.memory(), some.memory());
-    assert!(all.live >= 16 * activation, "{all:?}");
+    assert!(all.live >= 15 * activation, "{all:?}");
     assert!(some.live <= (4 + 4 + 4) * activation + 16 * 32 * 32 * 4, "{some:?}");
     assert!(some.planned <= some.live + some.live / 4, "{some:?}");
-    // All but the last activation of the last layer; all but the first of the first block.
-    println!("{all}\n{some}");
-    assert_eq!((all.kept.len(), all.kept_bytes()), (16, 16 * activation));
+    // All activations but the last, which only the kernel reads that computes it; the ends of the blocks.
+    assert_eq!((all.kept.len(), all.kept_bytes()), (15, 15 * activation));
     assert_eq!((some.kept.len(), some.kept_bytes()), (4, 4 * activation));
     let text = some.to_string();
     assert!(text.contains("128.0 KiB kept for derivatives"), "{text}");
@@ -165,7 +164,7 @@ fn policies_keep_what_they_name() {
     let by_product = live(&|x, part| products.apply([x], |[x]| part(&x)));
     let by_name = live(&|x, part| names.apply([x], |[x]| part(&x)));
     assert_eq!(by_name, by_product);
-    assert!(by_product * 2 < all, "{by_product} {all}");
+    assert!(by_product * 3 < all * 2, "{by_product} {all}");
 }
 
 #[test]
@@ -206,6 +205,58 @@ fn a_trained_network_is_the_same() -> Result<(), Error> {
             Ok::<_, Error>((bits(&losses), bits(&weights)))
         };
         assert_eq!(trained(&again)?, trained(&plain)?, "{}", evaluator.slug);
+    }
+    Ok(())
+}
+
+/// Loss and gradients of the plain network within a number of bytes.
+fn within(
+    network: &Network,
+    layer: fn(&Tensor, &Tensor) -> Tensor,
+    device: &Device,
+    budget: Option<u64>,
+) -> Result<Step, Error> {
+    let loss = network.loss(1, layer, &plain);
+    let gradients = network.gradients(&loss);
+    let outputs: Vec<&Tensor> = std::iter::once(&loss).chain(&gradients).collect();
+    Step::with_options(device, &[], &outputs, &[], StepOptions { budget, ..StepOptions::default() })
+}
+
+#[test]
+fn a_step_keeps_to_its_budget() -> Result<(), Error> {
+    for (name, layer) in [("dense", dense as fn(&Tensor, &Tensor) -> Tensor), ("attentive", attentive)] {
+        let network = Network::new(128, 32, 16);
+        for device in Device::all() {
+            let numbers = |step: &Step| -> Result<Vec<Vec<u64>>, Error> {
+                let run = step.run(&[])?;
+                Ok(bits(&(0..17).map(|i| run.read(i)).collect::<Result<Vec<_>, _>>()?))
+            };
+            let all = within(&network, layer, &device, None)?;
+            let whole = all.memory().planned;
+            let expected = numbers(&all)?;
+            let mut last = products(&all);
+            for percent in [100, 80, 65] {
+                let budget = whole * percent / 100;
+                let step = within(&network, layer, &device, Some(budget))?;
+                let (memory, count) = (step.memory(), products(&step));
+                assert!(memory.planned <= budget, "{name}, {percent} %: {memory}");
+                // The less memory, the more is computed again, but nothing more than once.
+                assert!(
+                    count >= last && count <= products(&all) + 16 * products(&all) / 47 + 32,
+                    "{name}: {count}"
+                );
+                last = count;
+                let report = step.cross_check(&[])?;
+                assert!(report.cases > 0, "{name}, {percent} % on {}", device.slug());
+                if name == "dense" || device.info().kind == Kind::Cpu {
+                    assert_eq!(numbers(&step)?, expected, "{name}, {percent} % on {}", device.slug());
+                }
+            }
+            assert!(last > products(&all), "{name}");
+            let error = within(&network, layer, &device, Some(4096)).unwrap_err();
+            assert_eq!(error.code(), Code::OutOfMemory);
+            assert!(error.to_string().contains("the budget of the step is 4096"), "{error}");
+        }
     }
     Ok(())
 }

@@ -126,12 +126,6 @@ pub(crate) fn applied(rule: TracedRule, operands: Nodes, at: &'static Location<'
     outputs.into_iter().enumerate().map(project).collect()
 }
 
-/// The first of some nodes, not before the others are known.
-pub(crate) fn after(nodes: Nodes, at: &'static Location<'static>) -> Arc<Node> {
-    let first = nodes[0].clone();
-    made(Op::After, nodes, &first, at)
-}
-
 /// A node of the shape and type of another.
 fn made(op: Op, operands: Nodes, like: &Node, at: &'static Location<'static>) -> Arc<Node> {
     let origin = Origin::of(&operands);
@@ -158,7 +152,8 @@ pub(crate) fn pull_enclosure(
     let at = node.location;
     let given = cotangents.iter().flatten();
     let later = given.map(|given| given.value.node().cloned()).collect::<Result<Nodes, _>>()?;
-    let late = |operand: &Arc<Node>| after(std::iter::once(operand).chain(&later).cloned().collect(), at);
+    let late =
+        |operand: &Arc<Node>| Node::after(std::iter::once(operand).chain(&later).cloned().collect(), at);
     let mut starts: Nodes = node.operands.iter().map(late).collect();
     let outputs = rule.instantiate(&starts);
     let outside = cotangents.iter().flatten().flat_map(brought).collect();

@@ -48,11 +48,15 @@ pub struct StepOptions {
     pub fuse: bool,
     /// Whether runs also compute what [`Tensor::inspect`] has marked, for [`Outputs::inspected`]. Off, marks cost nothing.
     pub inspect: bool,
+    /// Bytes that computed values may take ([`StepMemory::planned`](crate::StepMemory), scratch aside). Where more would be kept for derivatives, the step computes
+    /// values of the forward pass again, as [`checkpoint`](https://docs.rs/cotangent) does: the earliest part of the program first, each value once. Results stay the same.
+    /// `E_OUT_OF_MEMORY` if that does not suffice. None: everything is kept.
+    pub budget: Option<u64>,
 }
 
 impl Default for StepOptions {
     fn default() -> StepOptions {
-        StepOptions { check: Check::Status, fuse: true, inspect: false }
+        StepOptions { check: Check::Status, fuse: true, inspect: false, budget: None }
     }
 }
 
@@ -131,6 +135,7 @@ impl Step {
         let (asked, outputs) = sort(nodes)?;
         let mut plan_options = device.plan_options();
         plan_options.fuse = options.fuse;
+        plan_options.budget = options.budget.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let plan = plan(&asked, &updates, &plan_options)?;
         let program = Program::new(device, plan, options.check)?;
         let input = |tensor: &&Tensor| {

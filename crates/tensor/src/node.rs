@@ -444,6 +444,12 @@ impl Node {
         node.origin = origin;
         Arc::new(node)
     }
+    /// The first of some nodes, not before the others are known: [`Op::After`].
+    pub fn after(nodes: Vec<Arc<Node>>, location: &'static Location<'static>) -> Arc<Node> {
+        let Node { shape, dtype, .. } = *nodes[0];
+        let origin = Origin::of(&nodes);
+        Arc::new(Node { op: Op::After, operands: nodes, shape, dtype, location, label: None, origin })
+    }
     /// The same operation on other operands of the same shapes and types.
     pub fn with_operands(&self, operands: Vec<Arc<Node>>) -> Arc<Node> {
         Arc::new(self.on(operands))

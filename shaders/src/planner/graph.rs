@@ -473,12 +473,8 @@ impl Graph {
         let mut made_of: HashMap<usize, (usize, usize)> = HashMap::new();
         for id in 0..self.nodes.len() {
             let node = &self.nodes[id];
-            let is_cheap = matches!(
-                node.op,
-                Op::Elementwise(Elementwise::Add | Elementwise::Sub | Elementwise::Mul | Elementwise::Neg)
-            );
             let is_pointwise = |&user: &usize| elementwise(user) && self.nodes[user].shape == node.shape;
-            if self.roles[id] != Role::Compute || !is_cheap || node.origin.order == 0 || is_result(id) {
+            if self.roles[id] != Role::Compute || !is_cheap(node) || node.origin.order == 0 || is_result(id) {
                 continue;
             }
             if !self.users[id].iter().all(is_pointwise) {
@@ -491,7 +487,8 @@ impl Graph {
                     (Role::Free, _) => return true,
                     (_, Some(&known)) => known,
                     (Role::Compute | Role::Source, None)
-                        if self.nodes[operand].origin.order < node.origin.order =>
+                        if self.nodes[operand].origin.order < node.origin.order
+                            || !is_cheap(&self.nodes[operand]) =>
                     {
                         (operand, 0)
                     }
@@ -509,6 +506,14 @@ impl Graph {
     pub(super) fn shape(&self, id: usize) -> &Shape {
         &self.nodes[id].shape
     }
+}
+
+/// Whether a value takes one operation that every processor does at once.
+fn is_cheap(node: &Node) -> bool {
+    matches!(
+        node.op,
+        Op::Elementwise(Elementwise::Add | Elementwise::Sub | Elementwise::Mul | Elementwise::Neg)
+    )
 }
 
 /// Chains of cheap values deeper than this are stored after all.

@@ -1,12 +1,26 @@
 //! Storage for computed buffers, by lifetime.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use super::graph::{Graph, Role};
 use super::places::Draft;
-use crate::kernel::{Access, Place};
+use crate::kernel::{BufferId, Place};
 use crate::plan::{Buffer, Plan, Slot, Source};
 
-/// A slot may be up to this many times larger than a buffer that reuses it.
-const WASTE: usize = 4;
+/// From the first kernel that touches a value to the last.
+#[derive(Clone, Copy)]
+struct Life {
+    first: usize,
+    last: usize,
+}
+
+impl Life {
+    /// Whether nothing is alive at the same time, by first and last kernels.
+    fn fits(self, others: &BTreeMap<usize, usize>) -> bool {
+        others.range(..=self.last).next_back().is_none_or(|(_, &last)| last < self.first)
+    }
+}
 
 /// Gives every computed buffer a slot. Buffers whose lifetimes overlap never share one, and neither do a kernel's
 /// operands and results: adapters forbid reading and writing one buffer in one dispatch.
@@ -20,49 +34,38 @@ pub(super) fn finish(graph: &Graph, draft: Draft) -> Plan {
         })
         .collect();
     let Draft { kernels, mut buffers, exclusive, places } = draft;
-    let mut last_use = vec![0; buffers.len()];
-    let mut first_use = vec![usize::MAX; buffers.len()];
+    let mut lives: Vec<Option<Life>> = vec![None; buffers.len()];
     for (position, kernel) in kernels.iter().enumerate() {
         for binding in &kernel.bindings {
-            last_use[binding.buffer] = position;
-            first_use[binding.buffer] = first_use[binding.buffer].min(position);
+            let life = lives[binding.buffer].get_or_insert(Life { first: position, last: position });
+            life.last = position;
         }
     }
-    outputs.iter().for_each(|o| last_use[o.buffer] = usize::MAX);
-    exclusive.iter().for_each(|&b| last_use[b] = usize::MAX);
+    for id in outputs.iter().map(|output| output.buffer).chain(exclusive.iter().copied()) {
+        lives[id].iter_mut().for_each(|life| life.last = usize::MAX);
+    }
+    let mut computed: Vec<(BufferId, Life)> = Vec::new();
+    for (id, life) in lives.iter().enumerate() {
+        if let (Source::Computed { .. }, Some(life)) = (&buffers[id].source, life) {
+            // Storage that nobody has written before lives from the start.
+            let first = if exclusive.contains(&id) { 0 } else { life.first };
+            computed.push((id, Life { first, ..*life }));
+        }
+    }
+    // The largest first, so that what is smaller finds its place where larger ones are dead.
+    computed.sort_by_key(|&(id, life)| (Reverse(buffers[id].bytes()), life.first, id));
     let mut slots: Vec<Slot> = Vec::new();
-    let mut free: Vec<usize> = Vec::new();
-    for (position, kernel) in kernels.iter().enumerate() {
-        for binding in &kernel.bindings {
-            let id = binding.buffer;
-            let fresh = first_use[id] == position && matches!(buffers[id].source, Source::Computed { .. });
-            if !fresh || binding.access == Access::Read {
-                continue;
-            }
-            let bytes = buffers[id].bytes();
-            // A free slot of the right size; an exclusive buffer needs storage that nobody has written.
-            let fits = |s: &usize| slots[*s].bytes >= bytes && slots[*s].bytes <= bytes.saturating_mul(WASTE);
-            let best = free.iter().copied().filter(fits).min_by_key(|&s| slots[s].bytes);
-            let slot = match best.filter(|_| !exclusive.contains(&id)) {
-                Some(slot) => {
-                    free.retain(|&s| s != slot);
-                    slot
-                }
-                None => {
-                    slots.push(Slot { bytes });
-                    slots.len() - 1
-                }
-            };
-            buffers[id].source = Source::Computed { slot };
-        }
-        for binding in &kernel.bindings {
-            if let (Source::Computed { slot }, true) =
-                (&buffers[binding.buffer].source, last_use[binding.buffer] == position)
-                && !free.contains(slot)
-            {
-                free.push(*slot);
-            }
-        }
+    let mut taken: Vec<BTreeMap<usize, usize>> = Vec::new();
+    for (id, life) in computed {
+        // From the smallest on: those of before are no smaller.
+        let tight = (0..slots.len()).rev().find(|&slot| life.fits(&taken[slot]));
+        let slot = tight.unwrap_or_else(|| {
+            slots.push(Slot { bytes: buffers[id].bytes() });
+            taken.push(BTreeMap::new());
+            slots.len() - 1
+        });
+        taken[slot].insert(life.first, life.last);
+        buffers[id].source = Source::Computed { slot };
     }
     let mut sources: Vec<Place> = (0..graph.nodes.len())
         .filter(|&id| graph.roles[id] == Role::Source)

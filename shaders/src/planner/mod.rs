@@ -8,6 +8,7 @@
 //!    every reader of the old value has run.
 
 mod access;
+mod budget;
 mod build;
 mod dimensions;
 mod graph;
@@ -39,18 +40,21 @@ pub struct PlanOptions {
     pub max_nodes: usize,
     /// Whether nodes share kernels at all.
     pub fuse: bool,
+    /// Bytes that the slots of a plan may take; values of the forward pass are computed again rather than kept where they would
+    /// take more.
+    pub budget: Option<usize>,
 }
 
 impl PlanOptions {
     /// For the CPU device.
     pub fn cpu() -> PlanOptions {
-        PlanOptions { max_storage_buffers: 64, row_limit: 1 << 24, max_nodes: 256, fuse: true }
+        PlanOptions { max_storage_buffers: 64, row_limit: 1 << 24, max_nodes: 256, fuse: true, budget: None }
     }
     /// For an adapter; one storage buffer is kept for the status word.
     pub fn for_target(target: &Target) -> PlanOptions {
         let max_storage_buffers =
             usize::try_from(target.max_storage_buffers).unwrap_or(8).saturating_sub(1).clamp(3, 64);
-        PlanOptions { max_storage_buffers, row_limit: 1 << 20, max_nodes: 128, fuse: true }
+        PlanOptions { max_storage_buffers, row_limit: 1 << 20, max_nodes: 128, fuse: true, budget: None }
     }
 }
 
@@ -59,6 +63,18 @@ impl PlanOptions {
 ///
 /// Outputs without elements are left out of [`Plan::outputs`]; the order of the others is kept.
 pub fn plan(
+    outputs: &[Arc<Node>],
+    updates: &[(Arc<Node>, Arc<Node>)],
+    options: &PlanOptions,
+) -> Result<Plan, Error> {
+    match options.budget {
+        Some(budget) => budget::plan_within(outputs, updates, options, budget),
+        None => plan_as_is(outputs, updates, options),
+    }
+}
+
+/// A plan of the graph as it is.
+fn plan_as_is(
     outputs: &[Arc<Node>],
     updates: &[(Arc<Node>, Arc<Node>)],
     options: &PlanOptions,

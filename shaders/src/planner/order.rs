@@ -25,44 +25,37 @@ pub(super) fn order(graph: &Graph, groups: &Groups<'_>, draft: &Draft) -> Vec<us
     let mut balance = Balance::new(graph, groups, draft, &live);
     let rank = |g: usize| Reverse((groups.group(g).members.keys().next_back().copied(), g));
     let mut ready: BinaryHeap<_> = live.iter().filter(|g| waiting[g] == 0).map(|&g| rank(g)).collect();
-    let mut relief: BinaryHeap<_> = live.iter().filter(|&&g| balance.frees(g)).map(|&g| rank(g)).collect();
+    // Groups that set memory free, by how much; an entry is looked at again whenever that changes.
+    let mut relief: BinaryHeap<_> =
+        live.iter().filter_map(|&g| Some((balance.relief(g)?, rank(g)))).collect();
     let mut done: Vec<bool> = vec![false; groups.groups.len()];
     let mut result = Vec::new();
-    while let Some(Reverse((_, group))) =
-        next(&mut relief, |g| !done[g] && waiting[&g] == 0).or_else(|| ready.pop())
-    {
-        if std::mem::replace(&mut done[group], true) {
-            continue;
-        }
+    loop {
+        let next = match relief.pop() {
+            // What may not run yet comes back when it may.
+            Some((_, Reverse((_, group)))) => Some(group).filter(|group| waiting[group] == 0),
+            None => match ready.pop() {
+                Some(Reverse((_, group))) => Some(group),
+                None => break,
+            },
+        };
+        let Some(group) = next.filter(|&group| !std::mem::replace(&mut done[group], true)) else { continue };
         result.push(group);
         for &user in then.get(&group).into_iter().flatten() {
             let count = waiting.get_mut(&user).expect("every live group is counted");
             *count -= 1;
             if *count == 0 {
                 ready.push(rank(user));
-                relief.extend(balance.frees(user).then(|| rank(user)));
+                relief.extend(balance.relief(user).map(|relief| (relief, rank(user))));
             }
         }
         // Whoever reads a value last may set it free now.
         for last in balance.finish(group, &done) {
-            relief.extend(balance.frees(last).then(|| rank(last)));
+            relief.extend(balance.relief(last).map(|relief| (relief, rank(last))));
         }
     }
     assert_eq!(result.len(), live.len(), "groups form no cycle");
     result
-}
-
-/// The first that may run. Others are dropped: they come back when they may.
-fn next<T: Ord>(
-    heap: &mut BinaryHeap<Reverse<(T, usize)>>,
-    may: impl Fn(usize) -> bool,
-) -> Option<Reverse<(T, usize)>> {
-    while let Some(first) = heap.pop() {
-        if may(first.0.1) {
-            return Some(first);
-        }
-    }
-    None
 }
 
 /// What each group takes of memory and sets free.
@@ -107,14 +100,14 @@ impl Balance {
         balance.left = balance.readers.iter().map(Vec::len).collect();
         balance
     }
-    /// Whether a group would take no more than it sets free.
-    fn frees(&self, group: usize) -> bool {
+    /// How much more a group would set free than take; none where it would take more, or set nothing free.
+    fn relief(&self, group: usize) -> Option<usize> {
         let sum =
             |buffers: &mut dyn Iterator<Item = &BufferId>| buffers.map(|&b| self.bytes[b]).sum::<usize>();
         let taken = sum(&mut self.writes[&group].iter());
         let is_last = |buffer: &&BufferId| self.left[**buffer] == 1;
         let freed = sum(&mut self.reads[&group].iter().filter(is_last));
-        freed > 0 && freed >= taken
+        freed.checked_sub(taken).filter(|_| freed > 0)
     }
     /// Notes that a group has run; gives the groups that are now the last to read something.
     fn finish(&mut self, group: usize, done: &[bool]) -> Vec<usize> {

@@ -8,7 +8,6 @@ use cotangent_tensor::{AddressMap, Code, Error, Node, Op, Tensor, TracedRule, to
 use super::led;
 use super::operation::batched;
 use super::rule::{Opened, applied};
-use crate::enclosure::after;
 use crate::stamp::relocated;
 
 /// A node of the batched graph.
@@ -93,7 +92,7 @@ impl Frame {
             } else if let Op::After = node.op {
                 // What is waited for does not make a value one of each example.
                 let of = operands.iter().map(|operand| operand.node.clone()).collect();
-                Image { node: after(of, node.location), batched: operands[0].batched }
+                Image { node: Node::after(of, node.location), batched: operands[0].batched }
             } else if let Op::Rule(rule) = &node.op {
                 let Some(closed) = self.closed.take() else {
                     return Opened::new(rule, &operands, size).map(Some);
