@@ -45,7 +45,8 @@ pub fn save_variables<'a>(
     save(path, &named)
 }
 
-/// Gives variables the values that a file holds under their names: all of them, or none on an error.
+/// Gives variables the values that a file holds under their names: all of them, or none where anything does not fit. A device that
+/// fails in the middle of the upload leaves some written.
 ///
 /// The file must hold these names with their shapes and element types, and no other. Error: `E_FILE` that lists
 /// *all* differences, as from [`load_into`]; those of writing to the device.

@@ -12,10 +12,9 @@ use cotangent_tensor::{
     TracedRule, substitute, topological, topological_until,
 };
 
-use crate::forward::tangents_of;
+use crate::forward::{Change, changes};
 use crate::guard::Guarded;
-use crate::pushforward::Tangent;
-use crate::reverse::{Found, arrivals};
+use crate::reverse::{Extent, Found, Reached, Seed, arrivals};
 use crate::stamp::brought;
 use crate::tracer::input_name;
 
@@ -40,8 +39,10 @@ pub(crate) fn enclosed(
     border: &Border<'_>,
     kept: &[Arc<Node>],
 ) -> Nodes {
-    let starts: AddressSet<()> = border.inside.iter().map(Node::identity).collect();
-    let stops = |node: &Arc<Node>| starts.contains(&node.identity()) || border.outside.contains(&node.key());
+    let starts: AddressMap<(), usize> =
+        border.inside.iter().enumerate().map(|(position, node)| (node.identity(), position)).collect();
+    let stops =
+        |node: &Arc<Node>| starts.contains_key(&node.identity()) || border.outside.contains(&node.key());
     let order = topological_until(roots, stops);
     let mut inner: AddressSet<Node> = AddressSet::default();
     let mut numbers: AddressSet<Node> = AddressSet::default();
@@ -49,7 +50,7 @@ pub(crate) fn enclosed(
         if border.outside.contains(&node.key()) {
             continue;
         }
-        let is_start = starts.contains(&node.identity());
+        let is_start = starts.contains_key(&node.identity());
         if is_start || node.operands.iter().any(|operand| inner.contains(&operand.key())) {
             inner.insert(node.key());
         } else if is_made_of_numbers(node, |operand| numbers.contains(&operand.key())) {
@@ -57,35 +58,7 @@ pub(crate) fn enclosed(
         }
     }
     let placeholder = |name: &str, node: &Node| made(Op::Placeholder(Token::new(name, 0)), vec![], node, at);
-    let mut operands = border.operands.to_vec();
-    let mut parameters: Nodes = Vec::new();
-    let mut images: HashMap<*const (), Arc<Node>> = HashMap::new();
-    for (position, (inside, operand)) in border.inside.iter().zip(border.operands).enumerate() {
-        parameters.push(placeholder(&input_name(position, operand), operand));
-        images.insert(inside.identity(), parameters[position].clone());
-    }
-    let is_inner = |node: &&Arc<Node>| inner.contains(&node.key()) && !starts.contains(&node.identity());
-    let mut stack: Nodes = order.iter().filter(is_inner).flat_map(|node| node.operands.clone()).collect();
-    let mut seen: AddressSet<Node> = AddressSet::default();
-    while let Some(node) = stack.pop() {
-        let is_known = inner.contains(&node.key()) || images.contains_key(&node.identity());
-        // One may differentiate with respect to a constant; the others are computed wherever they are needed.
-        let is_fixed = matches!(
-            node.op,
-            Op::Iota { .. } | Op::Constant(Scalar::Int(_) | Scalar::Uint(_) | Scalar::Bool(_))
-        );
-        if is_known || is_fixed || !seen.insert(node.key()) {
-            continue;
-        }
-        if numbers.contains(&node.key()) && !node.operands.is_empty() {
-            stack.extend(node.operands.iter().cloned());
-        } else {
-            let parameter = placeholder(&input_name(operands.len(), &node), &node);
-            images.insert(node.identity(), parameter.clone());
-            parameters.push(parameter);
-            operands.push(node);
-        }
-    }
+    let is_inner = |node: &&Arc<Node>| inner.contains(&node.key()) && !starts.contains_key(&node.identity());
     // Each root that is computed inside, once.
     let mut slots: AddressMap<Node, usize> = AddressMap::default();
     let mut outputs = Vec::new();
@@ -97,18 +70,42 @@ pub(crate) fn enclosed(
     }
     let results = outputs.len();
     outputs.extend(kept.iter().cloned());
-    let rule = TracedRule {
-        kind: RuleKind::Checkpoint { results },
-        ..TracedRule::function(name.to_owned(), parameters, substitute(&outputs, &images))
-    };
-    let start = |root: &Arc<Node>| {
-        let position = border.inside.iter().position(|node| node.identity() == root.identity())?;
-        Some(border.operands[position].clone())
-    };
+    // What is read from outside becomes an operand, the border where it is used.
+    let (mut parameters, mut operands, mut absorbed) = (Nodes::new(), Nodes::new(), Nodes::new());
+    let mut images: HashMap<*const (), Arc<Node>> = HashMap::new();
+    let mut seen: AddressSet<Node> = AddressSet::default();
+    let mut read: Nodes = order.iter().filter(is_inner).flat_map(|node| node.operands.clone()).collect();
+    // In the order of the program, whatever the stack does.
+    read.reverse();
+    let border_at =
+        |node: &Arc<Node>| border.inside.iter().position(|start| start.identity() == node.identity());
+    while let Some(node) = read.pop() {
+        // One may differentiate with respect to a constant; the others are computed wherever they are needed.
+        let is_fixed = matches!(
+            node.op,
+            Op::Iota { .. } | Op::Constant(Scalar::Int(_) | Scalar::Uint(_) | Scalar::Bool(_))
+        );
+        if is_inner(&&node) || is_fixed || images.contains_key(&node.identity()) || !seen.insert(node.key()) {
+            continue;
+        }
+        let start = border_at(&node);
+        if start.is_none() && numbers.contains(&node.key()) && !node.operands.is_empty() {
+            read.extend(node.operands.iter().cloned());
+            absorbed.extend(node.dtype.is_float().then_some(node));
+            continue;
+        }
+        let operand = start.map_or(&node, |position| &border.operands[position]).clone();
+        let parameter = placeholder(&input_name(operands.len(), &operand), &operand);
+        images.insert(node.identity(), parameter.clone());
+        parameters.push(parameter);
+        operands.push(operand);
+    }
+    let function = TracedRule::function(name.to_owned(), parameters, substitute(&outputs, &images));
+    let rule = TracedRule { kind: RuleKind::Checkpoint { results }, absorbed, ..function };
     let applied = if results > 0 { applied(rule, operands, at) } else { Vec::new() };
     let image = |root: &Arc<Node>| match slots.get(&root.key()) {
         Some(&slot) => applied[slot].clone(),
-        None => start(root).unwrap_or_else(|| root.clone()),
+        None => border_at(root).map_or_else(|| root.clone(), |position| border.operands[position].clone()),
     };
     roots.iter().map(image).collect()
 }
@@ -132,62 +129,85 @@ fn made(op: Op, operands: Nodes, like: &Node, at: &'static Location<'static>) ->
     Arc::new(Node { op, operands, shape: like.shape, dtype: like.dtype, location: at, label: None, origin })
 }
 
-/// Whether a node is computed from nothing but constants, coordinates and single numbers.
+/// Whether a node is computed from nothing but constants, coordinates and single integers, as random masks are: from no float that
+/// somebody may differentiate with respect to.
 fn is_made_of_numbers(node: &Node, is_known: impl Fn(&Arc<Node>) -> bool) -> bool {
     match node.op {
         Op::Constant(_) | Op::Iota { .. } => true,
-        Op::Leaf(_) | Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) => node.shape.elements() == 1,
+        Op::Leaf(_) | Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) => {
+            node.shape.elements() == 1 && !node.dtype.is_float()
+        }
         _ => !node.operands.is_empty() && node.operands.iter().all(is_known),
     }
 }
 
-/// What reaches the operands of an enclosure `node`: its graph is computed again, after the cotangents of its outputs are known,
-/// and differentiated.
+/// What reaches the needed operands of an enclosure `node`: its graph is computed again, after the cotangents of its outputs are
+/// known, and differentiated.
 pub(crate) fn pull_enclosure(
     node: &Arc<Node>,
     rule: &TracedRule,
     results: usize,
-    cotangents: Vec<Option<Guarded>>,
+    arrived: Vec<(Option<Guarded>, Reached)>,
+    needed: &[bool],
 ) -> Result<Vec<Found>, Error> {
     let at = node.location;
-    let given = cotangents.iter().flatten();
-    let later = given.map(|given| given.value.node().cloned()).collect::<Result<Nodes, _>>()?;
+    if !arrived.iter().any(|(cotangent, reached)| cotangent.is_some() || reached.any()) {
+        return Ok(vec![Found::default(); node.operands.len()]);
+    }
+    let cotangents = || arrived.iter().filter_map(|(cotangent, _)| cotangent.as_ref());
+    let later = cotangents().map(|given| given.value.node().cloned()).collect::<Result<Nodes, _>>()?;
+    // A value without elements is known from the beginning.
+    let later: Nodes = later.into_iter().filter(|node| node.shape.elements() > 0).collect();
     let late =
         |operand: &Arc<Node>| Node::after(std::iter::once(operand).chain(&later).cloned().collect(), at);
     let mut starts: Nodes = node.operands.iter().map(late).collect();
+    let targets: Nodes =
+        starts.iter().zip(needed).filter(|(_, needed)| **needed).map(|(s, _)| s.clone()).collect();
     let outputs = rule.instantiate(&starts);
-    let outside = cotangents.iter().flatten().flat_map(brought).collect();
-    let seeds = outputs.iter().zip(cotangents);
-    let seeds = seeds.filter_map(|(output, cotangent)| Some((output.clone(), cotangent?))).collect();
-    let mut found = arrivals(seeds, &starts)?;
+    let outside = cotangents().flat_map(brought).collect();
+    let seed = |(output, (cotangent, reached)): (&Arc<Node>, (Option<Guarded>, Reached))| Seed {
+        node: output.clone(),
+        cotangent,
+        reached,
+    };
+    let seeds = outputs.iter().zip(arrived).map(seed).collect();
+    let mut found = arrivals(seeds, &targets, Extent::Targets)?.into_iter();
+    let mut found: Vec<Found> =
+        needed.iter().map(|needed| needed.then(|| found.next()).flatten().unwrap_or_default()).collect();
     // Kept values come from where they were computed first.
     let first = |slot: usize| late(&made(Op::Project(slot), vec![node.clone()], &outputs[slot], at));
     let operands: Nodes = starts.iter().cloned().chain((results..outputs.len()).map(first)).collect();
     starts.extend_from_slice(&outputs[results..]);
     let border = Border { inside: &starts, operands: &operands, outside };
-    let arrived = found.iter_mut().flat_map(|found| found.cotangents.iter_mut());
-    replace_parts(arrived.collect(), |roots| {
+    let cotangents = found.iter_mut().flat_map(|found| found.cotangents.iter_mut());
+    replace_parts(cotangents.collect(), |roots| {
         enclosed(&format!("gradient of {}", rule.name), at, &roots, &border, &[])
     })?;
     Ok(found)
 }
 
-/// The tangents of the outputs of an enclosure: those of its graph. What they need of the inside is not kept either.
+/// The changes of those outputs of an enclosure that are asked for: those of its graph. What they need of the inside is not kept
+/// either.
 pub(crate) fn push_enclosure(
     node: &Arc<Node>,
     rule: &TracedRule,
-    tangents: &[&Tangent],
-) -> Result<Vec<Tangent>, Error> {
-    let moves =
-        |(parameter, tangent): (&Arc<Node>, &&Tangent)| Some((parameter.clone(), (*tangent).clone()?));
-    let moved = rule.parameters.iter().zip(tangents).filter_map(moves);
-    let mut pushed = tangents_of(&rule.outputs, moved.collect())?;
-    let outside = tangents.iter().filter_map(|tangent| tangent.as_ref()).flat_map(brought).collect();
+    incoming: Vec<Change>,
+    asked: &[usize],
+) -> Result<Vec<Change>, Error> {
+    let mut all: Vec<Change> = vec![(None, None); rule.outputs.len()];
+    let tangents = || incoming.iter().filter_map(|(tangent, _)| tangent.as_ref());
+    if incoming.iter().all(|(tangent, lost)| tangent.is_none() && lost.is_none()) {
+        return Ok(all);
+    }
+    let outside = tangents().flat_map(brought).collect();
+    let roots: Nodes = asked.iter().map(|&slot| rule.outputs[slot].clone()).collect();
+    let mut pushed = changes(&roots, rule.parameters.iter().cloned().zip(incoming).collect())?;
     let border = Border { inside: &rule.parameters, operands: &node.operands, outside };
-    replace_parts(pushed.iter_mut().flatten().collect(), |roots| {
+    replace_parts(pushed.iter_mut().filter_map(|(tangent, _)| tangent.as_mut()).collect(), |roots| {
         enclosed(&format!("tangent of {}", rule.name), node.location, &roots, &border, &[])
     })?;
-    Ok(pushed)
+    asked.iter().zip(pushed).for_each(|(&slot, change)| all[slot] = change);
+    Ok(all)
 }
 
 /// Replaces values and conditions.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, RuleKind, Tensor, topological};
 
+use crate::enclosure::push_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
 use crate::pullback::{Missing, undefined};
 use crate::pushforward::{Tangent, push};
-use crate::reverse::{captured_error, captures, check_fit, check_float, grad};
+use crate::reverse::{captured_error, captures, check_fit, check_float, grad, results_of};
 use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
 use crate::transpose::push_rule;
 
@@ -50,9 +51,9 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         check_float("jvp", "wrt", position, primal)?;
         check_fit("jvp", ("tangent", "input"), position, tangent, primal)?;
         let seed = Guarded::plain(cast_at(&Tensor::from_node(tangent.clone()), DType::F32, primal));
-        moved.push((primal.clone(), seed));
+        moved.push((primal.clone(), (Some(seed), None)));
     }
-    let of = |(root, (tangent, lost)): (&Arc<Node>, (Tangent, Lost))| match (tangent, lost) {
+    let of = |(root, change): (&Arc<Node>, Change)| match change {
         (Some(tangent), _) => {
             let change = cast_at(&masked_at(&tangent, root), root.dtype, root);
             change.node()?;
@@ -71,29 +72,33 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
     roots.iter().zip(changes(&roots, moved)?).map(of).collect()
 }
 
-/// The tangents of `roots` where these nodes move.
-pub(crate) fn tangents_of(
-    roots: &[Arc<Node>],
-    moved: Vec<(Arc<Node>, Guarded)>,
-) -> Result<Vec<Tangent>, Error> {
-    Ok(changes(roots, moved)?.into_iter().map(|(tangent, _)| tangent).collect())
-}
+/// The change of a node: its tangent, or where it was lost.
+pub(crate) type Change = (Tangent, Lost);
 
-fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Guarded)>) -> Result<Vec<(Tangent, Lost)>, Error> {
+/// The changes of `roots` where these nodes change.
+pub(crate) fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Change)>) -> Result<Vec<Change>, Error> {
     let mut seeds: AddressMap<(), Vec<Guarded>> = AddressMap::default();
-    for (primal, seed) in moved {
-        seeds.entry(primal.identity()).or_default().push(seed);
+    let mut lost_before: AddressMap<(), Arc<str>> = AddressMap::default();
+    for (primal, (seed, lost)) in moved {
+        seeds.entry(primal.identity()).or_default().extend(seed);
+        lost_before.extend(lost.map(|lost| (primal.identity(), lost)));
     }
     let order = topological(roots);
-    if let Some((position, node)) = captures(&order, &seeds.keys().copied().collect()).into_iter().next()
-        && let Op::Rule(rule) = &order[position].op
-    {
-        return Err(captured_error(rule, &node));
+    let captured = captures(&order, &seeds.keys().copied().collect());
+    if let Some((rule, node)) = captured.into_values().next() {
+        return Err(captured_error(&rule, &node));
+    }
+    // Outputs of enclosures that somebody reads.
+    let mut asked: AddressMap<Node, Vec<usize>> = AddressMap::default();
+    for node in &order {
+        if let (Op::Project(slot), [tuple]) = (&node.op, &node.operands[..]) {
+            asked.entry(tuple.key()).or_default().push(*slot);
+        }
     }
     let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
-    // One tangent per node; one per output for a rule.
+    // One tangent per node; one per output for a rule. So is what was lost, of which only enclosures know more than for all at once.
     let mut known: Vec<Vec<Tangent>> = Vec::with_capacity(order.len());
-    let mut lost: Vec<Lost> = Vec::with_capacity(order.len());
+    let mut lost: Vec<Vec<Lost>> = Vec::with_capacity(order.len());
     // What depends on a moved tensor, also where no change gets through.
     let mut depends: Vec<bool> = Vec::with_capacity(order.len());
     for node in &order {
@@ -107,7 +112,25 @@ fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Guarded)>) -> Result<Vec<
         let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
         let incoming: Vec<&Tangent> = node.operands.iter().map(|o| &known[index[&o.key()]][slot]).collect();
         let moves = |o: &Arc<Node>| known[index[&o.key()]].iter().any(Option::is_some);
-        let mut gone = missing(node, moves, |o| &lost[index[&o.key()]]);
+        let lost_at = |o: &Arc<Node>| {
+            let all: &Vec<Lost> = &lost[index[&o.key()]];
+            &all[slot.min(all.len() - 1)]
+        };
+        if let (Op::Rule(rule), Some(_)) = (&node.op, results_of(node)) {
+            let incoming =
+                node.operands.iter().map(|o| (known[index[&o.key()]][0].clone(), lost_at(o).clone()));
+            let slots = asked.remove(&node.key()).unwrap_or_default();
+            let pushed = push_enclosure(node, rule, incoming.collect(), &slots)?;
+            let (tangents, gone) = pushed.into_iter().unzip();
+            known.push(tangents);
+            lost.push(gone);
+            continue;
+        }
+        let of_enclosure = matches!(node.op, Op::Project(_)) && results_of(&node.operands[0]).is_some();
+        let mut gone = match of_enclosure {
+            true => lost_at(&node.operands[0]).clone(),
+            false => missing(node, moves, lost_at),
+        };
         let mut tangents = if let Op::Rule(rule) = &node.op {
             push_rule(node, rule, &incoming)?
         } else {
@@ -116,23 +139,24 @@ fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Guarded)>) -> Result<Vec<
         if let Some(given) = seeds.get(&node.identity()) {
             let all = given.iter().cloned().chain(tangents.into_iter().flatten());
             tangents = vec![total(node, all.collect())];
+            gone = gone.or_else(|| lost_before.get(&node.identity()).cloned());
         }
         // A value on any path counts, as in reverse mode.
         if node.dtype.is_float() && tangents.iter().any(Option::is_some) {
             gone = None;
         }
         known.push(tangents);
-        lost.push(gone);
+        lost.push(vec![gone]);
     }
     let of = |root: &Arc<Node>| {
         let at = index[&root.key()];
-        (known[at][0].clone(), lost[at].clone())
+        (known[at][0].clone(), lost[at][0].clone())
     };
     Ok(roots.iter().map(of).collect())
 }
 
 /// The operation at which a change left the floats for integers, where nothing but that is known of it.
-type Lost = Option<Arc<str>>;
+pub(crate) type Lost = Option<Arc<str>>;
 
 /// What is missing of the change of `node`: an integer has none, and what is made of it has none that could be known.
 /// Truth values are piecewise constant, and so is what passes through them.

@@ -44,7 +44,7 @@ pub fn to_dot(loss: &Tensor, evaluator: &dyn Evaluate) -> Result<String, Error> 
             break;
         }
         for node in captured.values() {
-            wanted.remove(&node.identity());
+            wanted.remove(&node.1.identity());
         }
     }
     let is_wanted = |node: &Arc<Node>| wanted.contains(&node.identity());

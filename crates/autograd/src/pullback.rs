@@ -9,7 +9,7 @@ use cotangent_tensor::{
 
 use crate::enclosure::pull_enclosure;
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
-use crate::reverse::Found;
+use crate::reverse::{Found, Reached};
 use crate::stamp::{cast_at, masked_at, source_at};
 use crate::structure::{
     Factors, count, gathered, leaves_out, operands, placed, scattered, spread, spread_last,
@@ -291,7 +291,8 @@ fn pull_product(x: &Tensor, axes: &[usize], upstream: &Tensor) -> Tensor {
 /// Pulls the cotangents of all outputs of a rule back to its operands; missing ones are zeros.
 pub(crate) fn pull_rule(node: &Arc<Node>, rule: &TracedRule, outputs: Vec<Option<Guarded>>) -> Vec<Flow> {
     if let RuleKind::Checkpoint { results } = rule.kind {
-        return match pull_enclosure(node, rule, results, outputs) {
+        let arrived = outputs.into_iter().map(|cotangent| (cotangent, Reached::default())).collect();
+        return match pull_enclosure(node, rule, results, arrived, &vec![true; node.operands.len()]) {
             Ok(found) => {
                 let flow = |(found, to): (Found, &Arc<Node>)| found.flow(to).unwrap_or(Flow::Zero);
                 found.into_iter().zip(&node.operands).map(flow).collect()

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    AddressMap, AddressSet, Code, DType, Error, Node, Op, RuleKind, Tensor, TracedRule, topological,
+    AddressMap, AddressSet, Code, DType, Error, Node, Op, RuleKind, Tensor, TracedRule, topological_until,
 };
 
 use crate::enclosure::pull_enclosure;
@@ -147,7 +147,7 @@ impl Reached {
         self.not_differentiable = self.not_differentiable.take().or_else(|| other.not_differentiable.clone());
         self.missing = self.missing.take().or_else(|| other.missing.clone());
     }
-    fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.zero
             || self.discrete
             || self.stopped.is_some()
@@ -184,55 +184,82 @@ impl Reached {
 
 /// Cotangents of `targets` for the given cotangents of outputs.
 pub(crate) fn sweep(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Gradient>, Error> {
-    let found = arrivals(seeds, targets)?;
+    let seed = |(node, cotangent)| Seed { node, cotangent: Some(cotangent), reached: Reached::default() };
+    let found = arrivals(seeds.into_iter().map(seed).collect(), targets, Extent::Whole)?;
     found.into_iter().zip(targets).map(|(found, target)| outcome(target, found)).collect()
 }
 
-/// What arrives at each of `targets` for the given cotangents of outputs.
-pub(crate) fn arrivals(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) -> Result<Vec<Found>, Error> {
-    let order = topological(seeds.iter().map(|(node, _)| node));
-    let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+/// What a sweep starts with.
+pub(crate) struct Seed {
+    pub(crate) node: Arc<Node>,
+    pub(crate) cotangent: Option<Guarded>,
+    pub(crate) reached: Reached,
+}
+
+/// How far a sweep goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Through the whole graph: what is asked for may depend on more of it.
+    Whole,
+    /// To the targets, which nothing has seen yet: no rule can hold one, and nothing behind one matters.
+    Targets,
+}
+
+/// What arrives at each of `targets`.
+pub(crate) fn arrivals(seeds: Vec<Seed>, targets: &[Arc<Node>], extent: Extent) -> Result<Vec<Found>, Error> {
     let wanted: AddressSet<()> = targets.iter().map(Node::identity).collect();
-    let captured = captures(&order, &wanted);
+    let is_end = |node: &Arc<Node>| extent == Extent::Targets && wanted.contains(&node.identity());
+    let order = topological_until(seeds.iter().map(|seed| &seed.node), is_end);
+    let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
+    let captured = match extent {
+        Extent::Whole => captures(&order, &wanted),
+        Extent::Targets => BTreeMap::new(),
+    };
     let mut needed = vec![false; order.len()];
     for (i, node) in order.iter().enumerate() {
         needed[i] = wanted.contains(&node.identity())
             || captured.contains_key(&i)
-            || node.sources().iter().any(|o| needed[index[&o.key()]]);
+            || !is_end(node) && node.sources().iter().any(|o| needed[index[&o.key()]]);
     }
     let mut inbox: Vec<Vec<(usize, Guarded)>> = vec![Vec::new(); order.len()];
     let mut reached = vec![Reached::default(); order.len()];
-    for (node, seed) in seeds {
-        inbox[index[&node.key()]].push((0, seed));
+    // What arrived at each output of an enclosure, which has a body to go through.
+    let mut at_outputs: BTreeMap<(usize, usize), Reached> = BTreeMap::new();
+    for Seed { node, cotangent, reached: given } in seeds {
+        let i = index[&node.key()];
+        inbox[i].extend(cotangent.map(|cotangent| (0, cotangent)));
+        reached[i].absorb(&given);
     }
     let mut found: AddressMap<(), Found> = AddressMap::default();
     for (i, node) in order.iter().enumerate().rev().filter(|&(i, _)| needed[i]) {
         let mail = std::mem::take(&mut inbox[i]);
         let reached_here = std::mem::take(&mut reached[i]);
         let mut flows = Vec::new();
-        let mut value = None;
+        let mut values = Vec::new();
         let is_wanted = wanted.contains(&node.identity());
-        if let (Op::Rule(rule), false) = (&node.op, mail.is_empty()) {
-            if let Some(node) = captured.get(&i) {
-                return Err(captured_error(rule, node));
+        let results = results_of(node);
+        if is_end(node) {
+            // Not added up, so that they are added in the order of the plain graph.
+            values.extend(mail.into_iter().map(|(_, contribution)| contribution));
+        } else if let (Op::Rule(rule), true) = (&node.op, results.is_some() || !mail.is_empty()) {
+            if let Some((name, node)) = captured.get(&i) {
+                return Err(captured_error(name, node));
             }
             let mut slots: Vec<Vec<Guarded>> = vec![Vec::new(); rule.outputs.len()];
             mail.into_iter().for_each(|(slot, contribution)| slots[slot].push(contribution));
-            let cotangents = slots.into_iter().map(join).collect();
-            if let RuleKind::Checkpoint { results } = rule.kind {
-                // Not added up, so that they are added in the order of the plain graph.
-                for (operand, found) in
-                    node.operands.iter().zip(pull_enclosure(node, rule, results, cotangents)?)
-                {
+            let cotangents = slots.into_iter().map(join);
+            if let Some(results) = results {
+                let mut reached_at = |slot| at_outputs.remove(&(i, slot)).unwrap_or_default();
+                let arrived = cotangents.enumerate().map(|(slot, c)| (c, reached_at(slot))).collect();
+                let below: Vec<bool> = node.operands.iter().map(|o| needed[index[&o.key()]]).collect();
+                let inside = pull_enclosure(node, rule, results, arrived, &below)?;
+                for (operand, found) in node.operands.iter().zip(inside) {
                     let below = index[&operand.key()];
-                    if needed[below] {
-                        reached[below].absorb(&found.reached);
-                        inbox[below]
-                            .extend(found.cotangents.into_iter().map(|contribution| (0, contribution)));
-                    }
+                    reached[below].absorb(&found.reached);
+                    inbox[below].extend(found.cotangents.into_iter().map(|contribution| (0, contribution)));
                 }
             } else {
-                flows = pull_rule(node, rule, cotangents).into_iter().map(Some).collect();
+                flows = pull_rule(node, rule, cotangents.collect()).into_iter().map(Some).collect();
             }
         } else if !mail.is_empty() {
             let cotangent = received(node, mail.into_iter().map(|(_, c)| c).collect());
@@ -241,13 +268,16 @@ pub(crate) fn arrivals(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) 
                 if below.contains(&true) {
                     flows = pulled(node, &cotangent, &below)?.into_iter().map(Some).collect();
                 }
-                value = is_wanted.then_some(cotangent);
+                values.extend(is_wanted.then_some(cotangent));
             }
         }
         if is_wanted {
             let found = found.entry(node.identity()).or_default();
-            found.cotangents.extend(value);
+            found.cotangents.extend(values);
             found.reached.absorb(&reached_here);
+        }
+        if is_end(node) {
+            continue;
         }
         let mut flows = flows.into_iter();
         for operand in node.sources() {
@@ -255,29 +285,33 @@ pub(crate) fn arrivals(seeds: Vec<(Arc<Node>, Guarded)>, targets: &[Arc<Node>]) 
             if !needed[below] {
                 continue;
             }
-            if reached_here.any() {
-                reached[below].absorb(&reached_here.below(node, operand));
-            }
             let slot = if let Op::Project(slot) = node.op { slot } else { 0 };
+            let there = match results_of(operand) {
+                Some(_) => at_outputs.entry((below, slot)).or_default(),
+                None => &mut reached[below],
+            };
+            if reached_here.any() {
+                there.absorb(&reached_here.below(node, operand));
+            }
             match flow {
                 None => {}
                 Some(Flow::Value(_)) if !matches!(operand.op, Op::Rule(_)) && !operand.dtype.is_float() => {
-                    reached[below].discrete = true;
+                    there.discrete = true;
                 }
                 Some(Flow::Value(contribution)) => inbox[below].push((slot, contribution)),
-                Some(Flow::Zero) => reached[below].zero = true,
+                Some(Flow::Zero) => there.zero = true,
                 Some(Flow::Discrete) if operand.dtype.is_float() => {
-                    reached[below].not_differentiable.get_or_insert_with(|| node.name().into());
+                    there.not_differentiable.get_or_insert_with(|| node.name().into());
                 }
-                Some(Flow::Discrete) => reached[below].discrete = true,
+                Some(Flow::Discrete) => there.discrete = true,
                 Some(Flow::Undefined(by)) => {
-                    reached[below].not_differentiable.get_or_insert(by);
+                    there.not_differentiable.get_or_insert(by);
                 }
                 Some(Flow::Stopped(by)) => {
-                    reached[below].stopped.get_or_insert(by);
+                    there.stopped.get_or_insert(by);
                 }
                 Some(Flow::Missing(missing)) => {
-                    reached[below].missing.get_or_insert(missing);
+                    there.missing.get_or_insert(missing);
                 }
             }
         }
@@ -374,8 +408,11 @@ fn outcome(target: &Arc<Node>, found: Found) -> Result<Gradient, Error> {
     }))
 }
 
+/// A rule, by name, and what it has captured.
+pub(crate) type Capture = (String, Arc<Node>);
+
 /// Rules in `order` (by position) whose bodies use one of `wanted` other than through their inputs.
-pub(crate) fn captures(order: &[Arc<Node>], wanted: &AddressSet<()>) -> BTreeMap<usize, Arc<Node>> {
+pub(crate) fn captures(order: &[Arc<Node>], wanted: &AddressSet<()>) -> BTreeMap<usize, Capture> {
     let mut found = BTreeMap::new();
     for (position, node) in order.iter().enumerate() {
         if let Op::Rule(rule) = &node.op
@@ -387,29 +424,50 @@ pub(crate) fn captures(order: &[Arc<Node>], wanted: &AddressSet<()>) -> BTreeMap
     found
 }
 
-fn captured_by(rule: &TracedRule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> Option<Arc<Node>> {
-    let mut seen: AddressSet<()> = operands.iter().map(Node::identity).collect();
-    let mut stack = rule.outputs.clone();
-    while let Some(node) = stack.pop() {
+fn captured_by(rule: &TracedRule, operands: &[Arc<Node>], wanted: &AddressSet<()>) -> Option<Capture> {
+    // An enclosure reaches its operands through its parameters only: what else it holds of them is captured further inside.
+    let mut seen: AddressSet<()> = match rule.kind {
+        RuleKind::Checkpoint { .. } => AddressSet::default(),
+        _ => operands.iter().map(Node::identity).collect(),
+    };
+    let mut names = vec![rule.name.clone()];
+    let held = |rule: &TracedRule, by: usize| {
+        let nodes = rule.outputs.iter().chain(&rule.absorbed);
+        nodes.map(|node| (by, node.clone())).collect::<Vec<_>>()
+    };
+    let mut stack = held(rule, 0);
+    while let Some((by, node)) = stack.pop() {
         if !seen.insert(node.identity()) {
             continue;
         }
         if wanted.contains(&node.identity()) {
-            return Some(node);
+            return Some((names.swap_remove(by), node));
         }
         if let Op::Rule(inner) = &node.op {
-            stack.extend(inner.outputs.iter().cloned());
+            names.push(inner.name.clone());
+            stack.extend(held(inner, names.len() - 1));
         }
-        stack.extend(node.operands.iter().cloned());
+        stack.extend(node.operands.iter().map(|operand| (by, operand.clone())));
     }
     None
 }
 
-pub(crate) fn captured_error(rule: &TracedRule, node: &Node) -> Error {
+/// How many outputs the function has that an enclosure stands for; none for other nodes.
+pub(crate) fn results_of(node: &Node) -> Option<usize> {
+    match &node.op {
+        Op::Rule(rule) => match rule.kind {
+            RuleKind::Checkpoint { results } => Some(results),
+            RuleKind::Exact | RuleKind::Surrogate(_) | RuleKind::FirstOrderOnly => None,
+        },
+        _ => None,
+    }
+}
+
+pub(crate) fn captured_error(rule: &str, node: &Node) -> Error {
     let name = node.called();
     Error::new(
         Code::RuleCapture,
-        format!("custom gradient {:?}", rule.name),
+        format!("custom gradient {rule:?}"),
         format!(
             "`{name}` {} is used in its body but is none of its inputs, so its gradient would be lost",
             node.shape

@@ -101,7 +101,8 @@ fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>,
         }
         let of = |o: &Arc<Node>| images.get(o.key()).cloned().flatten().unwrap_or_else(|| o.clone());
         let operands: Vec<Arc<Node>> = node.operands.iter().map(of).collect();
-        let order = origin.order.max(Origin::of(&operands).order);
+        let Origin { order, again, .. } = Origin::of(&operands);
+        let order = origin.order.max(order);
         let rebuilt = Node {
             op: node.op.clone(),
             operands,
@@ -109,7 +110,7 @@ fn stamped(tensor: &Tensor, images: &mut Images, at: &'static Location<'static>,
             dtype: node.dtype,
             location: at,
             label: node.label.as_ref().map(Label::detached),
-            origin: Origin { order, rule: origin.rule.clone() },
+            origin: Origin { order, rule: origin.rule.clone(), again },
         };
         images.insert(node.key(), Some(Arc::new(rebuilt)));
     }

@@ -267,6 +267,7 @@ impl Tracer {
             upstream,
             pullbacks,
             pushforward,
+            absorbed: Vec::new(),
         };
         Ok(self.build(operands, rule))
     }
@@ -396,7 +397,7 @@ impl Tracer {
         }
         let mut depends: AddressSet<()> = traced.upstream.iter().map(Node::identity).collect();
         for node in topological(gradients.iter().filter_map(InputGradient::value)) {
-            if node.operands.iter().any(|operand| depends.contains(&operand.identity())) {
+            if node.sources().iter().any(|operand| depends.contains(&operand.identity())) {
                 depends.insert(node.identity());
             }
         }

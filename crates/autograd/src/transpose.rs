@@ -4,12 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Code, DType, Elementwise, Error, InputGradient, Node, Op, Reduce, RuleKind, Tensor, TracedRule,
-    substitute,
+    Code, DType, Elementwise, Error, InputGradient, Node, Op, Reduce, Tensor, TracedRule, substitute,
 };
 
 use crate::State;
-use crate::enclosure::push_enclosure;
 use crate::guard::Guarded;
 use crate::pushforward::Tangent;
 use crate::reverse::sweep;
@@ -33,9 +31,6 @@ pub(crate) fn push_rule(
         Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
             .at(node.location)
     };
-    if let RuleKind::Checkpoint { .. } = rule.kind {
-        return push_enclosure(node, rule, tangents);
-    }
     if rule.pushforward.is_some() {
         return push_given(node, rule, tangents);
     }

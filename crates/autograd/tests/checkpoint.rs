@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use cotangent_autograd::{
-    Checkpoint, State, batch, checkpoint, custom_gradient, explain, grad, gradcheck, hvp, jvp, trace,
+    Checkpoint, GradCheck, State, batch, checkpoint, custom_gradient, explain, grad, gradcheck, hvp, jvp,
+    straight_through, trace,
 };
 use cotangent_tensor::{
     Array, Code, DType, Evaluate, Key, Op, Reference, Tensor, expand, marks, topological, where_,
@@ -195,6 +196,125 @@ fn a_function_without_gradient_inside_is_the_same_error() {
 }
 
 #[test]
+fn outputs_do_not_share_what_they_lack() {
+    let (x, w) = (Tensor::new([0.5, 1.5]), Tensor::new([2.0, 1.0]));
+    let pair = |wrap: bool| -> [Tensor; 2] {
+        let part = |x: &Tensor, w: &Tensor| [x.sin(), w.exp()];
+        if wrap { checkpoint([&x, &w], |[x, w]| part(&x, &w)) } else { part(&x, &w) }
+    };
+    let table = |x: &Tensor| cotangent_autograd::custom_function("table", [x], |[x]| x.floor());
+    let cuts: [&dyn Fn(&Tensor) -> Tensor; 3] = [&table, &Tensor::round, &Tensor::detach];
+    for (number, cut) in cuts.iter().enumerate() {
+        let states = |wrap: bool| {
+            let [a, b] = pair(wrap);
+            let of = |loss: Tensor| grad(&loss, &w).unwrap().state().name();
+            (of(cut(&a).sum(..) + b.sum(..)), of(cut(&a).sum(..)))
+        };
+        assert_eq!(states(true), states(false), "cut {number}");
+    }
+    // Forward mode asks for one output only.
+    let part = |x: &Tensor, w: &Tensor| [x.sin() * table(w), w.exp()];
+    let [_, b] = checkpoint([&x, &w], |[x, w]| part(&x, &w));
+    assert!(jvp(&[&b], &[(&w, &Tensor::ones([2]))]).is_ok());
+}
+
+#[test]
+fn an_output_without_elements_is_waited_for_by_nobody() {
+    let x = Tensor::new([0.5, 1.5]);
+    let part = |x: &Tensor| [(x.exp() * x.exp()).sin(), x.slice(0, 0, 0, 1).exp()];
+    let slope = |[a, b]: [Tensor; 2]| grad(&(a.exp().sum(..) + (&b * &b).sum(..)), &x).unwrap().or_zero();
+    let (again, plain) = (slope(checkpoint([&x], |[x]| part(&x))), slope(part(&x)));
+    let values = evaluated(&[&again, &plain]);
+    assert_eq!(values[0], values[1]);
+}
+
+#[test]
+fn any_float_that_is_captured_may_be_asked_for() {
+    let x = Tensor::new([1.0, 2.0]);
+    let scalar = Tensor::new(0.5);
+    let made: [Tensor; 4] = [
+        scalar.exp(),
+        scalar.broadcast_to([2]),
+        Tensor::full([2], 3.0),
+        (&scalar * 2.0).exp().broadcast_to([2]) * 0.5,
+    ];
+    for (number, m) in made.iter().enumerate() {
+        let part = |x: &Tensor| x.sin() * m.broadcast_to([2]);
+        let all = |y: Tensor| {
+            let loss = (&y * &y).sum(..) + m.sum(..);
+            let pushed = jvp(&[&loss], &[(m, &Tensor::ones(*m.shape()))]).unwrap().remove(0);
+            evaluated(&[
+                &grad(&loss, m).unwrap().or_zero(),
+                &grad(&loss, &scalar).unwrap().or_zero(),
+                &pushed,
+            ])
+        };
+        let (again, plain) = (all(checkpoint([&x], |[x]| part(&x))), all(part(&x)));
+        assert!(again.iter().zip(&plain).all(|(a, b)| close(a, b)), "captured {number}: {again:?} {plain:?}");
+    }
+    // Floats of a random mask are computed again inside: that is said, not lost.
+    let noise = Tensor::uniform(Key::new(1), 2u32, [2]);
+    let loss = checkpoint([&x], |[x]| x * &noise).sum(..) + noise.sum(..);
+    assert_eq!(grad(&loss, &noise).unwrap_err().code(), Code::RuleCapture);
+    assert_eq!(jvp(&[&loss], &[(&noise, &Tensor::ones([2]))]).unwrap_err().code(), Code::RuleCapture);
+}
+
+#[test]
+fn a_rule_inside_captures_nothing_in_silence() {
+    let (x, w) = (Tensor::new([1.0, 2.0]), Tensor::new([3.0, 4.0]));
+    let rule = |x: &Tensor| custom_gradient("scaled", [x], |[a]| (&a * &w, move |g: Tensor| [g * 2.0]));
+    let y = checkpoint([&x], |[x]| rule(&x) + &w);
+    let error = grad(&y.sum(..), &w).unwrap_err();
+    assert!(error.code() == Code::RuleCapture && error.to_string().contains("\"scaled\""), "{error}");
+    assert_eq!(jvp(&[&y], &[(&w, &Tensor::ones([2]))]).unwrap_err().code(), Code::RuleCapture);
+}
+
+#[test]
+fn forward_mode_refuses_what_it_refuses_in_plain_code() {
+    let x = Tensor::new([1.3, 2.4]);
+    let t = Tensor::ones([2]);
+    let through = |x: &Tensor| x.cast(DType::I32).cast(DType::F32);
+    let code = |y: &Tensor| jvp(&[y], &[(&x, &t)]).unwrap_err().code();
+    assert_eq!(code(&through(&x)), Code::NotDifferentiable);
+    assert_eq!(code(&checkpoint([&x], |[x]| through(&x))), Code::NotDifferentiable);
+    assert_eq!(
+        code(&checkpoint([&x.cast(DType::I32)], |[i]| i.cast(DType::F32) * 2.0)),
+        Code::NotDifferentiable
+    );
+    // A pullback that is itself a checkpoint stays linear in its cotangent.
+    let y = custom_gradient("sine", [&x], |[x]| {
+        (x.sin(), move |g: Tensor| [checkpoint([&g], |[g]| g * x.cos())])
+    });
+    assert!(jvp(&[&y], &[(&x, &t)]).is_ok());
+}
+
+#[test]
+fn nodes_know_of_how_many_derivatives_they_are() {
+    let x = Tensor::new([0.3, 0.4]);
+    let y = (0..20).fold(x.clone(), |y, _| checkpoint([&y], |[y]| y.sin() * 1.1));
+    let first = grad(&y.sum(..), &x).unwrap().or_zero();
+    let second = grad(&first.sum(..), &x).unwrap().or_zero();
+    let highest = |t: &Tensor| {
+        let roots = expand(vec![t.node().unwrap().clone()]).roots;
+        topological(&roots).iter().map(|node| node.origin.order).max().unwrap()
+    };
+    assert_eq!((highest(&y), highest(&first), highest(&second)), (0, 1, 2));
+}
+
+#[test]
+fn long_chains_take_linear_time() {
+    let time = |count: usize| {
+        let x = Tensor::new(0.3);
+        let y = (0..count).fold(x.clone(), |y, _| checkpoint([&y], |[y]| (0..10).fold(y, |y, _| y.sin())));
+        let started = std::time::Instant::now();
+        assert!(grad(&y, &x).unwrap().value().is_some());
+        started.elapsed().as_secs_f64()
+    };
+    let (short, long) = (time(400).max(0.01), time(3200));
+    assert!(long < 30.0 * short, "{short} s, {long} s");
+}
+
+#[test]
 fn batches_share_what_they_capture() {
     let examples = Tensor::new([[0.1, 0.2], [0.3, -0.4], [0.5, 0.6]]);
     let w = Tensor::new([[0.2, 0.7], [-0.3, 0.1]]);
@@ -239,6 +359,13 @@ fn gradcheck_looks_inside() {
     let inside = |[x]: [Tensor; 1]| checkpoint([&x], |[a]| sine(&a));
     let error = gradcheck(inside, [&x], &Reference::new()).unwrap().into_result().unwrap_err();
     assert!(error.to_string().contains("custom gradient \"sine\""), "{error}");
+    // What is cut or declared inside counts as in plain code.
+    let cut = gradcheck(|[x]| checkpoint([&x], |[x]| x.detach() * &x), [&x], &Reference::new());
+    cut.unwrap().into_result().map(drop).unwrap();
+    let floor = |[x]: [Tensor; 1]| checkpoint([&x], |[x]| straight_through(&x.floor(), &x) * &x);
+    let report = GradCheck::new().order(2).run(floor, [&x], &Reference::new()).unwrap();
+    assert_eq!(report.surrogates.len(), 1);
+    report.into_result().map(drop).unwrap();
 }
 
 #[test]

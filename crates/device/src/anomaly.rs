@@ -96,6 +96,7 @@ impl Seen {
         let verb = if origin.operands.is_empty() { "holds" } else { "makes" };
         let mut message = format!("{name} {verb} {value} at element {element} of {}", origin.shape);
         message += &match origin.origin.order {
+            0 if origin.origin.again => ", in the forward pass, computed again".to_owned(),
             0 => ", in the forward pass".to_owned(),
             1 => ", in or behind the backward pass".to_owned(),
             order => format!(", in or behind a derivative of order {order}"),

@@ -178,7 +178,7 @@ fn kept(plan: &Plan) -> Vec<Kept> {
     }
     let values = plan.kernels.iter().flat_map(|kernel| &kernel.writes).filter(|place| {
         let is_computed = matches!(plan.buffers[place.buffer].source, Source::Computed { .. });
-        is_computed && is_read[place.buffer] && place.node.origin.order == 0
+        is_computed && is_read[place.buffer] && place.node.origin.order == 0 && !place.node.origin.again
     });
     let mut kept: Vec<Kept> = values
         .map(|place| {

@@ -48,9 +48,9 @@ pub struct StepOptions {
     pub fuse: bool,
     /// Whether runs also compute what [`Tensor::inspect`] has marked, for [`Outputs::inspected`]. Off, marks cost nothing.
     pub inspect: bool,
-    /// Bytes that computed values may take ([`StepMemory::planned`](crate::StepMemory), scratch aside). Where more would be kept for derivatives, the step computes
-    /// values of the forward pass again, as [`checkpoint`](https://docs.rs/cotangent) does: the earliest part of the program first, each value once. Results stay the same.
-    /// `E_OUT_OF_MEMORY` if that does not suffice. None: everything is kept.
+    /// Bytes that computed values may take: [`StepMemory::planned`](crate::StepMemory) without scratch storage. Where more
+    /// would be kept for derivatives, the step computes values of the forward pass again, as a checkpoint does: the earliest
+    /// part of the program first, each value once. `E_OUT_OF_MEMORY` if that does not suffice. None: everything is kept.
     pub budget: Option<u64>,
 }
 

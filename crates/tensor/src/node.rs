@@ -206,20 +206,26 @@ pub struct Origin {
     pub order: u8,
     /// The rule whose graph it is a part of, such as ``rule `f` `` or ``gradient 0 of rule `f` ``.
     pub rule: Option<Arc<str>>,
+    /// Whether it is computed again, or from what is: after [`Op::After`].
+    pub again: bool,
 }
 
 fn order_of(operands: &[Arc<Node>]) -> u8 {
     operands.iter().map(|operand| operand.origin.order).max().unwrap_or(0)
 }
 
+fn is_again(operands: &[Arc<Node>]) -> bool {
+    operands.iter().any(|operand| operand.origin.again)
+}
+
 impl Origin {
     /// Of what is computed from these.
     pub fn of(operands: &[Arc<Node>]) -> Origin {
-        Origin { order: order_of(operands), rule: None }
+        Origin { order: order_of(operands), rule: None, again: is_again(operands) }
     }
     /// Of what a derivative of this is made of.
     pub fn differentiated(&self) -> Origin {
-        Origin { order: self.order.saturating_add(1), rule: self.rule.clone() }
+        Origin { order: self.order.saturating_add(1), ..self.clone() }
     }
 }
 
@@ -439,6 +445,7 @@ impl Node {
         let origin = Origin {
             order: self.origin.order.saturating_add(rule.order).max(order_of(&operands)),
             rule: self.origin.rule.clone().or_else(|| rule.rule.clone()),
+            again: self.origin.again || is_again(&operands),
         };
         let mut node = self.on(operands);
         node.origin = origin;
@@ -447,7 +454,8 @@ impl Node {
     /// The first of some nodes, not before the others are known: [`Op::After`].
     pub fn after(nodes: Vec<Arc<Node>>, location: &'static Location<'static>) -> Arc<Node> {
         let Node { shape, dtype, .. } = *nodes[0];
-        let origin = Origin::of(&nodes);
+        // Of the value, whatever it waits for.
+        let origin = Origin { again: true, rule: None, order: nodes[0].origin.order };
         Arc::new(Node { op: Op::After, operands: nodes, shape, dtype, location, label: None, origin })
     }
     /// The same operation on other operands of the same shapes and types.

@@ -46,6 +46,9 @@ pub struct TracedRule {
     pub pullbacks: Vec<Pullback>,
     /// The forward mode, if the user gave one.
     pub pushforward: Option<Pushforward>,
+    /// Floats past the inputs of which the graphs hold copies: masks and the like, with respect to which nothing can be
+    /// differentiated.
+    pub absorbed: Vec<Arc<Node>>,
 }
 
 /// Cotangents of the inputs of a rule, in terms of its parameters and upstream.
@@ -123,12 +126,13 @@ impl TracedRule {
             upstream: Vec::new(),
             pullbacks: Vec::new(),
             pushforward: None,
+            absorbed: Vec::new(),
         }
     }
     /// The outputs on actual operands.
     pub fn instantiate(&self, operands: &[Arc<Node>]) -> Vec<Arc<Node>> {
         let map = self.parameters.iter().map(Node::identity).zip(operands.iter().cloned()).collect();
-        let origin = |_| Origin { order: 0, rule: Some(format!("rule `{}`", self.name).into()) };
+        let origin = |_| Origin { rule: Some(format!("rule `{}`", self.name).into()), ..Origin::default() };
         placed(&self.outputs, &map, origin)
     }
     /// The pullback for these cotangents, of which some may be missing. None without a gradient rule.
@@ -149,7 +153,7 @@ impl TracedRule {
             (0..pullback.gradients.len()).filter(|&i| pullback.gradients[i].value().is_some()).collect();
         let origin = |root: usize| {
             let rule = format!("gradient {} of rule `{}`", numbers[root], self.name);
-            Origin { order: 1, rule: Some(rule.into()) }
+            Origin { order: 1, rule: Some(rule.into()), again: false }
         };
         let mut images = placed(&values, &map, origin).into_iter();
         let image = |g: &InputGradient<Arc<Node>>| g.with(|own| images.next().unwrap_or_else(|| own.clone()));
@@ -165,13 +169,17 @@ impl TracedRule {
         let keys = self.parameters.iter().chain(&pushforward.tangents).map(Node::identity);
         let map = keys.zip(operands.iter().chain(tangents).cloned()).collect();
         let values: Vec<_> = pushforward.outputs.iter().flatten().cloned().collect();
-        let origin = |_| Origin { order: 1, rule: Some(format!("tangent of rule `{}`", self.name).into()) };
+        let origin = |_| Origin {
+            order: 1,
+            rule: Some(format!("tangent of rule `{}`", self.name).into()),
+            again: false,
+        };
         let mut images = placed(&values, &map, origin).into_iter();
         pushforward.outputs.iter().map(|output| output.as_ref().and_then(|_| images.next())).collect()
     }
     /// Every node that the rule holds, taken out of it.
     pub(crate) fn into_nodes(self) -> impl Iterator<Item = Arc<Node>> {
-        let TracedRule { parameters, outputs, plain, upstream, pullbacks, pushforward, .. } = self;
+        let TracedRule { parameters, outputs, plain, upstream, pullbacks, pushforward, absorbed, .. } = self;
         let pulled = pullbacks.into_iter().flat_map(|pullback| pullback.gradients).filter_map(|g| match g {
             InputGradient::Value(node) => Some(node),
             InputGradient::Zero | InputGradient::Nothing | InputGradient::Missing(_) => None,
@@ -180,7 +188,7 @@ impl TracedRule {
             .into_iter()
             .flat_map(|p| p.tangents.into_iter().chain(p.outputs.into_iter().flatten()));
         let own = parameters.into_iter().chain(outputs).chain(upstream).chain(plain.into_iter().flatten());
-        own.chain(pulled).chain(pushed)
+        own.chain(pulled).chain(pushed).chain(absorbed)
     }
 }
 

@@ -84,7 +84,7 @@ fn is_source(node: &Node) -> bool {
 }
 
 fn is_forward(node: &Node) -> bool {
-    node.origin.order == 0
+    node.origin.order == 0 && !node.origin.again
 }
 
 fn is_view(node: &Node) -> bool {
@@ -233,9 +233,9 @@ fn on(node: &Arc<Node>, operands: Vec<Arc<Node>>) -> Arc<Node> {
     if operands.iter().zip(&node.operands).all(|(a, b)| Arc::ptr_eq(a, b)) {
         return node.clone();
     }
-    let order = node.origin.order.max(Origin::of(&operands).order);
     let Node { shape, dtype, location, .. } = **node;
     let (op, label) = (node.op.clone(), node.label.as_ref().map(Label::detached));
-    let origin = Origin { order, rule: node.origin.rule.clone() };
+    let Origin { order, again, .. } = Origin::of(&operands);
+    let origin = Origin { order: order.max(node.origin.order), again, rule: node.origin.rule.clone() };
     Arc::new(Node { op, operands, shape, dtype, location, label, origin })
 }

@@ -163,7 +163,8 @@ impl Merger {
     /// The number of a node whose operands are known, after exact simplifications.
     fn add(&mut self, node: &Arc<Node>, operands: Vec<usize>, widest_concat: usize) -> Result<usize, Error> {
         let empty = |m: &Merger, o: usize| m.nodes[o].shape.elements() == 0;
-        if node.shape.elements() > 0 && operands.iter().any(|&o| empty(self, o)) {
+        let waits = matches!(node.op, Op::After);
+        if node.shape.elements() > 0 && !waits && operands.iter().any(|&o| empty(self, o)) {
             return Ok(match &node.op {
                 Op::Reduce { kind: Reduce::Prod, .. } => self.constant(node, 1.0),
                 Op::Concat(axis) => {
@@ -213,8 +214,9 @@ impl Merger {
     }
     /// The same elements, for whoever must not be computed before others are known: a view that is merged with none but its like.
     fn after(&mut self, node: &Arc<Node>, o: usize, operands: &[usize]) -> usize {
-        let is_number = |o: &usize| matches!(self.nodes[*o].op, Op::Constant(_));
-        if is_number(&o) || operands[1..].iter().all(is_number) {
+        let is_known =
+            |o: &usize| matches!(self.nodes[*o].op, Op::Constant(_)) || self.nodes[*o].shape.elements() == 0;
+        if is_known(&o) || operands[1..].iter().all(is_known) {
             return o;
         }
         let key = key(node, operands);
@@ -466,15 +468,19 @@ impl Graph {
     /// Factors of derivatives, such as `1 − y²` for `y = tanh x`, are not stored beside the value that they are made of: whoever
     /// needs one reads that value instead, and takes a few operations.
     fn inline_factors(&mut self) {
-        let is_result =
-            |id: usize| self.outputs.contains(&id) || self.updates.iter().any(|update| update.1 == id);
+        let values = self.updates.iter().map(|update| update.1);
+        let results: HashSet<usize> = self.outputs.iter().copied().chain(values).collect();
         let elementwise = |id: usize| matches!(self.nodes[id].op, Op::Elementwise(_));
         // The value that a factor is made of, and how many operations lie between them.
         let mut made_of: HashMap<usize, (usize, usize)> = HashMap::new();
         for id in 0..self.nodes.len() {
             let node = &self.nodes[id];
             let is_pointwise = |&user: &usize| elementwise(user) && self.nodes[user].shape == node.shape;
-            if self.roles[id] != Role::Compute || !is_cheap(node) || node.origin.order == 0 || is_result(id) {
+            if self.roles[id] != Role::Compute
+                || !is_cheap(node)
+                || node.origin.order == 0
+                || results.contains(&id)
+            {
                 continue;
             }
             if !self.users[id].iter().all(is_pointwise) {

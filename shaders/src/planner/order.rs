@@ -4,7 +4,7 @@
 //! a weight follows the cotangent that it needs, and does not keep cotangents and activations alive to the end.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use super::graph::Graph;
 use super::group::Groups;
@@ -74,7 +74,7 @@ impl Balance {
         let mut lives_on: Vec<bool> =
             draft.buffers.iter().map(|b| !matches!(b.source, Source::Computed { .. })).collect();
         let outputs = graph.outputs.iter().map(|&id| draft.result_place(graph, id).0);
-        let results: Vec<BufferId> = outputs.collect();
+        let results: HashSet<BufferId> = outputs.collect();
         draft.exclusive.iter().for_each(|&buffer| lives_on[buffer] = true);
         let mut balance = Balance {
             reads: HashMap::new(),

@@ -105,6 +105,7 @@ impl Opened {
             upstream,
             pullbacks,
             pushforward,
+            absorbed: rule.absorbed.clone(),
         })
     }
 }

@@ -247,7 +247,10 @@ impl<'a> GradCheck<'a> {
             on_device(&lab, device, &first, &moved, &mut report)?;
         }
         if report.is_ok() && report.compared.total() == 0 {
-            let message = "nothing was compared: no input has an element";
+            let message = match report.compared.unknown {
+                0 => "nothing was compared: no input has an element",
+                _ => "nothing was compared: no witness knows any of the derivatives",
+            };
             return Err(Error::new(Code::CrossCheck, "gradcheck", message));
         }
         Ok(report)

@@ -15,7 +15,6 @@ use super::linear::nonlinear;
 use super::plain::{is_cut, is_exact};
 use super::program::{Bend, Mismatch, Outcome, Point, Program};
 use super::report::{Distance, Kink, Report};
-use crate::enclosure::opened;
 use crate::structure::operands;
 
 /// Rules that were looked at. Holding them keeps their addresses from being used again.
@@ -174,8 +173,7 @@ pub(super) fn check_rules(
     seen: &mut Seen,
     report: &mut Report,
 ) -> Result<(), Error> {
-    // Rules inside of checkpoints too.
-    for node in topological(&opened(vec![root.node()?.clone()])) {
+    for node in topological([root.node()?]) {
         let Op::Rule(rule) = &node.op else { continue };
         let claims = !rule.pullbacks.is_empty() && !is_cut(rule);
         if !claims || seen.iter().any(|known| Arc::ptr_eq(known, &node)) {

@@ -13,6 +13,7 @@ use cotangent_tensor::{
 use super::lab::Lab;
 use super::local::Alone;
 use super::widen::widened;
+use crate::enclosure::opened;
 
 use crate::{State, grad};
 
@@ -67,10 +68,10 @@ impl Call {
         Ok(Call { inputs, outputs })
     }
 
-    /// The same in full precision, and whether anything in it was not.
+    /// The same in full precision and without checkpoints, and whether anything in it was not in full precision.
     pub(super) fn widened(&self) -> Result<(Call, bool), Error> {
         let nodes = self.inputs.iter().chain(&self.outputs).map(|tensor| tensor.node().cloned());
-        let (wide, half) = widened(&nodes.collect::<Result<Vec<_>, _>>()?)?;
+        let (wide, half) = widened(&opened(nodes.collect::<Result<Vec<_>, _>>()?))?;
         let mut tensors = wide.into_iter().map(Tensor::from_node);
         let inputs = tensors.by_ref().take(self.inputs.len()).collect();
         Ok((Call { inputs, outputs: tensors.collect() }, half))
