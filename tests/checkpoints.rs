@@ -273,3 +273,33 @@ fn a_step_keeps_to_its_budget() -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[test]
+fn training_within_a_budget_is_the_same() -> Result<(), Error> {
+    for device in Device::all() {
+        let network = Network::new(128, 32, 12);
+        let values = device.read_all(&network.weights.iter().collect::<Vec<_>>())?;
+        let train = |budget: Option<u64>| -> Result<(u64, Vec<Vec<u64>>), Error> {
+            let variables =
+                values.iter().enumerate().map(|(i, value)| device.variable(&format!("w{i}"), value));
+            let variables = variables.collect::<Result<Vec<_>, _>>()?;
+            let weights: Vec<Tensor> = variables.iter().map(|variable| variable.tensor().clone()).collect();
+            let network = Network { x: network.x.clone(), weights };
+            let loss = network.loss(1, dense, &plain);
+            let gradients = network.gradients(&loss);
+            let moved: Vec<Tensor> =
+                gradients.iter().zip(&network.weights).map(|(g, w)| w - g * 0.5).collect();
+            let updates: Vec<(&Tensor, &Tensor)> = network.weights.iter().zip(&moved).collect();
+            let options = StepOptions { budget, ..StepOptions::default() };
+            let step = Step::with_options(&device, &[], &[&loss], &updates, options)?;
+            let losses: Vec<Array> = (0..4).map(|_| step.run(&[])?.read(0)).collect::<Result<_, _>>()?;
+            let weights = device.read_all(&network.weights.iter().collect::<Vec<_>>())?;
+            Ok((step.memory().planned, bits(&[losses, weights].concat())))
+        };
+        let (whole, expected) = train(None)?;
+        let (within, found) = train(Some(whole * 7 / 10))?;
+        assert!(within <= whole * 7 / 10);
+        assert_eq!(found, expected, "{}", device.slug());
+    }
+    Ok(())
+}
