@@ -15,5 +15,5 @@ pub use kernel::{
     Scan, Schedule, Store, Value,
 };
 pub use plan::{Buffer, Plan, Slot, Source};
-pub use planner::{PlanOptions, plan};
+pub use planner::{PlanOptions, computing_again, plan};
 pub use scatter::{Scatter, Update};

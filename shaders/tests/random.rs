@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod interpreter;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use cotangent_shaders::{PlanOptions, plan};
-use cotangent_tensor::{Array, DType, Evaluate, Op, Reference, Tensor, Values};
+use cotangent_shaders::{PlanOptions, computing_again, plan};
+use cotangent_tensor::{Array, DType, Evaluate, Node, Op, Reference, Tensor, Values, topological};
 
 struct Random(u64);
 impl Random {
@@ -95,8 +96,8 @@ fn close(got: &Array, expected: &Array) -> bool {
         .all(|(&g, e)| (g - e).abs() <= 1e-9 * scale || g == e || g.is_nan() && e.is_nan())
 }
 
-fn check(seed: u64, options: &PlanOptions, steps: usize) -> usize {
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+/// Inputs of several shapes with values.
+fn inputs(random: &mut Random) -> (Vec<Tensor>, HashMap<u64, Array>, Reference) {
     let mut given = HashMap::new();
     let mut reference = Reference::rounded();
     let mut pool = Vec::new();
@@ -108,6 +109,12 @@ fn check(seed: u64, options: &PlanOptions, steps: usize) -> usize {
         reference = reference.bind(&input, given[&token.id].clone()).unwrap();
         pool.push(input);
     }
+    (pool, given, reference)
+}
+
+fn check(seed: u64, options: &PlanOptions, steps: usize) -> usize {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let (mut pool, given, reference) = inputs(&mut random);
     grow(&mut random, &mut pool, steps);
     let outputs: Vec<Tensor> =
         (0..4).map(|_| pool[pool.len() - 1 - random.below(pool.len().min(10))].clone()).collect();
@@ -190,4 +197,49 @@ fn updates_use_the_old_values() {
         }
     }
     assert_eq!(compared, 1200);
+}
+
+/// The graphs of `outputs`, of which all but the `forward` nodes belong to a derivative.
+fn as_derivative(outputs: &[Tensor], forward: &[Tensor]) -> Vec<Arc<Node>> {
+    let roots = |tensors: &[Tensor]| tensors.iter().map(|t| t.node().unwrap().clone()).collect::<Vec<_>>();
+    let forward: HashSet<*const Node> = topological(&roots(forward)).iter().map(Node::key).collect();
+    let mut images: HashMap<*const Node, Arc<Node>> = HashMap::new();
+    for node in topological(&roots(outputs)) {
+        let mut image = node.clone();
+        if !forward.contains(&node.key()) {
+            image = node.with_operands(node.operands.iter().map(|o| images[&o.key()].clone()).collect());
+            Arc::get_mut(&mut image).unwrap().origin.order = 1;
+        }
+        images.insert(node.key(), image);
+    }
+    roots(outputs).iter().map(|root| images[&root.key()].clone()).collect()
+}
+
+/// What is computed again has the same value, whatever is given up.
+#[test]
+fn computing_again_changes_no_value() {
+    let (mut compared, mut changed) = (0, 0);
+    for seed in 0..3000 {
+        let mut random = Random(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15) | 1);
+        let (mut pool, given, reference) = inputs(&mut random);
+        grow(&mut random, &mut pool, 25);
+        let forward = pool.clone();
+        grow(&mut random, &mut pool, 25);
+        let outputs: Vec<Tensor> = (0..3).map(|_| pool[pool.len() - 1 - random.below(15)].clone()).collect();
+        let nodes = as_derivative(&outputs, &forward);
+        let expected = reference.evaluate(&outputs.iter().collect::<Vec<_>>()).unwrap();
+        let segments = 2 + random.below(4);
+        let again = computing_again(nodes, segments, 1 + random.below(segments - 1));
+        changed += usize::from(topological(&again).iter().any(|node| matches!(node.op, Op::After)));
+        let found = plan(&again, &[], &PlanOptions::cpu()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let (values, _) = interpreter::interpret(&found, &given);
+        for (position, (got, want)) in values.iter().zip(&expected).enumerate() {
+            assert!(close(got, want), "seed {seed}, output {position}:\n got {got:?}\nwant {want:?}");
+            compared += 1;
+        }
+    }
+    assert!(
+        changed >= 400 && compared == 9000,
+        "{changed} graphs compute something again, {compared} outputs"
+    );
 }

@@ -61,6 +61,12 @@ pub(super) fn plan_within(
         .hint("raise `StepOptions::budget`, halve the batch, or wrap smaller parts in `checkpoint`"))
 }
 
+/// The graphs of `roots` cut into segments, of which derivatives compute the first `given_up` again. For tests: [`plan`](super::plan)
+/// decides by itself within a budget.
+pub fn computing_again(roots: Vec<Arc<Node>>, segments: usize, given_up: usize) -> Vec<Arc<Node>> {
+    Program::new(expand(roots).roots).computing_again(segments, given_up)
+}
+
 /// A program, operands before users.
 struct Program {
     roots: Vec<Arc<Node>>,

@@ -20,6 +20,8 @@ mod places;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+#[doc(hidden)]
+pub use budget::computing_again;
 use build::Obstacle;
 use cotangent_tensor::{Code, Error, Node, Op};
 
