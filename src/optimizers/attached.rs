@@ -34,7 +34,8 @@ impl<O: Optimizer> Attached<O> {
         let updates = self.optimizer.updates(self.parameters.flat(), &gradient, &state);
         updates.map(Updates).map_err(|error| if error.location().is_some() { error } else { error.at(at) })
     }
-    /// What the optimizer remembers, by name: to be saved beside the parameters.
+    /// What the optimizer remembers, by name: to be saved beside the parameters. Two optimizers of one kind have the
+    /// same names, so each needs a file of its own.
     pub fn state(&self) -> &[Variable] {
         &self.state
     }

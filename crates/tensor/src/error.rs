@@ -116,7 +116,7 @@ codes! {
     /// No adapter fits what was asked for.
     NoAdapter "E_NO_ADAPTER", "install a driver for Vulkan, Metal or DX12, ask for `software`, or use `cpu`";
     /// Memory is exhausted.
-    OutOfMemory "E_OUT_OF_MEMORY", "halve the batch; drop variables and steps that are not needed";
+    OutOfMemory "E_OUT_OF_MEMORY", "halve the batch, give the step a `budget`, or drop variables and steps that are not needed";
     /// The device is gone.
     DeviceLost "E_DEVICE_LOST";
     /// A wait took too long.
