@@ -76,7 +76,7 @@ impl Checkpoint {
         self.products = true;
         self
     }
-    /// Keeps values that the function gives one of these names, with [`Tensor::named`]. A name that nothing inside has is
+    /// Keeps values that the function gives one of these names, with [`Tensor::named`](cotangent_tensor::Tensor::named). A name that nothing inside has is
     /// `E_HYPERPARAMETER`.
     pub fn keep_named<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Checkpoint {
         self.names.extend(names.into_iter().map(Into::into));
