@@ -105,7 +105,7 @@ pub mod prelude {
     pub use crate::io;
     pub use crate::layers::{self, Activation, Initializer, Linear, Mlp};
     pub use crate::losses::{self, Reduction};
-    pub use crate::optimizers::{Adam, Lbfgs, Optimizer, Sgd};
+    pub use crate::optimizers::{Adam, Attached, Lbfgs, Optimizer, Sgd};
     pub use crate::{
         Array, Audit, Check, Checkpoint, Code, CustomGradient, DType, Device, Error, Evaluate, GradCheck,
         Gradient, InputGradient, Key, OrError, Reference, Rule, Shape, State, Step, StepOptions, StepOutputs,

@@ -268,7 +268,7 @@ fn a_step_keeps_to_its_budget() -> Result<(), Error> {
             assert!(last > products(&all), "{name}");
             let error = within(&network, layer, &device, Some(4096)).unwrap_err();
             assert_eq!(error.code(), Code::OutOfMemory);
-            assert!(error.to_string().contains("the budget of the step is 4096"), "{error}");
+            assert!(error.to_string().contains("the budget of the step is 4096 bytes"), "{error}");
         }
     }
     Ok(())

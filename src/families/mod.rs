@@ -30,7 +30,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_autograd::{Gradient, Wrt, jvp, vjp};
+use cotangent_autograd::{Gradient, State, Wrt, jvp, vjp};
 use cotangent_tensor::{Code, Error, Tensor, where_};
 
 use crate::losses::{self, Reduction};
@@ -262,7 +262,8 @@ impl Family {
     /// [`Family::nll`] with `Reduction::Sum`, and the Hessian of that loss where `η` is linear in `wrt`. Divide
     /// by the number of observations for `Reduction::Mean`. Source: Martens, JMLR 21 (2020), §9.
     ///
-    /// Errors: as [`jvp`] and [`vjp`]; `E_COTANGENT` for as many directions as there are not tensors.
+    /// Errors: as [`jvp`] and [`vjp`]; `E_COTANGENT` for as many directions as there are not tensors; `E_UNCONNECTED`
+    /// where `η` depends on nothing of `wrt`.
     ///
     /// ```
     /// use cotangent::prelude::*;
@@ -287,6 +288,10 @@ impl Family {
         let moves: Vec<(&Tensor, &Tensor)> = targets.iter().copied().zip(directions).collect();
         let moved = jvp(&[eta], &moves)?.remove(0);
         let gradients = vjp(&[(eta, &self.variance_product(eta, &moved))], targets)?;
+        let is_unconnected = |gradient: &Gradient| matches!(gradient.state(), State::Unconnected);
+        if let Some(first) = gradients.first().filter(|_| gradients.iter().all(is_unconnected)) {
+            first.or_error()?;
+        }
         let products: Vec<Tensor> = gradients.iter().map(Gradient::or_zero).collect();
         products.iter().try_for_each(|product| product.node().map(|_| ()))?;
         Ok(wrt.collect(products))

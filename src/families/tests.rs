@@ -283,7 +283,10 @@ fn a_fisher_product_names_what_does_not_fit() {
     }
     let wrong = family.variance_product(&Tensor::ones([3, 1]), &Tensor::ones([3]));
     assert_eq!(wrong.error().unwrap().code(), Code::Broadcast);
-    // What η does not depend on has no information.
-    let other = family.fisher_product(&eta, &Tensor::ones([2]), &Tensor::ones([2])).unwrap();
-    assert_eq!(values(&[&other])[0], [0.0, 0.0]);
+    // What η does not depend on has no information; where it depends on nothing, that is a mistake.
+    let (other, one) = (Tensor::ones([2]), Tensor::ones([2]));
+    let error = family.fisher_product(&eta, &other, &one).unwrap_err();
+    assert_eq!(error.code(), Code::Unconnected);
+    let beside = family.fisher_product(&eta, [&w[0], &other], [&v[0], &one]).unwrap();
+    assert_eq!(values(&[&beside[1]])[0], [0.0, 0.0]);
 }

@@ -201,6 +201,7 @@ pub fn load_into(path: impl AsRef<Path>, expected: &[(&str, &Shape, DType)]) -> 
         }
         arrays.push(array);
     }
+    let only_more = differences.is_empty();
     differences.extend(found.keys().map(|name| format!("{name:?} is not expected")));
     if differences.is_empty() {
         return Ok(arrays);
@@ -208,7 +209,12 @@ pub fn load_into(path: impl AsRef<Path>, expected: &[(&str, &Shape, DType)]) -> 
     let count = differences.len();
     let plural = if count == 1 { "difference" } else { "differences" };
     let message = format!("does not fit the model, {count} {plural}:\n    {}", differences.join("\n    "));
-    Err(error(path, message).at(Location::caller()).hint("the file was saved from another model"))
+    Err(error(path, message).at(Location::caller()).hint(match only_more {
+        true => {
+            "the file holds more than that: `io::load` gives all of it, `Device::write` takes what is wanted"
+        }
+        false => "the file was saved from another model",
+    }))
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ impl Checkpoint {
     /// As [`checkpoint`], by this policy.
     #[track_caller]
     pub fn apply<I: Inputs, O: Outputs>(&self, inputs: I, function: impl FnOnce(I::Traced) -> O) -> O {
-        let (at, role) = (Location::caller(), "checkpoint");
-        let tracer = Tracer { rule: CustomGradient::exact(&self.name), at, role };
+        let at = Location::caller();
+        let tracer = Tracer::new(CustomGradient::exact(&self.name), "checkpoint", at);
         let (operands, parameters) = match tracer.parameters(&inputs.tensors()) {
             Ok(parameters) => parameters,
             Err(error) => return tracer.invalid(&inputs, error, function),

@@ -11,7 +11,7 @@ use crate::guard::Guarded;
 use crate::join::join;
 use crate::pullback::{Missing, undefined};
 use crate::pushforward::{Tangent, push};
-use crate::reverse::{captured_error, captures, check_fit, check_float, grad, results_of};
+use crate::reverse::{captured_error, captures, check_fit, check_float, check_whole, grad, results_of};
 use crate::stamp::{brought, cast_at, masked_at, source_at, stamp};
 use crate::transpose::push_rule;
 
@@ -53,6 +53,8 @@ fn push_all(outputs: &[&Tensor], tangents: &[(&Tensor, &Tensor)]) -> Result<Vec<
         let seed = Guarded::plain(cast_at(&Tensor::from_node(tangent.clone()), DType::F32, primal));
         moved.push((primal.clone(), (Some(seed), None)));
     }
+    let targets: Vec<Arc<Node>> = moved.iter().map(|(primal, _)| primal.clone()).collect();
+    check_whole(&roots, &targets)?;
     let of = |(root, change): (&Arc<Node>, Change)| match change {
         (Some(tangent), _) => {
             let change = cast_at(&masked_at(&tangent, root), root.dtype, root);
@@ -211,10 +213,21 @@ fn total(node: &Node, tangents: Vec<Guarded>) -> Tangent {
     Some(total)
 }
 
+/// Refuses products of derivatives where there is no path to anything that is asked for: a mistake, not a zero.
+pub(crate) fn check_connected(gradients: &[Gradient]) -> Result<(), Error> {
+    match gradients {
+        [first, ..] if gradients.iter().all(|g| matches!(g.state(), State::Unconnected)) => {
+            first.or_error().map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Product of the Hessian of a scalar loss with a direction, forward mode over reverse mode.
 ///
 /// One tensor per `wrt`, zeros where the second derivative is structurally zero. Errors: those of
-/// [`grad`](crate::grad()) and [`jvp`]; a derivative that is missing anywhere on the way.
+/// [`grad`](crate::grad()) and [`jvp`]; a derivative that is missing anywhere on the way; `E_UNCONNECTED` where the loss
+/// depends on nothing of `wrt`.
 ///
 /// ```
 /// use cotangent_autograd::hvp;
@@ -234,6 +247,7 @@ pub fn hvp<W: Wrt>(loss: &Tensor, wrt: W, direction: impl Wrt) -> Result<W::Of<T
         return Err(Error::new(Code::Cotangent, "hvp", message).at(at));
     }
     let gradients: Vec<Gradient> = grad(loss, targets.clone())?;
+    check_connected(&gradients).map_err(|e| e.at(at))?;
     let present = |gradient: &Gradient| match gradient.state() {
         State::NotDifferentiable { .. } => gradient.or_error(),
         State::Value(_) | State::Zero | State::Unconnected | State::Stopped { .. } => Ok(gradient.or_zero()),

@@ -6,7 +6,7 @@ use cotangent_tensor::{AddressSet, Code, Error, Node, Op, Origin, Shape, Tensor}
 
 use crate::batch::Examples;
 use crate::forms::Inputs;
-use crate::forward::{hvp, jvp};
+use crate::forward::{check_connected, hvp, jvp};
 use crate::gradient::{Gradient, Wrt};
 use crate::guard::address;
 use crate::reverse::{grad, vjp};
@@ -163,7 +163,9 @@ pub fn gauss_newton_product<W: Wrt>(
         return Err(Error::new(Code::Internal, "gauss_newton_product", "one output has one tangent").at(at));
     };
     let curved = hvp(loss, output, moved)?;
-    let products = filled(&vjp(&[(output, &curved)], targets)?);
+    let gradients = vjp(&[(output, &curved)], targets)?;
+    check_connected(&gradients).map_err(|e| placed(e, at))?;
+    let products = filled(&gradients);
     products.iter().try_for_each(|product| product.node().map(|_| ()))?;
     Ok(wrt.collect(products))
 }

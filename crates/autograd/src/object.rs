@@ -93,7 +93,7 @@ pub trait Rule {
     where
         Self: Sized,
     {
-        let tracer = Tracer { rule: self.declare(), at: Location::caller(), role: "rule" };
+        let tracer = Tracer::new(self.declare(), "rule", Location::caller());
         let inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
         traced(self, &tracer, &inputs).unwrap_or_else(|(error, count)| vec![Tensor::invalid(error); count])
     }

@@ -5,7 +5,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    AddressMap, AddressSet, Code, DType, Error, Node, Op, RuleKind, Tensor, TracedRule, topological_until,
+    AddressMap, AddressSet, Code, DType, Error, Node, Op, RuleKind, Tensor, TracedRule, placeholder_error,
+    topological, topological_until,
 };
 
 use crate::enclosure::pull_enclosure;
@@ -125,7 +126,63 @@ fn gradients<W: Wrt>(
         check_float("gradient", "wrt", position, node).map_err(|e| e.at(at))?;
         targets.push(node.clone());
     }
+    let roots: Vec<Arc<Node>> = seeds.iter().map(|(node, _)| node.clone()).collect();
+    check_whole(&roots, &targets).map_err(|e| if e.location().is_some() { e } else { e.at(at) })?;
     Ok(wrt.collect(sweep(seeds, &targets).map_err(|e| if e.location().is_some() { e } else { e.at(at) })?))
+}
+
+/// Refuses derivatives that would leave out a path: where a graph holds an argument of a function whose tracing is over, and where
+/// parts of shared storage are asked for that is also used past them.
+pub(crate) fn check_whole(roots: &[Arc<Node>], targets: &[Arc<Node>]) -> Result<(), Error> {
+    let order = topological(roots);
+    let over = |node: &&Arc<Node>| matches!(&node.op, Op::Placeholder(token) if token.is_over());
+    if let Some(node) = order.iter().chain(&topological(targets)).find(over) {
+        return Err(placeholder_error(node));
+    }
+    // Slices of shared storage that are asked for: the storage, the slice, its first element and the one after its last.
+    let part = |target: &Arc<Node>| {
+        let mut slice = target;
+        while let Op::Reshape = slice.op {
+            slice = &slice.operands[0];
+        }
+        let (storage, first, end) = range(slice)?;
+        Some((storage.identity(), slice.clone(), first, end, target.clone()))
+    };
+    let parts: Vec<_> = targets.iter().filter_map(part).collect();
+    if parts.is_empty() {
+        return Ok(());
+    }
+    for user in &order {
+        for storage in user.operands.iter().filter(|operand| is_shared(operand)) {
+            let (from, to) = match range(user) {
+                Some((_, first, end)) => (first, end),
+                None => (0, storage.shape.elements()),
+            };
+            let past = parts.iter().find(|(of, slice, first, end, _)| {
+                *of == storage.identity() && !Arc::ptr_eq(slice, user) && from < *end && *first < to
+            });
+            if let Some((.., target)) = past {
+                let message = format!(
+                    "`{}` is a part of storage that the outputs also use past it, in `{}`: its gradient would be partial",
+                    target.called(),
+                    user.called()
+                );
+                return Err(Error::new(Code::Partial, "gradient", message).at(user.location));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_shared(node: &Node) -> bool {
+    matches!(&node.op, Op::Variable(token) if token.is_shared)
+}
+
+/// The elements of shared storage that a node is a slice of: the storage, the first, and the one after the last.
+fn range(node: &Node) -> Option<(&Arc<Node>, usize, usize)> {
+    let (Op::Slice { starts, steps }, [storage]) = (&node.op, &node.operands[..]) else { return None };
+    let contiguous = is_shared(storage) && steps[..] == [1];
+    contiguous.then(|| (storage, starts[0], starts[0] + node.shape.elements()))
 }
 
 /// What arrived at a node besides values.

@@ -93,7 +93,7 @@ impl CustomGradient {
         P: FnOnce(O::Upstream) -> G,
         G: Gradients,
     {
-        let tracer = Tracer { rule: self, at: Location::caller(), role: "custom gradient" };
+        let tracer = Tracer::new(self, "custom gradient", Location::caller());
         tracer.apply(&inputs, function)
     }
     /// Applies a rule that is given in forward mode: `function` returns the outputs and a closure from the tangents of the
@@ -109,7 +109,7 @@ impl CustomGradient {
         O: Outputs,
         P: FnOnce(I::Traced) -> O,
     {
-        let tracer = Tracer { rule: self, at: Location::caller(), role: "custom jvp" };
+        let tracer = Tracer::new(self, "custom jvp", Location::caller());
         tracer.apply_jvp(&inputs, function)
     }
 }
@@ -166,7 +166,7 @@ where
     O: Outputs,
 {
     let rule = CustomGradient::exact(name);
-    let tracer = Tracer { rule, at: Location::caller(), role: "custom function" };
+    let tracer = Tracer::new(rule, "custom function", Location::caller());
     tracer.apply_without_gradient(&inputs, function)
 }
 

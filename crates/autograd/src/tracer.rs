@@ -26,6 +26,8 @@ pub(crate) struct Tracer {
     pub(crate) rule: CustomGradient,
     pub(crate) at: &'static Location<'static>,
     pub(crate) role: &'static str,
+    /// Lives while closures run.
+    scope: Arc<()>,
 }
 
 /// A function traced on placeholders.
@@ -47,6 +49,9 @@ impl Traced {
 }
 
 impl Tracer {
+    pub(crate) fn new(rule: CustomGradient, role: &'static str, at: &'static Location<'static>) -> Tracer {
+        Tracer { rule, at, role, scope: Arc::new(()) }
+    }
     pub(crate) fn apply<I, O, P, G>(&self, inputs: &I, function: impl FnOnce(I::Traced) -> (O, P)) -> O
     where
         I: Inputs,
@@ -318,7 +323,7 @@ impl Tracer {
 
     /// Stands for a tensor inside of the rule, at the line where the rule is applied.
     fn placeholder(&self, name: &str, shape: Shape, dtype: DType) -> Arc<Node> {
-        let (op, location) = (Op::Placeholder(Token::new(name, 0)), self.at);
+        let (op, location) = (Op::Placeholder(Token::argument(name, &self.scope)), self.at);
         let origin = Origin::default();
         Arc::new(Node { op, operands: Vec::new(), shape, dtype, location, label: None, origin })
     }

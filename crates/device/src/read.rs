@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cotangent_shaders::plan;
-use cotangent_tensor::{Array, DType, Error, Evaluate, Node, Op, Scalar, Tensor, Values};
+use cotangent_tensor::{Array, DType, Error, Evaluate, Node, Op, Scalar, Tensor, Token, Values};
 
 use crate::device::Device;
 
@@ -60,7 +60,7 @@ impl Device {
                 continue;
             }
             let name = node.called();
-            let leaf = self.allot(name, node.shape, node.dtype, &[])?;
+            let leaf = self.allot(Token::new(name, self.0.id), node.shape, node.dtype, &[])?;
             updates.push((leaf.node()?.clone(), node.clone()));
             leaves.push(leaf);
         }

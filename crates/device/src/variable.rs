@@ -204,7 +204,7 @@ impl Device {
         let node = init.node()?;
         let (shape, dtype) = (node.shape, node.dtype);
         let value = self.read(&init)?;
-        let tensor = self.allot(name, shape, dtype, &encode(&value, dtype))?;
+        let tensor = self.allot(Token::new(name, self.0.id), shape, dtype, &encode(&value, dtype))?;
         Ok(Variable { name: name.into(), tensor })
     }
     /// Several F32 variables in one flat storage. Error: [`Code::Dtype`] for other element types.
@@ -235,7 +235,8 @@ impl Device {
             words.resize(words.len().next_multiple_of(ALIGNMENT), 0);
         }
         let name = init.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("+");
-        let tensor = self.allot(&name, Shape::new(&[words.len()])?, DType::F32, &words)?;
+        let token = Token::shared(&name, self.0.id);
+        let tensor = self.allot(token, Shape::new(&[words.len()])?, DType::F32, &words)?;
         let flat = Variable { name: name.into(), tensor };
         let mut views = Vec::new();
         for (((name, _), value), &start) in init.iter().zip(&values).zip(&starts) {
@@ -249,13 +250,12 @@ impl Device {
     #[track_caller]
     pub(crate) fn allot(
         &self,
-        name: &str,
+        token: Arc<Token>,
         shape: Shape,
         dtype: DType,
         words: &[u32],
     ) -> Result<Tensor, Error> {
-        let token = Token::new(name, self.0.id);
-        let storage = self.storage(name, words_of(dtype, shape.elements()).max(1))?;
+        let storage = self.storage(&token.name, words_of(dtype, shape.elements()).max(1))?;
         if !words.is_empty() {
             self.upload(&storage, 0, words)?;
         }

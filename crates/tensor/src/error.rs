@@ -71,6 +71,8 @@ codes! {
     NotDifferentiable "E_NOT_DIFFERENTIABLE", "cast, cut the path with `detach`, or give a rule with `custom_gradient`";
     /// An operation whose derivative is not implemented.
     NoDerivative "E_NO_DERIVATIVE";
+    /// A derivative that would leave out a path.
+    Partial "E_PARTIAL", "differentiate with respect to the whole storage, or build the term from its parts";
     /// A rule that supports one order only.
     FirstOrderOnly "E_FIRST_ORDER_ONLY";
     /// A step was run with another shape than it was built for.

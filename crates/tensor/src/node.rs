@@ -145,6 +145,10 @@ pub struct Token {
     pub device: u64,
     /// The user's name for it.
     pub name: String,
+    /// Of an argument of a traced function: gone when the tracing is over.
+    scope: Option<Weak<()>>,
+    /// Of the storage of several variables: their names are names of its parts.
+    pub is_shared: bool,
 }
 
 static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
@@ -153,7 +157,23 @@ impl Token {
     /// A new identity.
     pub fn new(name: impl Into<String>, device: u64) -> Arc<Token> {
         // The only counter of the crate; it orders nothing that a result could depend on.
-        Arc::new(Token { id: NEXT_TOKEN.fetch_add(1, Ordering::Relaxed), device, name: name.into() })
+        Arc::new(Token::numbered(name.into(), device))
+    }
+    fn numbered(name: String, device: u64) -> Token {
+        let id = NEXT_TOKEN.fetch_add(1, Ordering::Relaxed);
+        Token { id, device, name, scope: None, is_shared: false }
+    }
+    /// An argument of a function that is being traced as long as `scope` lives.
+    pub fn argument(name: impl Into<String>, scope: &Arc<()>) -> Arc<Token> {
+        Arc::new(Token { scope: Some(Arc::downgrade(scope)), ..Token::numbered(name.into(), 0) })
+    }
+    /// The storage of several variables.
+    pub fn shared(name: impl Into<String>, device: u64) -> Arc<Token> {
+        Arc::new(Token { is_shared: true, ..Token::numbered(name.into(), device) })
+    }
+    /// Whether it is an argument of a function whose tracing is over: it stands for nothing any more.
+    pub fn is_over(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.strong_count() == 0)
     }
 }
 

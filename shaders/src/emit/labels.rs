@@ -1,6 +1,6 @@
 //! How constants and values without a label are written.
 
-use cotangent_tensor::DType;
+use cotangent_tensor::{DType, Elementwise};
 
 use crate::{Code, Loop, Value};
 
@@ -22,7 +22,7 @@ pub(crate) fn literal(dtype: DType, bits: u32) -> Option<&'static str> {
     })
 }
 
-/// Whether each value is a constant whose user has no other operands.
+/// Whether each value is a constant that compilers must not see: one whose user has no other operands, or a zero factor.
 pub(crate) fn hidden_constants(nest: &Loop) -> Vec<bool> {
     let constant = |v: Value| matches!(nest.code[v].code, Code::Constant(_));
     let mut hidden = vec![false; nest.code.len()];
@@ -30,6 +30,10 @@ pub(crate) fn hidden_constants(nest: &Loop) -> Vec<bool> {
         let operands = instruction.code.operands();
         if operands.iter().all(|&o| constant(o)) {
             operands.into_iter().for_each(|o| hidden[o] = true);
+        } else if let Code::Elementwise(Elementwise::Mul | Elementwise::Div, operands) = &instruction.code {
+            // A product with a zero that a compiler sees is zero to it, NaN or not.
+            let zero = |o: &&Value| matches!(nest.code[**o].code, Code::Constant(bits) if bits << 1 == 0);
+            operands.iter().filter(zero).for_each(|&o| hidden[o] = true);
         }
     }
     hidden

@@ -54,11 +54,10 @@ pub(super) fn plan_within(
         }
         return Ok(best);
     }
-    let message = format!(
-        "computed values need {least} bytes at least, the budget of the step is {budget}: computing again saves no more"
-    );
+    let message =
+        format!("the budget of the step is {budget} bytes, the smallest plan that was found takes {least}");
     Err(Error::new(Code::OutOfMemory, "step", message)
-        .hint("raise `StepOptions::budget`, halve the batch, or wrap smaller parts in `checkpoint`"))
+        .hint("raise the budget, halve the batch, or wrap parts of the program in `checkpoint`"))
 }
 
 /// The graphs of `roots` cut into segments, of which derivatives compute the first `given_up` again. For tests: [`plan`](super::plan)

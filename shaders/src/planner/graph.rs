@@ -198,6 +198,12 @@ impl Merger {
             }
             (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(b) => a,
             (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(a) => b,
+            // Compilers of shaders take the difference of a value with itself for zero, NaN or not.
+            (Op::Elementwise(Elementwise::Sub), &[a, b]) if a == b && node.dtype.is_float() => {
+                let size = self.like(node, Op::Elementwise(Elementwise::Abs), vec![a]);
+                let zero = self.constant(node, 0.0);
+                self.like(node, Op::Elementwise(Elementwise::Mul), vec![size, zero])
+            }
             (Op::After, &[o, ..]) => self.after(node, o, &operands),
             (Op::Concat(axis), _) => self.concat(node, *axis, operands, widest_concat),
             (Op::Matmul, &[a, b]) => {

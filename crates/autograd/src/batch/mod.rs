@@ -82,6 +82,8 @@ pub(crate) struct Examples {
     size: usize,
     inputs: Vec<Arc<Node>>,
     placeholders: Vec<Arc<Node>>,
+    /// Lives while the closure runs.
+    _scope: Arc<()>,
 }
 
 impl Examples {
@@ -93,11 +95,13 @@ impl Examples {
     ) -> Result<Examples, Error> {
         let inputs = inputs.iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
         let size = common_length(operation, &inputs).map_err(|e| e.at(at))?;
+        let scope = Arc::new(());
         let one = |(position, input): (usize, &Arc<Node>)| {
-            placeholder(&input_name(position, input), input.shape.without(&[0]), input)
+            let token = Token::argument(input_name(position, input), &scope);
+            placeholder(token, input.shape.without(&[0]), input)
         };
         let placeholders = inputs.iter().enumerate().map(one).collect();
-        Ok(Examples { operation, at, size, inputs, placeholders })
+        Ok(Examples { operation, at, size, inputs, placeholders, _scope: scope })
     }
     /// One example of each input.
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
@@ -155,9 +159,9 @@ fn common_length(operation: &str, inputs: &[Arc<Node>]) -> Result<usize, Error> 
 }
 
 /// A placeholder of the element type and line of another node.
-fn placeholder(name: &str, shape: Shape, like: &Node) -> Arc<Node> {
+fn placeholder(token: Arc<Token>, shape: Shape, like: &Node) -> Arc<Node> {
     let Node { dtype, location, .. } = *like;
-    let op = Op::Placeholder(Token::new(name, 0));
+    let op = Op::Placeholder(token);
     let origin = like.origin.clone();
     Arc::new(Node { op, operands: Vec::new(), shape, dtype, location, label: None, origin })
 }

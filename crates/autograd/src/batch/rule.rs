@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Code, Error, InputGradient, Label, Node, Op, Pullback, Pushforward, Shape, Tensor, TracedRule,
+    Code, Error, InputGradient, Label, Node, Op, Pullback, Pushforward, Shape, Tensor, Token, TracedRule,
 };
 
 use super::sweep::{Image, Replacements};
@@ -28,7 +28,8 @@ pub(super) struct Opened {
 
 impl Opened {
     pub(super) fn new(rule: &Arc<TracedRule>, operands: &[Image], size: usize) -> Result<Opened, Error> {
-        let widened = |node: &Arc<Node>| Ok(placeholder(node.name(), led(&node.shape, size)?, node));
+        let widened =
+            |node: &Arc<Node>| Ok(placeholder(Token::new(node.name(), 0), led(&node.shape, size)?, node));
         let of_operand = |(node, operand): (&Arc<Node>, &Image)| match operand.batched {
             true => widened(node),
             false => Ok(node.clone()),

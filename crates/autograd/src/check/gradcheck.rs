@@ -183,6 +183,15 @@ impl<'a> GradCheck<'a> {
             let message = format!("order {} is not offered", self.orders);
             return Err(Error::new(Code::Hyperparameter, "gradcheck", message).hint("choose 1, 2 or 3"));
         }
+        if self.directions == Some(0) {
+            let error =
+                Error::new(Code::Hyperparameter, "gradcheck", "along 0 directions nothing is compared");
+            return Err(error.hint("choose at least one"));
+        }
+        if let Some(position) = self.fixed.iter().find(|&&position| position >= given.len()) {
+            let message = format!("input {position} is fixed, and there are {}", given.len());
+            return Err(Error::new(Code::Hyperparameter, "gradcheck", message).hint("inputs count from 0"));
+        }
         double_precision(evaluator)?;
         let inputs = &Values::of(given, evaluator)?;
         let lab = Lab {
