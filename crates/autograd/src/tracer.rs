@@ -457,7 +457,13 @@ impl Tracer {
                 .with(role, count(position))
                 .with("expected", Detail::DType(dtype))
                 .with("got", Detail::DType(given.dtype))
-                .hint(format!("write `.cast(DType::{dtype:?})`")));
+                .hint(match (dtype, given.dtype) {
+                    (DType::F16, DType::F32) => {
+                        "write `.cast(DType::F16)`, or declare `CustomGradient::gradients_in(DType::F32)`"
+                            .to_string()
+                    }
+                    _ => format!("write `.cast(DType::{dtype:?})`"),
+                }));
         }
         Ok(())
     }

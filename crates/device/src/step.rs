@@ -196,8 +196,16 @@ impl Step {
                 _ => false,
             });
             let Some(position) = known else {
-                let message = format!("`{}` is no input of this step", node.name());
-                return Err(Error::new(Code::Unbound, "run", message).at(node.location));
+                let error =
+                    Error::new(Code::Unbound, "run", format!("`{}` is no input of this step", node.name()));
+                let alike = self.0.inputs.iter().any(|input| input.token.name == node.name());
+                let help = match alike {
+                    true => {
+                        "the step has an input of that name, which is another tensor: pass the one that it was built with"
+                    }
+                    false => "list it among the inputs of the step",
+                };
+                return Err(error.at(node.location).hint(help));
             };
             if words[position].is_some() {
                 let message = format!("input `{}` is given twice", self.0.inputs[position].token.name);

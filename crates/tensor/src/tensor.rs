@@ -304,13 +304,18 @@ fn operand_dtypes(row: Elementwise, operands: &[Operand], nodes: &[Arc<Node>]) -
     for (position, (operand, &dtype)) in operands.iter().zip(&stated).enumerate() {
         let wanted = if position < condition { DType::Bool } else { common };
         if dtype.is_some_and(|d| d != wanted) || !fits(wanted, operand) {
-            let got = dtype.map_or_else(|| format!("{operand:?}"), |d| d.to_string());
-            return Err(Error::new(
-                Code::Dtype,
-                row.name(),
-                format!("operand {position} is {got} where {wanted} is needed"),
-            )
-            .hint(format!("write `.cast(DType::{wanted:?})`")));
+            let (got, help) = match operand {
+                Operand::Number(number) => (
+                    format!("the number {}", number.as_f64()),
+                    format!("write a number that is one of {wanted}"),
+                ),
+                Operand::Tensor(_) => (
+                    dtype.map_or_else(|| "a tensor".to_owned(), |dtype| dtype.to_string()),
+                    format!("write `.cast(DType::{wanted:?})`"),
+                ),
+            };
+            let message = format!("operand {position} is {got} where {wanted} is needed");
+            return Err(Error::new(Code::Dtype, row.name(), message).hint(help));
         }
         dtypes.push(wanted);
     }
