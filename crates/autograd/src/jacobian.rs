@@ -98,7 +98,8 @@ pub fn batch_jacobian(input: &Tensor, function: impl FnOnce(Tensor) -> Tensor) -
 /// Shapes: inputs `[batch, …]`, `loss` from `[…]` to a scalar, one result `[batch, parameter…]` per
 /// parameter; zeros where a gradient is structurally zero, unconnected or stopped. Values of all examples
 /// come from one product per layer, as in a loss of the whole batch; their sum is the gradient of the summed
-/// losses.
+/// losses. Inside, `loss` sees one example: its arguments. A whole batch that it captures instead is what all examples
+/// share, and each of them then has the gradient of all.
 ///
 /// Errors: as [`batch`](crate::batch()) and [`grad`](crate::grad()); a derivative that is missing on the way;
 /// `E_NO_DERIVATIVE` if an input is made from a parameter, since what flows through examples does not reach
