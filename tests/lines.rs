@@ -160,38 +160,3 @@ fn what_an_optimizer_computes_has_the_line_where_its_updates_were_made() {
         .collect();
     assert!(elsewhere.is_empty(), "{elsewhere:#?}");
 }
-
-/// Nodes of losses and families are made at the line that asks for them; those of a user's own function stay at its lines.
-#[test]
-fn losses_are_made_at_the_line_of_their_user() {
-    let (eta, target) = (Tensor::input("eta", [3], DType::F32), Tensor::input("y", [3], DType::F32));
-    let mut all = Vec::new();
-    let first = line!();
-    for family in [Family::gaussian(), Family::bernoulli(), Family::poisson()] {
-        all.push(family.nll(&eta, &target, Reduction::Mean));
-        all.push(family.deviance_at(&target, &eta));
-    }
-    all.push(cotangent::losses::huber(&eta, &target, 1.0, Reduction::Mean));
-    all.push(cotangent::losses::sigmoid_l1(&eta, &target, Reduction::Sum));
-    let last = line!();
-    let slopes: Vec<Tensor> = all
-        .iter()
-        .filter(|loss| loss.shape().rank() == 0)
-        .map(|loss| grad(loss, &eta).unwrap().or_zero())
-        .collect();
-    let own = Family::from_log_partition("own", |eta| eta.exp());
-    let (made, function) = (own.nll(&eta, &target, Reduction::Mean), line!() - 1);
-    for (tensor, lines) in
-        all.iter().chain(&slopes).map(|t| (t, first..=last)).chain([(&made, function..=function + 1)])
-    {
-        for node in topological([tensor.node().unwrap()]) {
-            let (file, line) = (node.location.file(), node.location.line());
-            let is_input = line < first;
-            assert!(
-                file == file!() && (is_input || lines.contains(&line)),
-                "{} at {file}:{line}",
-                node.name()
-            );
-        }
-    }
-}

@@ -15,12 +15,10 @@ mod classes;
 mod robust;
 mod table;
 
-use std::collections::HashMap;
 use std::panic::Location;
-use std::sync::Arc;
 
 pub use classes::{bce_with_logits, cross_entropy, focal, label_smoothing, soft_cross_entropy};
-use cotangent_tensor::{Code, DType, Detail, Error, Label, Node, Tensor, topological_until};
+use cotangent_tensor::{Code, DType, Detail, Error, Tensor};
 pub use robust::{hinge, huber, log_cosh, mae, pseudo_huber, quantile, sigmoid_l1, squared_hinge};
 pub use table::{ALL, Loss};
 
@@ -153,7 +151,7 @@ pub fn custom(
     reduction: Reduction,
     loss: impl FnOnce() -> Tensor,
 ) -> Tensor {
-    checked(Location::caller(), name, operands, || reduction.apply(&loss()))
+    build(Location::caller(), name, operands, reduction, loss)
 }
 
 /// Checks operands, builds the loss per element, reduces it. Errors name the loss and the user's line.
@@ -164,40 +162,10 @@ pub(crate) fn build(
     reduction: Reduction,
     loss: impl FnOnce() -> Tensor,
 ) -> Tensor {
-    checked(at, name, operands, || at_line(&reduction.apply(&loss()), at))
-}
-
-fn checked(at: At, name: &str, operands: &[(&str, &Tensor)], loss: impl FnOnce() -> Tensor) -> Tensor {
     match one_sided(name, operands) {
         Err(error) => invalid(at, error),
-        Ok(()) => loss(),
+        Ok(()) => reduction.apply(&loss()),
     }
-}
-
-/// What was made here, as if it were written at the user's line: that is where messages point. What was made elsewhere, by
-/// functions of the user's, stays what it is.
-fn at_line(result: &Tensor, at: At) -> Tensor {
-    let Ok(root) = result.node() else { return result.clone() };
-    let folder = file!().trim_end_matches("mod.rs");
-    let families = folder.replace("losses", "families");
-    let is_ours = |node: &Node| {
-        let file = node.location.file();
-        file.starts_with(folder) || file.starts_with(&families)
-    };
-    let mut images: HashMap<*const Node, Arc<Node>> = HashMap::new();
-    for node in topological_until([root], |node| !is_ours(node)) {
-        let image = if is_ours(&node) {
-            let operands = node.operands.iter().map(|operand| images[&operand.key()].clone()).collect();
-            let Node { shape, dtype, .. } = *node;
-            let label = node.label.as_ref().map(Label::detached);
-            let (op, origin) = (node.op.clone(), node.origin.clone());
-            Arc::new(Node { op, operands, shape, dtype, location: at, label, origin })
-        } else {
-            node.clone()
-        };
-        images.insert(node.key(), image);
-    }
-    Tensor::from_node(images[&root.key()].clone())
 }
 
 /// An invalid tensor; an error without a line gets this one.
