@@ -57,26 +57,12 @@ type Taken = fn(&dyn Fn(&Tensor) -> Tensor, &Tensor) -> Tensor;
 
 /// The gradient of 16 layers of 512 units on 256 rows, four layers of which are taken together.
 fn deep(device: &Device, taken: Taken) -> Result<Task, Error> {
-    let network = Mlp::new(&[512; 17], Activation::Tanh);
-    let parameters = device.variables(&layers::named(&network.parameters(Key::new(3))?))?;
-    let x = numbers(device, "x", &[256, 512])?;
-    let views = parameters.views();
+    let mut problem = Problem::new(device, &[512; 17], 256)?;
+    let views = problem.parameters.views();
     let layer = |x: Tensor, of: &[Tensor]| Linear::new(512, 512).forward(&of[0], &of[1], &x).tanh();
     let block = |x: Tensor, of: &[Tensor]| taken(&|x| of.chunks(2).fold(x.clone(), layer), &x);
-    let y = views.chunks(8).fold(x.clone(), block);
-    let loss = (&y * &y).mean(..);
-    let flops = (6 * 16 - 2) as f64 * 512.0 * 512.0 * 256.0;
-    let (network, target) = (network, x.clone());
-    let problem = Problem {
-        device: device.clone(),
-        parameters,
-        network,
-        directions: Vec::new(),
-        x,
-        target,
-        loss,
-        flops,
-    };
+    let y = views.chunks(8).fold(problem.x.clone(), block);
+    problem.loss = (&y * &y).mean(..);
     problem.gradient()
 }
 
