@@ -15,12 +15,13 @@ use crate::tracer::{Tracer, tensors};
 /// memory of everything inside.
 ///
 /// Values and derivatives are those of the plain function, at every order and in both modes, bit for bit; only where a tensor
-/// is used more than once may what it receives be added in another order. The second derivative computes the first one again, and
-/// keeps nothing of it either. Checkpoints may lie inside of one another, and inside of custom rules.
+/// is used more than once may what it receives be added in another order, and an adapter may sum rows in another order beside
+/// other work. The second derivative computes the first one again, and keeps nothing of it either. Checkpoints may lie
+/// inside of one another, and inside of custom rules.
 ///
 /// What the function captures is an input too, and is differentiated as in plain code. What it computes from captured
-/// tensors alone is kept, except what is made of numbers only, such as a random mask: make such tensors inputs if they should be
-/// computed again.
+/// tensors alone is kept: make such tensors inputs if they should be computed again. What is made of constants and single
+/// integers, such as a random mask, is computed again; a gradient with respect to a float of that kind is `E_RULE_CAPTURE`.
 ///
 /// A panic of the function gives `E_USER_PANIC`; invalid inputs give invalid outputs.
 ///

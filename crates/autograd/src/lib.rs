@@ -61,6 +61,11 @@
 //! [`per_sample_gradients`], [`jacobian`], [`batch_jacobian`] and [`hessian`] are a few lines each.
 //! [`gauss_newton_product`] needs no batches.
 //!
+//! # Memory
+//!
+//! A [`checkpoint()`] is a function of which nothing is kept for the backward pass but its inputs: derivatives compute again
+//! what they need of it, at every order and in both modes. [`Checkpoint`] keeps some values.
+//!
 //! # Checking
 //!
 //! [`gradcheck`] compares the derivatives of a function with witnesses that know nothing of its rules: dual numbers of
@@ -73,7 +78,8 @@
 //!
 //! - Every operation has one arm in reverse mode, one of its own in forward mode and one for batches, by
 //!   exhaustive `match`; the derivative of an elementwise operation stands in its row and nowhere else.
-//! - No pass recurses over the graph, and every pass is linear in it.
+//! - No pass recurses over the graph, and every pass is linear in it; derivatives of checkpoints inside of checkpoints recurse as
+//!   deep as these lie in one another.
 //! - Derivative nodes carry the source line of the node they differentiate, and `d_eta` for a node named `eta`.
 //! - A constant that the user made is never folded away, since it may be differentiated with respect to.
 //! - No device, no interior mutability, no global state, no `unsafe`.

@@ -310,7 +310,9 @@ fn long_chains_take_linear_time() {
         assert!(grad(&y, &x).unwrap().value().is_some());
         started.elapsed().as_secs_f64()
     };
-    let (short, long) = (time(400).max(0.01), time(3200));
+    // The best of some, since others use the processor too.
+    let best = |count| (0..3).map(|_| time(count)).fold(f64::INFINITY, f64::min);
+    let (short, long) = (best(400).max(0.01), best(3200));
     assert!(long < 30.0 * short, "{short} s, {long} s");
 }
 
