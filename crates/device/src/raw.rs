@@ -1,4 +1,5 @@
-//! The one module with `unsafe`: `gemm` and prefetching take raw pointers, these wrappers take slices, and that of `gemm` checks every reach.
+//! The one module with `unsafe`: `gemm`, prefetching and stores past the caches take raw pointers; these wrappers take
+//! slices, and check every reach.
 
 use gemm::Parallelism;
 
@@ -94,6 +95,50 @@ pub(crate) fn prefetch(words: &[u32]) {
     let _ = words;
 }
 
+/// Copies values to memory past the caches: what is written is not read first, and what lies in the caches stays there.
+/// Other threads see it after [`settle`].
+///
+/// # Panics
+/// If the lengths differ.
+#[inline(always)]
+pub(crate) fn copy_past_caches(out: &mut [f32], values: &[f32]) {
+    assert_eq!(out.len(), values.len(), "as many places as values");
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+        let before = out.as_ptr().align_offset(16).min(out.len());
+        let ((head, out), (head_values, values)) = (out.split_at_mut(before), values.split_at(before));
+        each(head, head_values);
+        let ((out, tail), (values, tail_values)) = (out.as_chunks_mut::<4>(), values.as_chunks::<4>());
+        for (out, values) in out.iter_mut().zip(values) {
+            // SAFETY: both point to four f32, and `out` is aligned to 16 bytes: it starts at a multiple of four f32 from
+            // where `align_offset` says that an aligned element is (if there is none, there are no chunks).
+            unsafe { _mm_stream_ps(out.as_mut_ptr(), _mm_loadu_ps(values.as_ptr())) }
+        }
+        each(tail, tail_values);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    out.copy_from_slice(values);
+}
+
+/// Copies the few values before and after aligned ones; a call of `memcpy` for none would cost more than all others.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn each(out: &mut [f32], values: &[f32]) {
+    if !out.is_empty() {
+        out.copy_from_slice(values);
+    }
+}
+
+/// Makes what this thread has written past the caches visible, before whatever it writes next, to those who see that.
+pub(crate) fn settle() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it orders stores and does nothing else; every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +201,17 @@ mod tests {
         assert!(refused(good, good, 5));
         assert!(refused(view(&data[..], usize::MAX), good, 4));
         assert!(refused(view(&data[..], isize::MAX as usize), good, 4));
+    }
+
+    #[test]
+    fn values_go_past_caches_at_every_alignment() {
+        let values: Vec<f32> = (0..64u8).map(f32::from).collect();
+        for (start, count) in (0..9).flat_map(|start| (0..40).map(move |count| (start, count))) {
+            let mut out = [-1.0; 64];
+            copy_past_caches(&mut out[start..start + count], &values[..count]);
+            settle();
+            assert!(out[..start].iter().chain(&out[start + count..]).all(|&x| x < 0.0));
+            assert_eq!(out[start..start + count], values[..count], "{count} values at {start}");
+        }
     }
 }

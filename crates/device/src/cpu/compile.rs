@@ -2,7 +2,7 @@
 
 mod emit;
 
-use cotangent_shaders::{Access as Use, Affine, Binding, Code, Loop};
+use cotangent_shaders::{Access as Use, Affine, Binding, Code, Loop, Store};
 use cotangent_tensor::DType;
 
 use super::geometry::{Access, Pattern, Tiling, range, signed};
@@ -11,6 +11,13 @@ use super::program::{
 };
 use super::reduction::Kind;
 use super::values::{Node, Values, What};
+
+/// Elements from which on a result is larger than a cache: whoever reads it would not find its beginning there. Tests
+/// reach it with less.
+const LARGE: usize = if cfg!(test) { 1 << 10 } else { 1 << 23 };
+
+/// Operations up to which stores take the time. With more, stores past the caches would stand still meanwhile.
+const FEW: usize = 2;
 
 /// How a loop is to be executed.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +36,14 @@ pub(super) struct Form {
 pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<Program, String> {
     let values = Values::new(body, bindings);
     let lane_extents = if form.vertical { &body.kept } else { &body.reduced };
+    let past_caches = does_little_but_write(body, bindings, &values);
+    let tiling = if past_caches { Tiling::of_rows } else { Tiling::new };
     let program = Program {
         kept: body.kept.clone(),
         reduced: body.reduced.clone(),
         vertical: form.vertical,
-        tiling: Tiling::new(lane_extents, form.lanes),
+        tiling: tiling(lane_extents, form.lanes),
+        past_caches,
         prologue: Segment::default(),
         between: Vec::new(),
         sweeps: Vec::new(),
@@ -63,6 +73,16 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
         compiler.emit(segment)?;
     }
     Ok(compiler.program)
+}
+
+/// Whether a loop writes much more than it computes.
+fn does_little_but_write(body: &Loop, bindings: &[Binding], values: &Values) -> bool {
+    let computed = |node: &&Node| !matches!(node.what, What::Load { .. } | What::Constant(_));
+    let writes = |store: &Store| bindings[store.binding].access == Use::Write;
+    body.reduced.is_empty()
+        && body.kept_elements() >= LARGE
+        && body.stores.iter().all(writes)
+        && values.nodes.iter().filter(computed).count() <= FEW
 }
 
 /// The rows in which a value lies.
@@ -126,7 +146,7 @@ impl Compiler<'_> {
         let node = self.node(v);
         let What::Load { binding, at } = &node.what else { return false };
         let lane_level = self.form.vertical || node.element;
-        if !lane_level || node.uniform || !node.operands.is_empty() || self.in_place(*binding, at, true) {
+        if !lane_level || node.uniform || !node.operands.is_empty() || self.in_place(v, true) {
             return false;
         }
         let (of_kept, of_reduced) = at.strides.split_at(self.body.kept.len());
@@ -142,11 +162,26 @@ impl Compiler<'_> {
             (true, false) => self.program.tiling.pattern(of_reduced),
         }
     }
-    /// Whether operations can read the elements where they are.
-    fn in_place(&self, binding: usize, at: &Affine, wide: bool) -> bool {
-        let binding = &self.bindings[binding];
+    /// Whether operations can read what a value loads where it is.
+    fn in_place(&self, v: usize, wide: bool) -> bool {
+        let Node { what: What::Load { binding, at }, operands, .. } = self.node(v) else { return false };
+        let binding = &self.bindings[*binding];
         let plain = binding.access == Use::Read && Cell::of(binding.dtype) == Cell::Word;
-        plain && (!wide || matches!(self.pattern(at, true), Pattern::Step(1)))
+        plain
+            && operands.is_empty()
+            && (!wide
+                || match self.pattern(at, true) {
+                    Pattern::Step(1) => true,
+                    Pattern::Step(0) => self.one_lane_will_do(v),
+                    Pattern::Step(_) | Pattern::Table(..) => false,
+                })
+    }
+    /// Whether all that use a value take one lane for a row of equal ones, as operations in pieces do.
+    fn one_lane_will_do(&self, v: usize) -> bool {
+        let stored = self.body.stores.iter().any(|store| self.values.image[store.value] == v);
+        let mut users = self.values.nodes.iter().filter(|node| node.operands.contains(&v));
+        let in_pieces = self.program.past_caches && !stored;
+        in_pieces && users.all(|node| matches!(node.what, What::Elementwise(_)))
     }
     fn access(&mut self, binding: usize, at: &Affine, wide: bool) -> usize {
         let pattern = self.pattern(at, wide);

@@ -39,6 +39,8 @@ pub(super) struct Machine {
     pub(super) states: Vec<Vec<State>>,
     bases: Vec<i64>,
     origin: Vec<usize>,
+    /// Operands that are the same for all lanes.
+    same: Vec<lanes::Piece>,
     /// Position of the first kept element.
     kept_first: usize,
     /// Position of the first reduced element.
@@ -64,6 +66,7 @@ impl Machine {
             reduced_first: 0,
             kept_lanes: 1,
             block: 1,
+            same: vec![[0.0; _]; 3],
             fault: None,
         }
     }
@@ -240,7 +243,7 @@ impl Machine {
         let mut running = std::mem::take(&mut self.running[k]);
         let mut state = std::mem::take(&mut self.states[k]);
         let place = Place { machine: self, program, inputs, outputs };
-        let rows = [0, 1, 2].map(|o| place.row(op.from[o], lanes));
+        let rows = place.first_rows(op, lanes);
         if program.vertical {
             running.step(arch, kind, rows, self.reduced_first, &mut state);
         } else if let [state] = &mut state[..] {
@@ -258,6 +261,8 @@ impl Machine {
         inputs: &[&[u32]],
         outputs: &[Target<'_>],
     ) {
+        // taken out like the destination
+        let mut same = std::mem::take(&mut self.same);
         let place = Place { machine: self, program, inputs, outputs };
         let lanes = out.len();
         let row = |o: usize| place.row(op.from[o], lanes);
@@ -267,7 +272,13 @@ impl Machine {
             Action::Fill(word) => out.fill(f32::from_bits(*word)),
             Action::Splat => out.fill(place.row(op.from[0], 1)[0]),
             Action::Elementwise(operation) => {
-                lanes::elementwise(arch, *operation, out, [row(0), row(1), row(2)]);
+                let operands = place.first_rows(op, lanes);
+                if program.past_caches {
+                    let stored = matches!(op.into, Row::Output(_));
+                    lanes::elementwise_in_pieces(arch, *operation, out, operands, &mut same, stored);
+                } else {
+                    lanes::elementwise(arch, *operation, out, operands);
+                }
             }
             Action::Integer(operation, dtype) => {
                 let words = |o: usize| bytemuck::cast_slice(row(o));
@@ -344,6 +355,7 @@ impl Machine {
             }
             Action::Store(_) | Action::Reduce(_) => {}
         }
+        self.same = same;
     }
 }
 
@@ -356,6 +368,10 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    /// The rows of the first operands.
+    fn first_rows(&self, op: &Op, lanes: usize) -> [&'a [f32]; 3] {
+        [0, 1, 2].map(|o| self.row(op.from[o], lanes))
+    }
     /// The lanes of a row; one lane if there is only one for the whole block.
     fn row(&self, row: Row, lanes: usize) -> &'a [f32] {
         let Place { machine, program, .. } = *self;

@@ -20,13 +20,24 @@ pub(super) struct Tiling {
     pub(super) lanes: usize,
 }
 
+/// Lanes that make a block worth interpreting.
+const LONG_ROW: usize = 256;
+
 impl Tiling {
     /// Blocks of at most `lanes` elements.
     pub(super) fn new(extents: &[usize], lanes: usize) -> Tiling {
+        Tiling::of(extents, lanes, usize::MAX)
+    }
+    /// Like [`Tiling::new`], but long rows are blocks of their own: what is the same in a row stays the same.
+    pub(super) fn of_rows(extents: &[usize], lanes: usize) -> Tiling {
+        Tiling::of(extents, lanes, LONG_ROW)
+    }
+    /// Blocks take further dimensions in until they have enough lanes.
+    fn of(extents: &[usize], lanes: usize, enough: usize) -> Tiling {
         let extents = if extents.is_empty() { vec![1] } else { extents.to_vec() };
         let elements: usize = extents.iter().product();
         let (mut pivot, mut inner) = (extents.len() - 1, 1);
-        while pivot > 0 && inner * extents[pivot] <= lanes {
+        while pivot > 0 && inner * extents[pivot] <= lanes && inner * extents[pivot] < enough {
             inner *= extents[pivot].max(1);
             pivot -= 1;
         }

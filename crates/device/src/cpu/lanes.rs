@@ -8,6 +8,7 @@ use cotangent_tensor::{DType, Elementwise, Integer, Key, math32};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::values::Logistic;
+use crate::raw::copy_past_caches;
 
 /// Running values of one reduction over a row.
 const RUNNING: usize = 16;
@@ -95,10 +96,42 @@ fn one_if(condition: bool) -> f32 {
     f32::from_bits(1f32.to_bits() & u32::from(condition).wrapping_neg())
 }
 
+/// Lanes of a piece: few enough to stay in the first cache while they are copied, many enough to choose the row for.
+const PIECE: usize = 128;
+
+/// A piece.
+pub(super) type Piece = [f32; PIECE];
+
 simd! {
     /// A row of the operation table.
     fn elementwise(row: Elementwise, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
         row.lanes(out, args);
+    }
+    /// [`elementwise`], and if so wanted the results go past the caches. Operands of one lane are the same for all; `same`
+    /// has room for them.
+    fn elementwise_in_pieces(
+        row: Elementwise, out: &'a mut [f32], args: [&'a [f32]; 3], same: &'a mut [Piece], past_caches: bool
+    ) -> () {
+        for (same, arg) in same.iter_mut().zip(args).take(row.arity()) {
+            if let [one] = arg {
+                same.fill(*one);
+            }
+        }
+        let mut results = [0f32; PIECE];
+        for first in (0..out.len()).step_by(PIECE) {
+            let piece = first..(first + PIECE).min(out.len());
+            let mut here = [&[][..]; 3];
+            for ((here, arg), same) in here.iter_mut().zip(args).zip(same.iter()).take(row.arity()) {
+                *here = if arg.len() == 1 { &same[..piece.len()] } else { &arg[piece.clone()] };
+            }
+            let results = &mut results[..piece.len()];
+            row.lanes(results, here);
+            if past_caches {
+                copy_past_caches(&mut out[piece], results);
+            } else {
+                out[piece].copy_from_slice(results);
+            }
+        }
     }
     /// A row of the integer table; truth values become 1.0 and 0.0.
     fn integer(row: Integer, dtype: DType, out: &'a mut [u32], args: [&'a [u32]; 3]) -> () {

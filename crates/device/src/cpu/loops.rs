@@ -16,6 +16,7 @@ use super::memory::Target;
 use super::program::{Action, Cell, From, Program};
 use super::reduction::State;
 use super::wide::{fold, widen};
+use crate::raw::settle;
 
 /// Elements of a task, at most.
 const TASK: usize = 1 << 16;
@@ -381,7 +382,12 @@ impl Loops {
                 // bound to a name, so that the lock is open again while the task runs
                 let task = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 match task {
-                    Some(task) => body(&mut machine, task),
+                    Some(task) => {
+                        body(&mut machine, task);
+                        if self.program.past_caches {
+                            settle();
+                        }
+                    }
                     None => break,
                 }
             }

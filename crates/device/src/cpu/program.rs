@@ -219,6 +219,8 @@ pub(super) struct Program {
     pub(super) accesses: Vec<Access>,
     pub(super) destinations: Vec<Destination>,
     pub(super) regions: Vec<Region>,
+    /// Whether results of elementwise operations that are stored go past the caches.
+    pub(super) past_caches: bool,
 }
 
 impl Program {

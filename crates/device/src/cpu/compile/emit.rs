@@ -193,8 +193,7 @@ impl Compiler<'_> {
             return Ok(());
         }
         if let What::Load { binding, at } = &self.node(v).what
-            && self.node(v).operands.is_empty()
-            && self.in_place(*binding, at, !narrow)
+            && self.in_place(v, !narrow)
         {
             let (binding, at) = (*binding, at.clone());
             let row = Row::Input(self.access(binding, &at, !narrow));

@@ -79,8 +79,8 @@ fn guarded_loads_stay_inside() {
 
 #[test]
 fn every_row_of_the_table() {
-    let n = 533;
-    for &row in E::ALL {
+    // the larger one goes past the caches
+    for (n, &row) in [533, 1533].into_iter().flat_map(|n| E::ALL.iter().map(move |row| (n, row))) {
         let mut k = Sketch::new(Schedule::Map, &[n], &[]);
         let is_logic = row.class() == Class::Logic;
         let mut given = vec![];
@@ -99,6 +99,35 @@ fn every_row_of_the_table() {
         k.output(value, 0, &[1]);
         // half a unit is the rounding of the oracle; results near a zero of the function are relative to 2⁻²⁴
         check(k, &given, Bound::Ulps(row.ulp() + 0.5));
+    }
+}
+
+#[test]
+fn large_outer_products() {
+    // rows that are blocks and rows that are not, aligned and not; one lane on either side, on both, and in between
+    for (batch, rows, columns) in [(3, 5, 300), (2, 3, 1024), (1, 2, 2500), (5, 40, 7), (4, 3, 257)] {
+        let (r, c) = (rows as i64, columns as i64);
+        for offset in [0, 1] {
+            let mut k = Sketch::new(Schedule::Map, &[batch, rows, columns], &[]);
+            let (left, right) = (k.input(DType::F32, offset, &[r, 1, 0]), k.input(DType::F32, 0, &[c, 0, 1]));
+            let product = k.apply(E::Mul, &[left, right]);
+            k.output(product, offset, &[r * c, c, 1]);
+            check(k, &[], Bound::Exact);
+
+            let mut k = Sketch::new(Schedule::Map, &[batch, rows, columns], &[]);
+            let (left, whole) = (k.input(DType::F32, 0, &[0, 1, 0]), k.input(DType::F32, 0, &[r * c, c, 1]));
+            let difference = k.apply(E::Sub, &[whole, left]);
+            let ratio = k.apply(E::Max, &[left, difference]);
+            k.output(ratio, offset, &[r * c, c, 1]);
+            check(k, &[], Bound::Exact);
+
+            let mut k = Sketch::new(Schedule::Map, &[batch, rows, columns], &[]);
+            let (left, other) = (k.input(DType::F32, 0, &[r, 1, 0]), k.input(DType::F32, 0, &[0, 1, 0]));
+            let sum = k.apply(E::Add, &[left, other]);
+            k.output(sum, offset, &[r * c, c, 1]);
+            k.output(left, 0, &[r * c, c, 1]);
+            check(k, &[], Bound::Exact);
+        }
     }
 }
 
