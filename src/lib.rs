@@ -48,6 +48,7 @@
 //! - [`Device`] is an adapter or the CPU, explicit and never global; [`Step`] is a whole iteration, planned once and run many
 //!   times; [`cross_check`] compares every kernel with the reference.
 //! - [`Reference`] evaluates a graph as it stands, in f64.
+//! - [`wgsl`]: functions written in WGSL, called on tensors and differentiated.
 //! - [`gradcheck`], [`audit()`], [`trace`] and [`Check::Anomaly`] look at derivatives; [`batch()`] applies a function of one
 //!   example to many.
 //!
@@ -87,6 +88,9 @@ pub use cotangent_device::{
     Options as DeviceOptions, Outputs as StepOutputs, Probe, Profile, Report, Roof, Step, StepMemory,
     StepOptions, Target, Variable, Variables, Watch, cross_check,
 };
+/// Losses written in WGSL.
+pub use cotangent_wgsl as wgsl;
+
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
     Inspected, Integer, IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reduce, Reference, RuleKind,
@@ -113,7 +117,7 @@ pub mod prelude {
         clip_gradient, clip_gradient_norm, cross_check, custom_function, custom_gradient, custom_jvp,
         gauss_newton_product, grad, gradcheck, hessian, hvp, jacobian, jvp, map_cotangent, observe,
         per_sample_gradients, replace_gradient, reverse_gradient, scale_gradient, straight_through,
-        surrogate, surrogate_gradient, trace, vjp, where_,
+        surrogate, surrogate_gradient, trace, vjp, wgsl, where_,
     };
 }
 

@@ -127,6 +127,34 @@ codes! {
     File "E_FILE", "check the path and what it holds";
     /// User WGSL that is not valid.
     Wgsl "E_WGSL";
+    /// User WGSL that is too large or too deeply nested.
+    WgslLimit "E_WGSL_LIMIT", "split the expression or the function";
+    /// A WGSL function whose result is no float and no composite of floats.
+    WgslResult "AD001", "return one f32, or a structure of f32";
+    /// A WGSL expression without derivative.
+    WgslExpression "AD010", "compute it outside of the function";
+    /// A WGSL builtin without derivative.
+    WgslBuiltin "AD011", "compute it outside of the function, or write it out";
+    /// A WGSL type that is not supported.
+    WgslType "AD012";
+    /// A WGSL constant that cannot be evaluated.
+    WgslConstant "AD013", "pass the value as a parameter";
+    /// A WGSL function with a path that returns nothing.
+    WgslReturn "AD014", "return a value on every path";
+    /// Bits of a float read as something else, or the other way round.
+    WgslBitcast "AD016", "convert with f32(x), i32(x) or u32(x), or give the function a `_vjp`";
+    /// A WGSL module variable used in a function.
+    WgslVariable "AD020", "pass the value as a parameter";
+    /// A WGSL statement that is no computation.
+    WgslStatement "AD021", "pass values in and return values";
+    /// A WGSL pointer as a parameter.
+    WgslPointer "AD022", "return a structure instead";
+    /// A WGSL rule `f_vjp` whose parameters or result do not fit `f`.
+    WgslRule "AD030";
+    /// A WGSL loop whose number of rounds is not known when it is built.
+    WgslLoop "AD040", "bound it with a constant and leave it with `break`";
+    /// A WGSL function that becomes too many operations.
+    WgslNodes "AD041", "shorten its loops, or split the function";
     /// A family or link that does not exist, or a pair that does not fit.
     Family "E_FAMILY";
     /// A kernel disagrees with the reference.

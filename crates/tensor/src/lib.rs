@@ -85,4 +85,4 @@ pub use node::{Key, Label, Node, Op, Origin, Reduce, Token, substitute, topologi
 pub use reference::{Arithmetic, Bounded, Chain, Reference, Violation, bounded};
 pub use rule::{InputGradient, Pullback, Pushforward, RuleKind, TracedRule};
 pub use shape::{Axes, Dims, IntoShape, MAX_RANK, Shape};
-pub use tensor::{Operand, Tensor};
+pub use tensor::{At, Operand, Tensor};

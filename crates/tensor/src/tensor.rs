@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The user's line.
-pub(crate) type At = &'static Location<'static>;
+pub type At = &'static Location<'static>;
 
 /// Cheap handle to an immutable node of a lazy graph, or to the first error made while building it.
 ///
@@ -320,9 +320,9 @@ fn operand_dtypes(row: Elementwise, operands: &[Operand], nodes: &[Arc<Node>]) -
         dtypes.push(wanted);
     }
     let legal = match row.class() {
-        Class::Real => common.is_float() || integer_twin(row).is_some() && common.is_integer(),
+        Class::Real => common.is_float() || row.on_integers().is_some() && common.is_integer(),
         Class::Test if common == DType::Bool => matches!(row, Elementwise::Eq | Elementwise::Ne),
-        Class::Test => common.is_float() || integer_twin(row).is_some(),
+        Class::Test => common.is_float() || row.on_integers().is_some(),
         Class::Logic => common == DType::Bool || common.is_integer(),
         Class::Select => true,
     };
@@ -334,32 +334,34 @@ fn operand_dtypes(row: Elementwise, operands: &[Operand], nodes: &[Arc<Node>]) -
     Ok(dtypes)
 }
 
-/// The row of the integer table with the same meaning.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the other rows exist for floats only")]
-fn integer_twin(row: Elementwise) -> Option<Integer> {
-    Some(match row {
-        Elementwise::Add => Integer::Add,
-        Elementwise::Sub => Integer::Sub,
-        Elementwise::Mul => Integer::Mul,
-        Elementwise::Div => Integer::Div,
-        Elementwise::Rem => Integer::Rem,
-        Elementwise::Neg => Integer::Neg,
-        Elementwise::Abs => Integer::Abs,
-        Elementwise::Min => Integer::Min,
-        Elementwise::Max => Integer::Max,
-        Elementwise::And => Integer::And,
-        Elementwise::Or => Integer::Or,
-        Elementwise::Xor => Integer::Xor,
-        Elementwise::Not => Integer::Not,
-        Elementwise::Eq => Integer::Eq,
-        Elementwise::Ne => Integer::Ne,
-        Elementwise::Lt => Integer::Lt,
-        Elementwise::Le => Integer::Le,
-        Elementwise::Gt => Integer::Gt,
-        Elementwise::Ge => Integer::Ge,
-        Elementwise::Select => Integer::Select,
-        _ => return None,
-    })
+impl Elementwise {
+    /// The row of the integer table with the same meaning.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other rows exist for floats only")]
+    pub fn on_integers(self) -> Option<Integer> {
+        Some(match self {
+            Elementwise::Add => Integer::Add,
+            Elementwise::Sub => Integer::Sub,
+            Elementwise::Mul => Integer::Mul,
+            Elementwise::Div => Integer::Div,
+            Elementwise::Rem => Integer::Rem,
+            Elementwise::Neg => Integer::Neg,
+            Elementwise::Abs => Integer::Abs,
+            Elementwise::Min => Integer::Min,
+            Elementwise::Max => Integer::Max,
+            Elementwise::And => Integer::And,
+            Elementwise::Or => Integer::Or,
+            Elementwise::Xor => Integer::Xor,
+            Elementwise::Not => Integer::Not,
+            Elementwise::Eq => Integer::Eq,
+            Elementwise::Ne => Integer::Ne,
+            Elementwise::Lt => Integer::Lt,
+            Elementwise::Le => Integer::Le,
+            Elementwise::Gt => Integer::Gt,
+            Elementwise::Ge => Integer::Ge,
+            Elementwise::Select => Integer::Select,
+            _ => return None,
+        })
+    }
 }
 
 /// Builds the node on operands of equal shape and checked types.
@@ -380,7 +382,7 @@ fn apply(at: At, row: Elementwise, dtype: DType, tensors: Vec<Tensor>) -> Result
     let operands = tensors.iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
     let shape = operands[0].shape;
     if dtype.is_integer()
-        && let Some(integer) = integer_twin(row)
+        && let Some(integer) = row.on_integers()
     {
         let result = if integer.is_test() { DType::Bool } else { dtype };
         return Ok(Tensor::build(at, Op::Integer(integer), operands, shape, result));
@@ -454,8 +456,22 @@ pub(crate) fn broadcast_error(operation: &str, lhs: &Shape, rhs: &Shape, axis: u
     error.shape("lhs", lhs).shape("rhs", rhs).hint("insert axes with `unsqueeze`, or reshape one of them")
 }
 
+/// Builders that take the line instead of asking for the caller's: for functions whose text is not Rust.
 impl Tensor {
-    pub(crate) fn cast_at(&self, at: At, dtype: DType) -> Tensor {
+    /// A number.
+    pub fn scalar_at(at: At, value: Scalar) -> Tensor {
+        Tensor::build(at, Op::Constant(value), vec![], Shape::SCALAR, value.dtype())
+    }
+    /// Applies a row with broadcasting, as its method does.
+    pub fn elementwise_at(at: At, row: Elementwise, operands: &[Operand]) -> Tensor {
+        elementwise(at, row, operands)
+    }
+    /// Applies a row that only integers have, such as a shift.
+    pub fn integer_at(at: At, row: Integer, a: &Tensor, b: &Tensor) -> Tensor {
+        integer(at, row, a, b.into())
+    }
+    /// [`Tensor::cast`].
+    pub fn cast_at(&self, at: At, dtype: DType) -> Tensor {
         let Ok(node) = &self.0 else { return self.clone() };
         if node.dtype == dtype {
             self.clone()

@@ -17,7 +17,7 @@ const MAX_ELSE_IF: usize = 24;
 const MAX_FUNCTIONS: usize = 256;
 
 fn limit(name: &str, what: &str, line: usize, found: usize, allowed: usize) -> Error {
-    Error::new(Code::Limit, name, format!("line {line}: {what}: {found} where {allowed} are allowed"))
+    Error::new(Code::WgslLimit, name, format!("line {line}: {what}: {found} where {allowed} are allowed"))
         .with("line", Detail::Integer(i64::try_from(line).unwrap_or(i64::MAX)))
         .hint("split the expression or the function")
 }

@@ -1,122 +1,97 @@
-//! User WGSL: text that arrives from outside, made into something Cotangent can work with.
+//! Losses written in WGSL: parsed, made into tensor expressions, and differentiated with them.
 //!
-//! A [`Module`] is WGSL text that has been admitted, parsed and validated. Admission comes first: size, nesting, operator
-//! chains and `else if` chains are limited by a scanner that does not recurse, because parsers do and hostile text
-//! could exhaust the stack. Parsing and validation then run on a thread with a large stack of its own. Errors carry the
-//! user's line numbers and a frame of the user's text.
-//!
-//! What it is not: it compiles nothing and touches no device; emitted kernels never pass through it. Differentiating
-//! user functions builds on this crate.
+//! A [`Module`] is WGSL text that has been admitted, parsed and validated. A [`Function`] of it, called on tensors, is an
+//! expression of the graph: it fuses with its neighbors, has derivatives of every order in both modes, and runs on every device, with the
+//! functions and the accuracy of the operation table.
 //!
 //! ```
-//! let module = cotangent_wgsl::Module::parse("loss.wgsl", "fn loss(p: f32, y: f32) -> f32 { return (p - y) * (p - y); }")?;
-//! let loss = &module.functions()[0];
-//! assert_eq!(loss.to_string(), "loss(p: f32, y: f32) -> f32");
+//! use cotangent_autograd::grad;
+//! use cotangent_tensor::{Evaluate, Reference, Tensor};
+//! use cotangent_wgsl::Module;
 //!
-//! let error = cotangent_wgsl::Module::parse("loss.wgsl", "fn loss(p: f32) -> f32 { return q; }").unwrap_err();
-//! assert!(error.to_string().contains("q"));
+//! let text = "fn hinge(p: f32, y: f32, margin: f32) -> f32 { return max(0.0, margin - y * p); }";
+//! let hinge = Module::parse("losses.wgsl", text)?.function("hinge")?;
+//! let (p, y) = (Tensor::new([0.5, -2.0, 3.0]), Tensor::new([1.0, 1.0, -1.0]));
+//! let loss = hinge.call(&[&p, &y, &Tensor::new(1.0)]).sum(..);
+//! let gradient = grad(&loss, &p)?.or_error()?;
+//! let values = Reference::new().evaluate(&[&loss, &gradient])?;
+//! assert_eq!(values[0].scalar()?, 7.5);
+//! assert_eq!(values[1].to_f64(), [-1.0, -1.0, 1.0]);
+//!
+//! let error = Module::parse("losses.wgsl", "fn loss(p: f32) -> f32 { return q; }").unwrap_err();
+//! assert!(error.to_string().contains("`q`"));
 //! # Ok::<(), cotangent_tensor::Error>(())
 //! ```
 //!
-//! Invariants: no text, however hostile, aborts, hangs or panics; nothing here knows wgpu.
+//! Admission comes first: size, nesting, operator chains and `else if` chains are limited by a scanner that does not
+//! recurse, because parsers do and hostile text could exhaust the stack. Parsing and validation then run on a thread with
+//! a large stack of its own. Errors carry the user's line numbers and a frame of the user's text.
+//!
+//! What it is not: it compiles nothing and touches no device; emitted kernels never pass through it. It has no derivative of its own: rows
+//! of the operation table are all it knows.
+//!
+//! Invariants: no text, however hostile, aborts, hangs or panics; nothing here knows wgpu; nothing is dropped from a
+//! gradient without `detach` or a rule that says so.
 #![forbid(unsafe_code)]
 
 mod admission;
+mod diagnose;
+mod function;
+mod layout;
+mod lower;
+mod prelude;
+mod retell;
+mod text;
 
-use std::fmt;
-
-use naga::common::wgsl::TypeContext as _;
+use std::sync::Arc;
 
 use cotangent_tensor::{Code, Error};
 
-/// Stack of the thread that parses: naga recurses over expressions.
-const STACK: usize = 64 << 20;
+pub use function::Function;
+use text::Text;
 
 /// Admitted, parsed and validated WGSL.
 #[derive(Clone, Debug)]
 pub struct Module {
-    name: String,
-    functions: Vec<Function>,
-}
-
-/// The signature of a function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
-    /// Its name.
-    pub name: String,
-    /// Names and WGSL types of the parameters.
-    pub parameters: Vec<(String, String)>,
-    /// WGSL type of the result, if it has one.
-    pub result: Option<String>,
+    text: Arc<Text>,
 }
 
 impl Module {
     /// Reads WGSL. `name` stands for the text in messages.
     ///
-    /// Errors: `E_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for anything
-    /// that is not valid WGSL.
+    /// The text may call, without declaring them, `detach`, `is_nan`, `relu`, `log1p`, `expm1`, `sigmoid`, `log_sigmoid`, `softplus`,
+    /// `erf`, `erfc`, `lgamma`, `digamma`, `trigamma`, `xlogy`, `logaddexp(a, b)` and `huber(residual, delta)`; a function that it
+    /// declares under such a name is its own.
+    ///
+    /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for
+    /// anything that is not valid WGSL.
     pub fn parse(name: &str, text: &str) -> Result<Module, Error> {
-        admission::admit(name, text)?;
-        let (name, text) = (name.to_string(), text.strip_prefix('\u{feff}').unwrap_or(text).to_string());
-        let worker = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(name, &text));
-        let worker =
-            worker.map_err(|e| Error::new(Code::Internal, "wgsl", format!("no thread to parse on: {e}")))?;
-        worker.join().unwrap_or_else(|_| {
-            Err(Error::new(Code::Internal, "wgsl", "the parser panicked; please report the text"))
-        })
+        Ok(Module { text: Arc::new(Text::parse(name, text)?) })
     }
     /// The name given to [`Module::parse`].
     pub fn name(&self) -> &str {
-        &self.name
+        &self.text.source.name
     }
     /// The functions, in order of the text.
-    pub fn functions(&self) -> &[Function] {
-        &self.functions
+    pub fn functions(&self) -> Vec<Function> {
+        self.text.functions().map(|handle| Function::new(&self.text, handle)).collect()
     }
-    /// The function of a name. Error: `E_WGSL`, listing the names there are.
-    pub fn function(&self, name: &str) -> Result<&Function, Error> {
-        self.functions.iter().find(|f| f.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.functions.iter().map(|f| f.name.as_str()).collect();
-            Error::new(
-                Code::Wgsl,
-                &self.name,
-                format!("no function `{name}`; there are: {}", names.join(", ")),
-            )
-        })
-    }
-}
-
-fn parse(name: String, text: &str) -> Result<Module, Error> {
-    let wrong = |frame: String| Error::new(Code::Wgsl, &name, frame.trim_end().to_string());
-    let module =
-        naga::front::wgsl::parse_str(text).map_err(|e| wrong(e.emit_to_string_with_path(text, &name)))?;
-    let flags = naga::valid::ValidationFlags::all();
-    let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::empty());
-    validator.validate(&module).map_err(|e| wrong(e.emit_to_string_with_path(text, &name)))?;
-    let context = module.to_ctx();
-    let type_name = |ty| context.type_to_string(ty);
-    let functions = module
-        .functions
-        .iter()
-        .map(|(_, f)| Function {
-            name: f.name.clone().unwrap_or_default(),
-            parameters: f
-                .arguments
-                .iter()
-                .map(|a| (a.name.clone().unwrap_or_default(), type_name(a.ty)))
-                .collect(),
-            result: f.result.as_ref().map(|r| type_name(r.ty)),
-        })
-        .collect();
-    Ok(Module { name, functions })
-}
-
-impl fmt::Display for Function {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parameters: Vec<String> =
-            self.parameters.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
-        write!(f, "{}({})", self.name, parameters.join(", "))?;
-        self.result.as_ref().map_or(Ok(()), |ty| write!(f, " -> {ty}"))
+    /// The function of a name, which can be computed and differentiated: what cannot says so now.
+    ///
+    /// Errors: `E_WGSL` if there is none, listing the names there are; the codes `AD001` to `AD041` for what has no meaning
+    /// or no derivative, with a frame of the text.
+    pub fn function(&self, name: &str) -> Result<Function, Error> {
+        let Some(handle) = self.text.find(name) else {
+            let names: Vec<&str> = self.text.functions().map(|handle| self.text.name_of(handle)).collect();
+            let message = match names.is_empty() {
+                true => format!("no function `{name}`; the text declares none"),
+                false => format!("no function `{name}`; there are: {}", names.join(", ")),
+            };
+            return Err(Error::new(Code::Wgsl, self.name(), message));
+        };
+        let function = Function::new(&self.text, handle);
+        function.check()?;
+        Ok(function)
     }
 }
 
@@ -132,15 +107,15 @@ mod tests {
     #[test]
     fn hostile_text_is_refused_before_a_parser_sees_it() {
         let cases = [
-            (format!("fn f(a: f32) -> f32 {{ return {}a; }}", "a + ".repeat(100_000)), Code::Limit),
-            (format!("fn f(a: f32) -> f32 {{ return {}a; }}", "a + ".repeat(1_000)), Code::Limit),
+            (format!("fn f(a: f32) -> f32 {{ return {}a; }}", "a + ".repeat(100_000)), Code::WgslLimit),
+            (format!("fn f(a: f32) -> f32 {{ return {}a; }}", "a + ".repeat(1_000)), Code::WgslLimit),
             (
                 format!("fn f(a: f32) -> f32 {{ return {}a{}; }}", "(".repeat(5_000), ")".repeat(5_000)),
-                Code::Limit,
+                Code::WgslLimit,
             ),
-            (format!("fn f() {{ if true {{}} {} }}", "else if true {} ".repeat(40)), Code::Limit),
-            ("fn f() {}\n".repeat(300), Code::Limit),
-            (" ".repeat(70_000), Code::Limit),
+            (format!("fn f() {{ if true {{}} {} }}", "else if true {} ".repeat(40)), Code::WgslLimit),
+            ("fn f() {}\n".repeat(300), Code::WgslLimit),
+            (" ".repeat(70_000), Code::WgslLimit),
             ("fn f() {}\n\0".to_string(), Code::Wgsl),
             ("fn f() { f(); }".to_string(), Code::Wgsl),
             ("fn f( {".to_string(), Code::Wgsl),

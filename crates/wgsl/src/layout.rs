@@ -1,0 +1,77 @@
+//! How a WGSL value is a run of scalars: vectors by component, matrices by column, arrays by element, structures by member.
+
+use cotangent_tensor::{Code, DType};
+use naga::{ArraySize, Handle, Module, ScalarKind, Type, TypeInner};
+
+use crate::diagnose::Problem;
+
+/// The element type of a scalar type.
+pub(crate) fn dtype(scalar: naga::Scalar) -> Result<DType, Problem> {
+    match (scalar.kind, scalar.width) {
+        (ScalarKind::Float, 4) => Ok(DType::F32),
+        (ScalarKind::Sint, 4) => Ok(DType::I32),
+        (ScalarKind::Uint, 4) => Ok(DType::U32),
+        (ScalarKind::Bool, _) => Ok(DType::Bool),
+        (
+            ScalarKind::Float
+            | ScalarKind::Sint
+            | ScalarKind::Uint
+            | ScalarKind::AbstractInt
+            | ScalarKind::AbstractFloat,
+            _,
+        ) => Err(Problem::new(Code::WgslType, "only f32, i32, u32 and bool are supported")
+            .help("f16 tensors are converted when they are loaded: declare the parameter f32")),
+    }
+}
+
+/// The element types of the scalars of a type, in order.
+pub(crate) fn scalars(module: &Module, ty: &TypeInner) -> Result<Vec<DType>, Problem> {
+    Ok(match ty {
+        TypeInner::Scalar(scalar) => vec![dtype(*scalar)?],
+        TypeInner::Vector { size, scalar } => vec![dtype(*scalar)?; *size as usize],
+        TypeInner::Matrix { columns, rows, scalar } => {
+            vec![dtype(*scalar)?; *columns as usize * *rows as usize]
+        }
+        TypeInner::Array { base, size: ArraySize::Constant(count), .. } => {
+            scalars(module, &module.types[*base].inner)?.repeat(count.get() as usize)
+        }
+        TypeInner::Struct { members, .. } => {
+            let of_members = members.iter().map(|member| scalars_of(module, member.ty));
+            of_members.collect::<Result<Vec<_>, _>>()?.concat()
+        }
+        _ => {
+            return Err(Problem::new(Code::WgslType, "a value of this type is no run of numbers")
+                .help("use f32, i32, u32, bool, vectors, matrices, arrays of constant length and structures of them"));
+        }
+    })
+}
+
+/// [`scalars`] of a type by its handle.
+pub(crate) fn scalars_of(module: &Module, ty: Handle<Type>) -> Result<Vec<DType>, Problem> {
+    scalars(module, &module.types[ty].inner)
+}
+
+/// How many parts a composite value has, and how many scalars lie before part `index`.
+pub(crate) fn part(module: &Module, ty: &TypeInner, index: usize) -> Result<(usize, usize), Problem> {
+    Ok(match ty {
+        TypeInner::Vector { size, .. } => (*size as usize, index),
+        TypeInner::Matrix { columns, rows, .. } => (*columns as usize, index * *rows as usize),
+        TypeInner::Array { base, size: ArraySize::Constant(count), .. } => {
+            (count.get() as usize, index * scalars_of(module, *base)?.len())
+        }
+        TypeInner::Struct { members, .. } => {
+            let before = members.iter().take(index).map(|member| scalars_of(module, member.ty));
+            (members.len(), before.sum_lengths()?)
+        }
+        _ => return Err(Problem::new(Code::WgslType, "a value of this type has no parts")),
+    })
+}
+
+trait SumLengths {
+    fn sum_lengths(self) -> Result<usize, Problem>;
+}
+impl<I: Iterator<Item = Result<Vec<DType>, Problem>>> SumLengths for I {
+    fn sum_lengths(mut self) -> Result<usize, Problem> {
+        self.try_fold(0, |sum, scalars| Ok(sum + scalars?.len()))
+    }
+}

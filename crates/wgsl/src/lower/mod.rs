@@ -1,0 +1,236 @@
+//! From functions of WGSL to nodes of the graph.
+//!
+//! A value is a run of scalars. Calls are inlined; both sides of a branch are computed and one is chosen; loops
+//! are unrolled while it is known that they go on. So what a function computes is a tensor expression like any other: it fuses with its
+//! neighbors, has derivatives of every order, and runs on every device. Adjoints of the graph are guarded, so that no
+//! NaN comes back from a side that was not chosen.
+
+mod builtins;
+mod expressions;
+mod scalars;
+mod statements;
+
+use std::collections::BTreeMap;
+
+use cotangent_autograd::{CustomGradient, Rule, Upstream};
+use cotangent_tensor::{At, Code, DType, Error, InputGradient, Tensor};
+use naga::{Expression, Function, Handle, Span, TypeInner};
+
+use crate::diagnose::Problem;
+use crate::layout;
+use crate::prelude::{self, Meaning};
+use crate::text::Text;
+use scalars::Scalars;
+pub(crate) use scalars::Value;
+
+/// Most nodes of one call.
+const MAX_NODES: usize = 20_000;
+/// Most rounds of one loop.
+const MAX_ROUNDS: usize = 256;
+/// Longest array that is indexed by a number that is not known.
+const MAX_INDEXED: usize = 32;
+/// Deepest calls.
+const MAX_CALLS: usize = 64;
+
+/// Reasons why rules are not the derivatives of their functions, by name of the function.
+pub(crate) type Surrogates = BTreeMap<String, String>;
+
+/// Computes functions of a text on scalars.
+pub(crate) struct Lowering<'a> {
+    text: &'a Text,
+    surrogates: &'a Surrogates,
+    at: At,
+    scalars: Scalars,
+    calls: usize,
+}
+
+/// One function while it is computed.
+struct Frame<'a> {
+    handle: Handle<Function>,
+    function: &'a Function,
+    arguments: Vec<Vec<Value>>,
+    values: Vec<Option<Vec<Value>>>,
+}
+
+impl<'a> Lowering<'a> {
+    pub(crate) fn new(text: &'a Text, surrogates: &'a Surrogates, at: At) -> Lowering<'a> {
+        Lowering { text, surrogates, at, scalars: Scalars::new(at), calls: 0 }
+    }
+    /// Computes a function on tensors, one for each scalar of its parameters, in order; gives one for each scalar of its
+    /// result.
+    pub(crate) fn on_tensors(
+        mut self,
+        function: Handle<Function>,
+        inputs: &[Tensor],
+        by_rule: bool,
+    ) -> Result<Vec<Tensor>, Error> {
+        let mut inputs = inputs.iter();
+        let mut arguments = Vec::new();
+        for argument in &self.text.module.functions[function].arguments {
+            let kinds = self.framed(layout::scalars_of(&self.text.module, argument.ty))?;
+            let mut given = Vec::new();
+            for (dtype, tensor) in kinds.into_iter().zip(inputs.by_ref()) {
+                given.push(self.scalars.given(tensor.clone(), dtype));
+            }
+            arguments.push(given);
+        }
+        let results = if by_rule { self.call(function, arguments) } else { self.body(function, arguments) };
+        let results = self.framed(results)?;
+        Ok(results.into_iter().map(|value| self.scalars.tensor(value)).collect())
+    }
+    fn framed<T>(&self, result: Result<T, Problem>) -> Result<T, Error> {
+        result.map_err(|problem| problem.in_text(&self.text.source).at(self.at))
+    }
+
+    /// Calls a function: by its meaning in the prelude, by its rule, or by its text.
+    fn call(
+        &mut self,
+        function: Handle<Function>,
+        arguments: Vec<Vec<Value>>,
+    ) -> Result<Vec<Value>, Problem> {
+        let name = self.text.name_of(function);
+        if self.text.is_prelude(function) {
+            let scalars: Vec<Value> = arguments.concat();
+            match prelude::meaning(name) {
+                Some(Meaning::Row(row)) => return Ok(vec![self.scalars.apply(row, &scalars)]),
+                Some(Meaning::Detach) => {
+                    let Value::Node(_) = scalars[0] else { return Ok(scalars) };
+                    let detached = self.scalars.tensor(scalars[0]).detach();
+                    return Ok(vec![self.scalars.given(detached, DType::F32)]);
+                }
+                Some(Meaning::Text) | None => {}
+            }
+        }
+        match self.text.rule_of(function) {
+            Some(rule) => self.by_rule(function, rule, &arguments.concat()),
+            None => self.body(function, arguments),
+        }
+    }
+    fn body(&mut self, handle: Handle<Function>, arguments: Vec<Vec<Value>>) -> Result<Vec<Value>, Problem> {
+        let function = &self.text.module.functions[handle];
+        let span = self.text.module.functions.get_span(handle);
+        if self.calls == MAX_CALLS {
+            let message = format!("calls inside each other: more than {MAX_CALLS}");
+            return Err(Problem::new(Code::WgslLimit, message).at(span, "called here too"));
+        }
+        self.calls += 1;
+        let mut frame = Frame { handle, function, arguments, values: vec![None; function.expressions.len()] };
+        let result = self.statements(&mut frame, span);
+        self.calls -= 1;
+        result
+    }
+    /// Calls a function that has a rule: a custom gradient whose pullback is the function `name_vjp`.
+    fn by_rule(
+        &mut self,
+        function: Handle<Function>,
+        rule: Handle<Function>,
+        arguments: &[Value],
+    ) -> Result<Vec<Value>, Problem> {
+        let results = self.text.check_rule(function, rule)?;
+        if arguments.iter().all(|argument| !matches!(argument, Value::Node(_))) {
+            // constants have no derivative
+            let module = &self.text.module;
+            let mut rest = arguments;
+            let mut parts = Vec::new();
+            for argument in &module.functions[function].arguments {
+                let (part, later) = rest.split_at(layout::scalars_of(module, argument.ty)?.len());
+                parts.push(part.to_vec());
+                rest = later;
+            }
+            return self.body(function, parts);
+        }
+        let tensors: Vec<Tensor> = arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
+        let rule = TextRule { text: self.text, surrogates: self.surrogates, at: self.at, function, rule };
+        let together = together(&tensors, self.at);
+        let outputs = rule.apply(&together.iter().collect::<Vec<_>>());
+        Ok(outputs
+            .into_iter()
+            .zip(results)
+            .map(|(output, dtype)| self.scalars.given(output, dtype))
+            .collect())
+    }
+    fn type_of(&self, frame: &Frame<'_>, expression: Handle<Expression>) -> &'a TypeInner {
+        let types = &self.text.module.types;
+        let inner = self.text.info[frame.handle][expression].ty.inner_with(types);
+        if let TypeInner::Pointer { base, .. } = inner { &types[*base].inner } else { inner }
+    }
+    fn check_size(&self, span: Span) -> Result<(), Problem> {
+        if self.scalars.len() <= MAX_NODES {
+            return Ok(());
+        }
+        let message = format!("the function becomes more than {MAX_NODES} operations");
+        Err(Problem::new(Code::WgslNodes, message).at(span, "here"))
+    }
+}
+
+/// All at one shape: the gradient of an input then has the shape of that input, whatever it was multiplied by.
+pub(crate) fn together(tensors: &[Tensor], at: At) -> Vec<Tensor> {
+    let shapes = tensors.iter().map(|tensor| tensor.node().map(|node| node.shape));
+    let common = shapes.reduce(|a, b| {
+        let (a, b) = (a?, b?);
+        a.broadcast(&b).map_err(|axis| {
+            let message =
+                format!("shapes {a} and {b} do not broadcast: they differ at axis {axis} of the result");
+            Error::new(Code::Broadcast, "wgsl", message).at(at)
+        })
+    });
+    match common {
+        None => Vec::new(),
+        Some(Ok(shape)) => tensors.iter().map(|tensor| tensor.broadcast_to(shape)).collect(),
+        Some(Err(error)) => vec![Tensor::invalid(error); tensors.len()],
+    }
+}
+
+/// A function with its pullback `name_vjp`, as a custom gradient.
+struct TextRule<'a> {
+    text: &'a Text,
+    surrogates: &'a Surrogates,
+    at: At,
+    function: Handle<Function>,
+    rule: Handle<Function>,
+}
+
+impl TextRule<'_> {
+    fn computed(&self, function: Handle<Function>, inputs: &[Tensor], count: usize) -> Vec<Tensor> {
+        let lowering = Lowering::new(self.text, self.surrogates, self.at);
+        let results = lowering.on_tensors(function, inputs, false);
+        results.unwrap_or_else(|error| vec![Tensor::invalid(error); count])
+    }
+}
+
+impl Rule for TextRule<'_> {
+    type Saved = Vec<Tensor>;
+
+    fn declare(&self) -> CustomGradient {
+        let name = self.text.name_of(self.function);
+        match self.surrogates.get(name) {
+            Some(reason) => CustomGradient::surrogate(name, reason),
+            None => CustomGradient::exact(name),
+        }
+    }
+    fn forward(&self, inputs: &[Tensor]) -> (Vec<Tensor>, Vec<Tensor>) {
+        let module = &self.text.module;
+        let result = module.functions[self.function].result.as_ref();
+        let count =
+            result.and_then(|result| layout::scalars_of(module, result.ty).ok()).map_or(1, |s| s.len());
+        (together(&self.computed(self.function, inputs, count), self.at), inputs.to_vec())
+    }
+    fn vjp(
+        &self,
+        saved: &Vec<Tensor>,
+        upstream: &Upstream,
+        needs: &[bool],
+    ) -> Option<Vec<InputGradient<Tensor>>> {
+        let upstream = (0..upstream.len()).map(|output| upstream[output].clone());
+        let inputs: Vec<Tensor> = saved.iter().cloned().chain(upstream).collect();
+        let wanted = needs.iter().filter(|&&needed| needed).count();
+        let mut gradients = self.computed(self.rule, &inputs, wanted).into_iter();
+        let shape = saved.first().and_then(|input| input.node().ok()).map(|node| node.shape);
+        let of_input = |&needed: &bool| match (if needed { gradients.next() } else { None }, shape) {
+            (Some(gradient), Some(shape)) => gradient.broadcast_to(shape).into(),
+            (Some(gradient), None) => gradient.into(),
+            (None, _) => InputGradient::Nothing,
+        };
+        Some(needs.iter().map(of_input).collect())
+    }
+}

@@ -1,0 +1,76 @@
+//! Functions that user text may call without declaring them: rows of the operation table under their names, and a few made of them.
+
+use cotangent_tensor::Elementwise;
+
+/// What a function of the prelude is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Meaning {
+    /// A row, applied to the arguments.
+    Row(Elementwise),
+    /// The argument, through which no gradient flows.
+    Detach,
+    /// What its text says.
+    Text,
+}
+
+/// Name, meaning, the functions of the prelude it calls, and its text. Rows have a body only so that the text is valid.
+const PRELUDE: &[(&str, Meaning, &[&str], &str)] = &[
+    ("detach", Meaning::Detach, &[], "fn detach(x: f32) -> f32 { return x; }"),
+    ("is_nan", Meaning::Row(Elementwise::IsNan), &[], "fn is_nan(x: f32) -> bool { return x != x; }"),
+    ("relu", Meaning::Row(Elementwise::Relu), &[], "fn relu(x: f32) -> f32 { return x; }"),
+    ("log1p", Meaning::Row(Elementwise::Log1p), &[], "fn log1p(x: f32) -> f32 { return x; }"),
+    ("expm1", Meaning::Row(Elementwise::Expm1), &[], "fn expm1(x: f32) -> f32 { return x; }"),
+    ("sigmoid", Meaning::Row(Elementwise::Sigmoid), &[], "fn sigmoid(x: f32) -> f32 { return x; }"),
+    (
+        "log_sigmoid",
+        Meaning::Row(Elementwise::LogSigmoid),
+        &[],
+        "fn log_sigmoid(x: f32) -> f32 { return x; }",
+    ),
+    ("softplus", Meaning::Row(Elementwise::Softplus), &[], "fn softplus(x: f32) -> f32 { return x; }"),
+    ("erf", Meaning::Row(Elementwise::Erf), &[], "fn erf(x: f32) -> f32 { return x; }"),
+    ("erfc", Meaning::Row(Elementwise::Erfc), &[], "fn erfc(x: f32) -> f32 { return x; }"),
+    ("lgamma", Meaning::Row(Elementwise::Lgamma), &[], "fn lgamma(x: f32) -> f32 { return x; }"),
+    ("digamma", Meaning::Row(Elementwise::Digamma), &[], "fn digamma(x: f32) -> f32 { return x; }"),
+    ("trigamma", Meaning::Row(Elementwise::Trigamma), &[], "fn trigamma(x: f32) -> f32 { return x; }"),
+    ("xlogy", Meaning::Row(Elementwise::Xlogy), &[], "fn xlogy(x: f32, y: f32) -> f32 { return x; }"),
+    (
+        "logaddexp",
+        Meaning::Text,
+        &["softplus"],
+        "fn logaddexp(a: f32, b: f32) -> f32 { if a == b { return a + 0.69314718056; } return max(a, b) + softplus(-abs(a - b)); }",
+    ),
+    (
+        "huber",
+        Meaning::Text,
+        &[],
+        "fn huber(r: f32, delta: f32) -> f32 { let a = abs(r); if a <= delta { return 0.5 * r * r; } return delta * (a - 0.5 * delta); }",
+    ),
+];
+
+/// The meaning of a function of the prelude.
+pub(crate) fn meaning(name: &str) -> Option<Meaning> {
+    PRELUDE.iter().find(|entry| entry.0 == name).map(|entry| entry.1)
+}
+
+/// The names, for messages.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    PRELUDE.iter().map(|entry| entry.0)
+}
+
+/// The functions that a text names and does not declare itself, to be parsed after it. In an order in which the
+/// called come first.
+pub(crate) fn wanted_by(text: &str) -> String {
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    let declared = |name: &str| words.windows(2).any(|pair| pair == ["fn", name]);
+    let mut wanted: Vec<&str> = Vec::new();
+    for (name, _, calls, _) in PRELUDE.iter().rev() {
+        if (words.contains(name) || wanted.contains(name)) && !declared(name) {
+            wanted.push(name);
+            wanted.extend(calls.iter().filter(|call| !declared(call)));
+        }
+    }
+    let texts = PRELUDE.iter().filter(|entry| wanted.contains(&entry.0)).map(|entry| entry.3);
+    texts.fold(String::from("\n"), |all, text| all + text + "\n")
+}

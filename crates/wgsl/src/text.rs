@@ -1,0 +1,143 @@
+//! A text that has been admitted, parsed and validated, with what lowering asks of it.
+
+use cotangent_tensor::{Code, DType, Error};
+use naga::common::wgsl::TypeContext as _;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{Function, Handle, Module, Type};
+
+use crate::diagnose::{Problem, Source};
+use crate::{admission, layout, prelude, retell};
+
+/// Stack of the thread that parses: naga recurses over expressions.
+const STACK: usize = 64 << 20;
+
+/// What the name of a rule ends in.
+const RULE: &str = "_vjp";
+
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) source: Source,
+    /// Bytes that are the user's; the prelude follows.
+    own: usize,
+    pub(crate) module: Module,
+    pub(crate) info: ModuleInfo,
+}
+
+impl Text {
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Text, Error> {
+        admission::admit(name, text)?;
+        let own = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let source = Source { name: name.to_string(), text: own.to_string() + &prelude::wanted_by(own) };
+        let own = own.len();
+        let worker = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(source, own));
+        let worker =
+            worker.map_err(|e| Error::new(Code::Internal, "wgsl", format!("no thread to parse on: {e}")))?;
+        worker.join().unwrap_or_else(|_| {
+            Err(Error::new(Code::Internal, "wgsl", "the parser panicked; please report the text"))
+        })
+    }
+    pub(crate) fn name_of(&self, function: Handle<Function>) -> &str {
+        self.module.functions[function].name.as_deref().unwrap_or("unnamed")
+    }
+    /// Whether a function is one of the prelude.
+    pub(crate) fn is_prelude(&self, function: Handle<Function>) -> bool {
+        let span = self.module.functions.get_span(function).to_range();
+        span.is_some_and(|range| range.start >= self.own)
+    }
+    /// The functions of the user's text.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = Handle<Function>> {
+        self.module.functions.iter().map(|(handle, _)| handle).filter(|&handle| !self.is_prelude(handle))
+    }
+    pub(crate) fn find(&self, name: &str) -> Option<Handle<Function>> {
+        self.functions().find(|&handle| self.name_of(handle) == name)
+    }
+    /// The function `f_vjp` that stands beside a function `f`.
+    pub(crate) fn rule_of(&self, function: Handle<Function>) -> Option<Handle<Function>> {
+        self.find(&(self.name_of(function).to_string() + RULE))
+    }
+    pub(crate) fn type_name(&self, ty: Handle<Type>) -> String {
+        self.module.to_ctx().type_to_string(ty)
+    }
+    /// The parameters of a function, `name: type` each.
+    pub(crate) fn parameters_of(&self, function: Handle<Function>) -> Vec<String> {
+        let arguments = self.module.functions[function].arguments.iter();
+        let named =
+            |a: &naga::FunctionArgument| format!("{}: {}", name_or(&a.name, "_"), self.type_name(a.ty));
+        arguments.map(named).collect()
+    }
+    /// The result of a function as it is written.
+    pub(crate) fn result_of(&self, function: Handle<Function>) -> Option<String> {
+        self.module.functions[function].result.as_ref().map(|result| self.type_name(result.ty))
+    }
+    /// The element types of the result of a function that has a rule, if the rule fits it: the parameters of the function, then the
+    /// cotangent of its result; as many numbers as the function has parameters with a derivative.
+    pub(crate) fn check_rule(
+        &self,
+        function: Handle<Function>,
+        rule: Handle<Function>,
+    ) -> Result<Vec<DType>, Problem> {
+        let (f, r) = (&self.module.functions[function], &self.module.functions[rule]);
+        let wrong = |what: String| {
+            let floats: Vec<String> =
+                f.arguments.iter().filter(|a| self.has_floats(a.ty)).map(|a| self.type_name(a.ty)).collect();
+            let mut parameters = self.parameters_of(function);
+            parameters.push(format!("upstream: {}", self.result_of(function).unwrap_or_default()));
+            let result = match &floats[..] {
+                [one] => one.clone(),
+                several => format!("a structure of {}", several.join(", ")),
+            };
+            let name = self.name_of(rule);
+            Problem::new(
+                Code::WgslRule,
+                format!("`{name}` does not fit `{}`: {what}", self.name_of(function)),
+            )
+            .at(self.module.functions.get_span(rule), "this rule")
+            .help(format!("its signature is fn {name}({}) -> {result}", parameters.join(", ")))
+        };
+        let types = |f: &Function| f.arguments.iter().map(|a| a.ty).collect::<Vec<_>>();
+        let mut expected = types(f);
+        let result = f.result.as_ref().ok_or_else(|| wrong("the function returns nothing".into()))?.ty;
+        expected.push(result);
+        let given = types(r);
+        if given.len() != expected.len() {
+            return Err(wrong(format!("it has {} parameters, not {}", given.len(), expected.len())));
+        }
+        if let Some(position) = (0..given.len()).find(|&i| given[i] != expected[i]) {
+            let (got, wanted) = (self.type_name(given[position]), self.type_name(expected[position]));
+            return Err(wrong(format!("parameter {position} is {got}, not {wanted}")));
+        }
+        let results = layout::scalars_of(&self.module, result)?;
+        if results.iter().any(|dtype| !dtype.is_float()) {
+            return Err(wrong("its result is no float".into()));
+        }
+        let floats = |ty: Handle<Type>| -> Result<usize, Problem> {
+            Ok(layout::scalars_of(&self.module, ty)?.iter().filter(|dtype| dtype.is_float()).count())
+        };
+        let wanted = types(f).into_iter().map(floats).sum::<Result<usize, Problem>>()?;
+        let returned =
+            r.result.as_ref().map(|result| layout::scalars_of(&self.module, result.ty)).transpose()?;
+        let returned = returned.unwrap_or_default();
+        if returned.len() != wanted || returned.iter().any(|dtype| !dtype.is_float()) {
+            let got = self.result_of(rule).unwrap_or_else(|| "nothing".into());
+            return Err(wrong(format!("it returns {got}, and {wanted} gradients are needed")));
+        }
+        Ok(results)
+    }
+    fn has_floats(&self, ty: Handle<Type>) -> bool {
+        layout::scalars_of(&self.module, ty).is_ok_and(|scalars| scalars.iter().any(|dtype| dtype.is_float()))
+    }
+}
+
+/// A name, or what stands for one that is missing.
+pub(crate) fn name_or<'a>(name: &'a Option<String>, missing: &'a str) -> &'a str {
+    name.as_deref().unwrap_or(missing)
+}
+
+fn parse(source: Source, own: usize) -> Result<Text, Error> {
+    let parsed = naga::front::wgsl::parse_str(&source.text);
+    let module = parsed.map_err(|error| retell::parse_error(&error, &source))?;
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    let info =
+        validator.validate(&module).map_err(|error| retell::validation_error(&module, &error, &source))?;
+    Ok(Text { source, own, module, info })
+}
