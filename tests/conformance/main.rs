@@ -18,6 +18,7 @@ mod objects;
 mod programs;
 mod refusals;
 mod rules;
+mod wgsl;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn cases() -> Vec<&'static Case> {
         checker::CASES,
         anomaly::CASES,
         losses::CASES,
+        wgsl::CASES,
     ]
     .into_iter()
     .flatten()
