@@ -1,4 +1,5 @@
 //! What functions written in WGSL compute, and their derivatives, on the reference.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::float_cmp, reason = "tests")]
 
 use cotangent_autograd::{grad, hvp, jvp, vjp};
 use cotangent_tensor::{Code, Evaluate, Reference, Tensor};

@@ -143,6 +143,32 @@ impl Lowering<'_> {
                 let part = self.operator(B::Multiply, &[twice], &args[1]);
                 self.operator(B::Subtract, &args[0], &part)
             }
+            // a structure: fract, whole
+            M::Modf => {
+                let whole = self.each(args, |l, a| l.row(E::Trunc, a));
+                let mut parts = self.operator(B::Subtract, &args[0], &whole);
+                parts.extend(whole);
+                parts
+            }
+            M::Refract => {
+                let (normal, ratio) = (&args[1], args[2][0]);
+                let along = self.dot(normal, &args[0]);
+                let square = self.row(E::Mul, &[along, along]);
+                let across = self.row(E::Sub, &[number(1.0), square]);
+                let ratio_square = self.row(E::Mul, &[ratio, ratio]);
+                let across = self.row(E::Mul, &[ratio_square, across]);
+                let rest = self.row(E::Sub, &[number(1.0), across]);
+                let root = self.row(E::Sqrt, &[rest]);
+                let part = self.row(E::Mul, &[ratio, along]);
+                let part = self.row(E::Add, &[part, root]);
+                let (inward, back) = (
+                    self.operator(B::Multiply, &[ratio], &args[0]),
+                    self.operator(B::Multiply, &[part], normal),
+                );
+                let refracted = self.operator(B::Subtract, &inward, &back);
+                let reflects = self.row(E::Lt, &[rest, number(0.0)]);
+                refracted.into_iter().map(|x| self.scalars.select(reflects, number(0.0), x)).collect()
+            }
             M::Transpose => match ty {
                 TypeInner::Matrix { columns, rows, .. } => {
                     let (columns, rows) = (*columns as usize, *rows as usize);

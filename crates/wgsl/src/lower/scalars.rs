@@ -181,9 +181,9 @@ impl Scalars {
             (Value::Int(_) | Value::Uint(_), DType::I32 | DType::U32) => {
                 return from_word(word(value).unwrap_or(0), dtype);
             }
+            #[expect(clippy::cast_precision_loss, reason = "an integer of 32 bits fits")]
             (Value::Int(_) | Value::Uint(_), DType::F32) => {
-                // the conversion rounds to f32
-                return Value::float(f64::from(value.as_integer().unwrap_or(0) as f32));
+                return Value::float(value.as_integer().unwrap_or(0) as f64);
             }
             (Value::Bool(x), DType::F32) => return Value::float(f64::from(u8::from(x))),
             (Value::Bool(x), DType::I32 | DType::U32) => return Value::integer(x.into(), dtype),
