@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cotangent_tensor::{At, Code, DType, Error, Shape, Tensor};
 use naga::{Function as Naga, Handle, TypeInner};
 
+use crate::derivative::{Derivative, derivative};
 use crate::diagnose::Problem;
 use crate::layout;
 use crate::lower::{Lowering, Surrogates, together};
@@ -48,6 +49,34 @@ impl Function {
         }
         self.surrogates.insert(function.to_string(), reason.to_string());
         Ok(self)
+    }
+
+    pub(crate) fn text(&self) -> &Text {
+        &self.text
+    }
+    pub(crate) fn handle(&self) -> Handle<Naga> {
+        self.handle
+    }
+    /// The function on single numbers, one tensor for each scalar of its parameters: one for each scalar of its result.
+    pub(crate) fn on_numbers(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        Lowering::new(&self.text, &self.surrogates, Location::caller()).on_tensors(self.handle, inputs, true)
+    }
+    /// Its pullback as WGSL: what the gradients of [`Function::call`] compute. Rules in the text are written out.
+    ///
+    /// ```
+    /// # use cotangent_wgsl::Module;
+    /// let text = "fn square(x: f32) -> f32 { return x * x; }";
+    /// let square = Module::parse("square.wgsl", text)?.function("square")?;
+    /// assert_eq!(
+    ///     square.derivative()?.wgsl(),
+    ///     "fn square_vjp(x: f32, upstream: f32) -> f32 {\n  let t1 = upstream * x;\n  return (t1 + t1);\n}\n",
+    /// );
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    ///
+    /// Errors: `AD012` for a parameter that mixes floats and integers, `AD013` for a constant that WGSL cannot write.
+    pub fn derivative(&self) -> Result<Derivative, Error> {
+        derivative(self)
     }
 
     /// Applies the function element by element, one tensor for each parameter; shapes broadcast. For functions of numbers to a number;
@@ -109,7 +138,6 @@ impl Function {
 
     /// Checks that the function can be computed and differentiated, on numbers.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let at = Location::caller();
         let module = &self.text.module;
         let framed = |problem: Problem| problem.in_text(&self.text.source);
         let span = module.functions.get_span(self.handle);
@@ -129,8 +157,7 @@ impl Function {
             let placeholder = |dtype| Tensor::placeholder(name, Shape::SCALAR, dtype);
             placeholders.extend(kinds.into_iter().map(placeholder));
         }
-        let lowering = Lowering::new(&self.text, &self.surrogates, at);
-        let results = lowering.on_tensors(self.handle, &placeholders, true)?;
+        let results = self.on_numbers(&placeholders)?;
         results.iter().try_for_each(|result| result.node().map(|_| ()))
     }
 

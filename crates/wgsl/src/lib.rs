@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod derivative;
 mod diagnose;
 mod function;
 mod layout;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 
 use cotangent_tensor::{Code, Error};
 
+pub use derivative::Derivative;
 pub use function::Function;
 use text::Text;
 

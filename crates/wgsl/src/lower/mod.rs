@@ -20,8 +20,7 @@ use crate::diagnose::Problem;
 use crate::layout;
 use crate::prelude::{self, Meaning};
 use crate::text::Text;
-use scalars::Scalars;
-pub(crate) use scalars::Value;
+pub(crate) use scalars::{Made, Scalars, Value};
 
 /// Most nodes of one call.
 const MAX_NODES: usize = 20_000;

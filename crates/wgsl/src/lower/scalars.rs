@@ -60,29 +60,83 @@ impl Value {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Known {
+/// How a node was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Made {
+    /// Unused operands are false.
     Row(E, [Value; 3]),
     Shift(Integer, [Value; 2]),
     Cast(Value, DType),
+}
+
+impl Made {
+    pub(crate) fn operands(self) -> impl Iterator<Item = Value> {
+        let (operands, count) = match self {
+            Made::Row(row, operands) => (operands, row.arity()),
+            Made::Shift(_, [a, count]) => ([a, count, Value::FALSE], 2),
+            Made::Cast(value, _) => ([value, Value::FALSE, Value::FALSE], 1),
+        };
+        operands.into_iter().take(count)
+    }
+    /// The sign between its operands, if it is written so.
+    pub(crate) fn infix(self) -> Option<&'static str> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all other rows are written as calls")]
+        match self {
+            Made::Row(row, _) => Some(match row {
+                E::Add => "+",
+                E::Sub => "-",
+                E::Mul => "*",
+                E::Div => "/",
+                E::Rem => "%",
+                E::Eq => "==",
+                E::Ne => "!=",
+                E::Lt => "<",
+                E::Le => "<=",
+                E::Gt => ">",
+                E::Ge => ">=",
+                E::And => "&",
+                E::Or => "|",
+                E::Xor => "^",
+                _ => return None,
+            }),
+            Made::Shift(Integer::Shr, _) => Some(">>"),
+            Made::Shift(..) => Some("<<"),
+            Made::Cast(..) => None,
+        }
+    }
+    pub(crate) fn is_infix(self) -> bool {
+        self.infix().is_some()
+    }
 }
 
 /// Builds nodes, at one line.
 pub(crate) struct Scalars {
     at: At,
     nodes: Vec<(Tensor, DType)>,
-    known: HashMap<Known, Value>,
+    /// How the nodes were made that were made here.
+    made: HashMap<usize, Made>,
+    known: HashMap<Made, Value>,
     /// What a truth value is the negation of.
     negated: HashMap<usize, Value>,
 }
 
 impl Scalars {
     pub(crate) fn new(at: At) -> Scalars {
-        Scalars { at, nodes: Vec::new(), known: HashMap::new(), negated: HashMap::new() }
+        Scalars {
+            at,
+            nodes: Vec::new(),
+            made: HashMap::new(),
+            known: HashMap::new(),
+            negated: HashMap::new(),
+        }
     }
     /// How many nodes there are.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+    /// How a node was made; none if it came from outside.
+    pub(crate) fn made(&self, node: usize) -> Option<Made> {
+        self.made.get(&node).copied()
     }
     /// A scalar that comes from outside.
     pub(crate) fn given(&mut self, tensor: Tensor, dtype: DType) -> Value {
@@ -135,7 +189,7 @@ impl Scalars {
         }
         let mut key = [Value::FALSE; 3];
         key[..args.len()].copy_from_slice(args);
-        let key = Known::Row(row, key);
+        let key = Made::Row(row, key);
         if let Some(&value) = self.known.get(&key) {
             return value;
         }
@@ -157,7 +211,7 @@ impl Scalars {
             let dtype = self.dtype(a);
             return from_word(row.eval(dtype, a_word, count, 0), dtype);
         }
-        let key = Known::Shift(row, [a, count]);
+        let key = Made::Shift(row, [a, count]);
         if let Some(&value) = self.known.get(&key) {
             return value;
         }
@@ -195,14 +249,15 @@ impl Scalars {
             }
             _ => {}
         }
-        let key = Known::Cast(value, dtype);
+        let key = Made::Cast(value, dtype);
         if let Some(&value) = self.known.get(&key) {
             return value;
         }
         let tensor = self.tensor(value).cast_at(self.at, dtype);
         self.remember(key, tensor, dtype)
     }
-    fn remember(&mut self, key: Known, tensor: Tensor, dtype: DType) -> Value {
+    fn remember(&mut self, key: Made, tensor: Tensor, dtype: DType) -> Value {
+        self.made.insert(self.nodes.len(), key);
         let value = self.given(tensor, dtype);
         self.known.insert(key, value);
         value

@@ -1,0 +1,340 @@
+//! The derivative of a function, as WGSL that can be read.
+//!
+//! The pullback is made by reverse mode on the graph of one element, and its nodes are taken through the same folding and merging as a
+//! function that is lowered. What it calls beside the builtins is in the prelude.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::Location;
+
+use cotangent_autograd::vjp;
+use cotangent_tensor::{
+    Code, DType, Elementwise as E, Error, Integer, Op, Scalar, Shape, Tensor, expand, topological,
+};
+use naga::{Handle, Type, TypeInner};
+
+use crate::diagnose::Problem;
+use crate::function::Function;
+use crate::layout;
+use crate::lower::{Made, Scalars, Value};
+use crate::text::{Text, name_or};
+
+/// Longest expression that stands inside another one.
+const INLINE: usize = 48;
+
+/// The pullback of a function: `fn f_vjp`, with the parameters of `f` and the cotangent of its result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Derivative {
+    text: String,
+}
+
+impl Derivative {
+    /// The text. Beside the function it is a rule for it; the structures of the function it leaves to the text that has them.
+    pub fn wgsl(&self) -> &str {
+        &self.text
+    }
+}
+impl fmt::Display for Derivative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A scalar of a parameter, as the text names it.
+struct Given {
+    name: String,
+    placeholder: Tensor,
+}
+
+pub(crate) fn derivative(function: &Function) -> Result<Derivative, Error> {
+    let text = function.text();
+    let module = &text.module;
+    let declared = &module.functions[function.handle()];
+    let framed = |problem: Problem| problem.in_text(&text.source);
+    let result = declared.result.as_ref().map(|result| result.ty);
+    let result = result.ok_or_else(|| Error::new(Code::WgslResult, function.name(), "it returns nothing"))?;
+    // the scalars of the parameters, and of the cotangent
+    let mut given = Vec::new();
+    let mut parameters: Vec<(String, Handle<Type>)> = Vec::new();
+    for argument in &declared.arguments {
+        let name = name_or(&argument.name, "_").to_string();
+        given.extend(scalars_named(text, &name, argument.ty).map_err(framed)?);
+        parameters.push((name, argument.ty));
+    }
+    let upstream_name = free_name("upstream", &parameters);
+    let upstream = scalars_named(text, &upstream_name, result).map_err(framed)?;
+    let inputs: Vec<Tensor> = given.iter().map(|g| g.placeholder.clone()).collect();
+    let outputs = function.on_numbers(&inputs)?;
+    let seeds: Vec<(&Tensor, &Tensor)> =
+        outputs.iter().zip(&upstream).map(|(output, seed)| (output, &seed.placeholder)).collect();
+    let floats: Vec<&Tensor> = inputs.iter().filter(|input| input.dtype().is_float()).collect();
+    let gradients: Vec<Tensor> = vjp(&seeds, &floats)?.iter().map(|gradient| gradient.or_zero()).collect();
+
+    let mut printer = Printer::default();
+    let results = printer.rebuild(&gradients, given.iter().chain(&upstream))?;
+    let (lines, results) = printer.lines(&results)?;
+    Ok(Derivative { text: printed(text, function, &parameters, &upstream_name, result, &lines, &results)? })
+}
+
+/// A name that no parameter has.
+fn free_name(wanted: &str, parameters: &[(String, Handle<Type>)]) -> String {
+    let mut name = wanted.to_string();
+    while parameters.iter().any(|parameter| parameter.0 == name) {
+        name.push('_');
+    }
+    name
+}
+
+/// The scalars of a value, by what leads to them: `v.x`, `z[1]`, `o.delta`.
+fn scalars_named(text: &Text, name: &str, ty: Handle<Type>) -> Result<Vec<Given>, Problem> {
+    let module = &text.module;
+    Ok(match &module.types[ty].inner {
+        TypeInner::Vector { size, scalar } => {
+            let dtype = layout::dtype(*scalar)?;
+            "xyzw".chars().take(*size as usize).map(|c| one(format!("{name}.{c}"), dtype)).collect()
+        }
+        TypeInner::Matrix { columns, rows, scalar } => {
+            let dtype = layout::dtype(*scalar)?;
+            let of_column = |c: usize| (0..*rows as usize).map(move |r| (c, r));
+            let all = (0..*columns as usize).flat_map(of_column);
+            all.map(|(c, r)| one(format!("{name}[{c}][{r}]"), dtype)).collect()
+        }
+        TypeInner::Array { base, .. } => {
+            let each = layout::scalars_of(module, *base)?.len().max(1);
+            let count = layout::scalars_of(module, ty)?.len() / each;
+            let elements = (0..count).map(|i| scalars_named(text, &format!("{name}[{i}]"), *base));
+            elements.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+        }
+        TypeInner::Struct { members, .. } => {
+            let of_member = |member: &naga::StructMember| {
+                scalars_named(text, &format!("{name}.{}", name_or(&member.name, "_")), member.ty)
+            };
+            members.iter().map(of_member).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+        }
+        inner => {
+            layout::scalars(module, inner)?.into_iter().map(|dtype| one(name.to_string(), dtype)).collect()
+        }
+    })
+}
+fn one(name: String, dtype: DType) -> Given {
+    let placeholder = Tensor::placeholder(&name, Shape::SCALAR, dtype);
+    Given { name, placeholder }
+}
+
+/// Builds nodes again, folded and merged, and prints them.
+struct Printer {
+    scalars: Scalars,
+    names: HashMap<Value, String>,
+}
+impl Default for Printer {
+    fn default() -> Printer {
+        Printer { scalars: Scalars::new(Location::caller()), names: HashMap::new() }
+    }
+}
+
+impl Printer {
+    fn rebuild<'g>(
+        &mut self,
+        results: &[Tensor],
+        given: impl Iterator<Item = &'g Given>,
+    ) -> Result<Vec<Value>, Error> {
+        let mut images: HashMap<*const (), Value> = HashMap::new();
+        for given in given {
+            let node = given.placeholder.node()?;
+            let value = self.scalars.given(given.placeholder.clone(), node.dtype);
+            self.names.insert(value, given.name.clone());
+            images.insert(node.identity(), value);
+        }
+        let roots = results.iter().map(|result| result.node().cloned()).collect::<Result<Vec<_>, _>>()?;
+        let roots = expand(roots).roots;
+        for node in topological(&roots) {
+            if images.contains_key(&node.identity()) {
+                continue;
+            }
+            let operands: Vec<Value> = node.operands.iter().map(|o| images[&o.identity()]).collect();
+            let value = match &node.op {
+                Op::Constant(Scalar::Float(x)) => Value::float(*x),
+                Op::Constant(Scalar::Int(x)) => Value::Int(*x),
+                Op::Constant(Scalar::Uint(x)) => Value::Uint(*x),
+                Op::Constant(Scalar::Bool(x)) => Value::Bool(*x),
+                Op::Elementwise(row) => self.scalars.apply(*row, &operands),
+                Op::Integer(row @ (Integer::Shl | Integer::Shr)) => {
+                    self.scalars.shift(*row, operands[0], operands[1])
+                }
+                Op::Integer(row) => {
+                    let twin = E::ALL.iter().copied().find(|twin| twin.on_integers() == Some(*row));
+                    self.scalars.apply(twin.unwrap_or(E::Add), &operands)
+                }
+                Op::Cast => self.scalars.cast(operands[0], node.dtype),
+                _ if operands.len() == 1 => operands[0],
+                _ => {
+                    let message = format!("`{}` cannot be written in WGSL", node.name());
+                    return Err(Error::new(Code::WgslExpression, "derivative", message));
+                }
+            };
+            images.insert(node.identity(), value);
+        }
+        Ok(roots.iter().map(|root| images[&root.identity()]).collect())
+    }
+
+    /// The `let` lines, and the expressions of the results.
+    fn lines(&mut self, results: &[Value]) -> Result<(Vec<String>, Vec<String>), Error> {
+        let count = self.scalars.len();
+        let mut uses = vec![0usize; count];
+        let mut use_of = |value: Value| {
+            if let Value::Node(node) = value {
+                uses[node] += 1;
+            }
+        };
+        results.iter().for_each(|&value| use_of(value));
+        // operands come before their users, so that one pass from the end counts what is needed
+        for node in (0..count).rev() {
+            if uses[node] > 0 {
+                for operand in self.scalars.made(node).into_iter().flat_map(Made::operands) {
+                    if let Value::Node(operand) = operand {
+                        uses[operand] += 1;
+                    }
+                }
+            }
+        }
+        let (mut lines, mut named) = (Vec::new(), 0);
+        for node in 0..count {
+            let (Some(made), true) = (self.scalars.made(node), uses[node] > 0) else { continue };
+            let text = self.expression(&made)?;
+            let text = if uses[node] == 1 && text.len() <= INLINE {
+                text
+            } else {
+                named += 1;
+                let name = format!("t{named}");
+                let bare =
+                    text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).filter(|_| made.is_infix());
+                lines.push(format!("let {name} = {};", bare.unwrap_or(&text)));
+                name
+            };
+            self.names.insert(Value::Node(node), text);
+        }
+        let results = results.iter().map(|&value| self.name(value)).collect::<Result<Vec<_>, _>>()?;
+        Ok((lines, results))
+    }
+    fn name(&self, value: Value) -> Result<String, Error> {
+        if let Some(name) = self.names.get(&value) {
+            return Ok(name.clone());
+        }
+        Ok(match value {
+            Value::Int(x) if x < 0 => format!("i32({x})"),
+            Value::Int(x) => format!("{x}i"),
+            Value::Uint(x) => format!("{x}u"),
+            Value::Bool(x) => x.to_string(),
+            Value::Float(bits) => {
+                #[expect(clippy::cast_possible_truncation, reason = "WGSL computes in f32")]
+                let x = f64::from_bits(bits) as f32;
+                if !x.is_finite() {
+                    let message = format!("the constant {x} cannot be written in WGSL");
+                    return Err(Error::new(Code::WgslConstant, "derivative", message));
+                }
+                if x.is_sign_negative() { format!("({x:?})") } else { format!("{x:?}") }
+            }
+            Value::Node(node) => format!("t{node}"),
+        })
+    }
+    fn expression(&self, made: &Made) -> Result<String, Error> {
+        let args = made.operands().map(|value| self.name(value)).collect::<Result<Vec<_>, _>>()?;
+        Ok(match made {
+            Made::Row(row, _) => match (made.infix(), row) {
+                (Some(sign), _) => format!("({} {sign} {})", args[0], args[1]),
+                (None, E::Neg) => format!("-{}", args[0]),
+                (None, E::Not) => format!("!{}", args[0]),
+                (None, E::Recip) => format!("(1.0 / {})", args[0]),
+                (None, E::Select) => format!("select({}, {}, {})", args[2], args[1], args[0]),
+                (None, E::Rsqrt) => format!("inverseSqrt({})", args[0]),
+                (None, row) => format!("{}({})", row.name(), args.join(", ")),
+            },
+            Made::Shift(..) => format!("({} {} u32({}))", args[0], made.infix().unwrap_or("<<"), args[1]),
+            Made::Cast(_, dtype) => format!("{}({})", wgsl_name(*dtype), args[0]),
+        })
+    }
+}
+
+fn wgsl_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 | DType::F16 => "f32",
+        DType::I32 => "i32",
+        DType::U32 => "u32",
+        DType::Bool => "bool",
+    }
+}
+
+/// The whole function, and a structure for its result where there are several gradients.
+fn printed(
+    text: &Text,
+    function: &Function,
+    parameters: &[(String, Handle<Type>)],
+    upstream: &str,
+    result: Handle<Type>,
+    lines: &[String],
+    gradients: &[String],
+) -> Result<String, Error> {
+    let name = function.name();
+    let framed = |problem: Problem| problem.in_text(&text.source);
+    let mut gradients = gradients.iter().cloned();
+    let mut values: Vec<(String, String, String)> = Vec::new();
+    for (parameter, ty) in parameters {
+        let kinds = layout::scalars_of(&text.module, *ty).map_err(framed)?;
+        let floats = kinds.iter().filter(|dtype| dtype.is_float()).count();
+        if floats == 0 {
+            continue;
+        }
+        if floats < kinds.len() {
+            let message = format!("parameter `{parameter}` mixes floats and integers");
+            return Err(Error::new(Code::WgslType, name, message).hint("pass them separately"));
+        }
+        let value = composed(text, *ty, &mut gradients).map_err(framed)?;
+        values.push((parameter.clone(), text.type_name(*ty), value));
+    }
+    let mut signature: Vec<String> =
+        parameters.iter().map(|(name, ty)| format!("{name}: {}", text.type_name(*ty))).collect();
+    signature.push(format!("{upstream}: {}", text.type_name(result)));
+    let (declaration, returned, value) = match &values[..] {
+        [(_, ty, value)] => (String::new(), ty.clone(), value.clone()),
+        several => {
+            let fields: Vec<String> = several.iter().map(|(name, ty, _)| format!("{name}: {ty}")).collect();
+            let values: Vec<&str> = several.iter().map(|(_, _, value)| value.as_str()).collect();
+            let ty = format!("{name}_gradient");
+            let value = format!("{ty}({})", values.join(", "));
+            (format!("struct {ty} {{ {} }}\n", fields.join(", ")), ty, value)
+        }
+    };
+    let body: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+    Ok(format!(
+        "{declaration}fn {name}_vjp({}) -> {returned} {{\n{body}  return {value};\n}}\n",
+        signature.join(", ")
+    ))
+}
+
+/// A value of a type, from the expressions of its scalars.
+fn composed(
+    text: &Text,
+    ty: Handle<Type>,
+    from: &mut dyn Iterator<Item = String>,
+) -> Result<String, Problem> {
+    let module = &text.module;
+    let mut parts = Vec::new();
+    match &module.types[ty].inner {
+        TypeInner::Array { base, .. } => {
+            let each = layout::scalars_of(module, *base)?.len().max(1);
+            for _ in 0..layout::scalars_of(module, ty)?.len() / each {
+                parts.push(composed(text, *base, from)?);
+            }
+        }
+        TypeInner::Struct { members, .. } => {
+            for member in members {
+                parts.push(composed(text, member.ty, from)?);
+            }
+        }
+        TypeInner::Scalar(_) => return Ok(from.next().unwrap_or_default()),
+        _ => {
+            parts.extend(from.take(layout::scalars_of(module, ty)?.len()));
+        }
+    }
+    Ok(format!("{}({})", text.type_name(ty), parts.join(", ")))
+}
