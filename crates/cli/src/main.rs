@@ -7,6 +7,7 @@
 mod bench;
 mod check;
 mod fit;
+mod grad;
 mod info;
 mod plot;
 mod report;
@@ -28,6 +29,8 @@ struct Arguments {
 enum Command {
     /// Fit a generalized linear model, or a network with --hidden, to a CSV file
     Fit(Box<fit::Arguments>),
+    /// Value and derivatives of a function written in WGSL, on the f64 reference and on a device
+    Grad(grad::Arguments),
     /// Cross-check every operation and loss on this machine against the f64 reference
     Check(check::Arguments),
     /// Measure this machine, without a screen; one line per task
@@ -72,6 +75,7 @@ impl From<Error> for Failure {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Fit(arguments) => fit::run(&arguments).map_err(Failure::from),
+        Command::Grad(arguments) => grad::run(&arguments).map_err(Failure::from),
         Command::Check(arguments) => check::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Info(arguments) => info::run(&arguments).map_err(Failure::from),

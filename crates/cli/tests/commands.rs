@@ -360,3 +360,116 @@ fn info_says_what_best_would_take() {
     assert!(info["best"].is_string() && info["why"].is_string());
     assert_eq!(info["devices"][0]["name"], "cpu");
 }
+
+const FUNCTIONS: &str = "
+fn hinge(p: f32, y: f32, m: f32) -> f32 { return max(0.0, 1.0 - y * p + m); }
+fn ring(v: vec3<f32>, t: f32) -> f32 { let d = length(v) - t; return d * d; }
+fn pick(z: array<f32, 3>, k: u32) -> f32 { return z[k] * z[0] + z[2] * z[2] * z[2]; }
+fn s(x: f32) -> f32 { return sign(x); }
+fn s_vjp(x: f32, upstream: f32) -> f32 { let q = 1.0 / (1.0 + exp(-x)); return upstream * q * (1.0 - q); }
+fn ste(x: f32, y: f32) -> f32 { let d = s(x) - y; return 0.5 * d * d; }
+";
+
+/// The table of CONFORMANCE, as far as loops have a known number of rounds.
+#[test]
+fn grad_prints_value_gradient_and_curvature_of_reference_and_device() {
+    let file = temporary("functions.wgsl");
+    std::fs::write(&file, FUNCTIONS).unwrap();
+    let file = file.display().to_string();
+    let numbers = |value: &Value| -> Vec<f64> {
+        match value.as_array() {
+            Some(several) => several.iter().map(|x| x.as_f64().unwrap()).collect(),
+            None => vec![value.as_f64().unwrap()],
+        }
+    };
+    type Row<'a> = (&'a str, &'a str, f64, &'a [(&'a str, &'a [f64], &'a [f64])]);
+    let third = 1.0 / 3.0;
+    let rows: [Row; 4] = [
+        (
+            "hinge",
+            "p=1,y=1,m=0.5",
+            0.5,
+            &[("p", &[-1.0], &[0.0]), ("y", &[-1.0], &[0.0]), ("m", &[1.0], &[0.0])],
+        ),
+        (
+            "ring",
+            "v=[1,2,2],t=2.5",
+            0.25,
+            &[
+                ("v", &[third, 2.0 * third, 2.0 * third], &[0.518518518519, 1.07407407407, 1.07407407407]),
+                ("t", &[-1.0], &[2.0]),
+            ],
+        ),
+        ("pick", "z=[0.5, -1.5, 2], k=1", 7.25, &[("z", &[-1.5, 0.5, 12.0], &[0.0, 0.0, 12.0])]),
+        ("ste", "x=3,y=-1", 2.0, &[("x", &[0.0903533194618], &[-0.0797422187374]), ("y", &[-2.0], &[1.0])]),
+    ];
+    for device in ["cpu", "software"] {
+        for (name, at, value, slopes) in rows {
+            let arguments =
+                ["grad", &file, "--fn", name, "--at", at, "--order", "2", "--json", "--device", device];
+            let document = document(&arguments);
+            let near = |found: &[f64], expected: &[f64], relative: f64| {
+                assert_eq!(found.len(), expected.len(), "{document}");
+                for (a, b) in found.iter().zip(expected) {
+                    assert!((a - b).abs() <= relative * b.abs().max(1.0), "{name}: {a} {b}");
+                }
+            };
+            near(&numbers(&document["value"]), &[value], 1e-9);
+            near(&numbers(&document["device_value"]), &[value], 1e-6);
+            for (parameter, first, second) in slopes {
+                near(&numbers(&document["gradient"][parameter]), first, 1e-9);
+                near(&numbers(&document["device_gradient"][parameter]), first, 1e-6);
+                near(&numbers(&document["hessian_diagonal"][parameter]), second, 1e-9);
+            }
+            assert!(document["device"].as_str().unwrap().contains(if device == "cpu" {
+                "cpu"
+            } else {
+                "llvmpipe"
+            }));
+            assert!(document["wgsl"].as_str().unwrap().contains(&format!("fn {name}_vjp(")));
+        }
+    }
+    let output = cotangent(&[
+        "grad",
+        &file,
+        "--fn",
+        "hinge",
+        "--at",
+        "p=1,y=1,m=0.5",
+        "--upstream",
+        "-2",
+        "--device",
+        "cpu",
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("hinge(p: f32, y: f32, m: f32) -> f32") && text.contains("∂/∂p        2.0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn grad_says_what_is_wrong_with_a_point_or_a_text() {
+    let file = temporary("wrong.wgsl");
+    std::fs::write(&file, FUNCTIONS).unwrap();
+    let path = file.display().to_string();
+    for (arguments, expected) in [
+        (&["--at", "x=1"][..], "several functions: hinge, ring, pick, s, ste"),
+        (&["--fn", "hing", "--at", "x=1"], "there are: hinge"),
+        (&["--fn", "ste", "--at", "x=1"], "`y` is not given"),
+        (&["--fn", "ste", "--at", "x=1,y=2,z=3"], "no parameter `z`"),
+        (&["--fn", "ste", "--at", "x=1,x=2"], "`x` is given twice"),
+        (&["--fn", "ste", "--at", "x=one,y=2"], "`one` of `x` is no number"),
+        (&["--fn", "ring", "--at", "v=[1,2],t=1"], "`v` is vec3<f32>, 3 numbers; 2 are given"),
+        (&["--fn", "ring", "--at", "v=[1,2,3,t=1"], "no `]`"),
+        (&["--fn", "pick", "--at", "z=[1,2,3],k=1.5"], "`k` is u32, and 1.5 is none"),
+        (&["--fn", "ste", "--at", "x"], "`x` is no name=number"),
+    ] {
+        let text = failure(&[&["grad", &path][..], arguments, &["--device", "cpu"]].concat());
+        assert!(text.contains(expected), "{text}");
+    }
+    std::fs::write(&file, "fn f(x: f32) -> f32 {\n  return x + y;\n}").unwrap();
+    let text = failure(&["grad", &path, "--at", "x=1"]);
+    assert!(text.contains("wrong.wgsl:2:14") && text.contains("`y`"), "{text}");
+    assert!(failure(&["grad", "nowhere.wgsl", "--at", "x=1"]).contains("E_FILE"));
+}

@@ -198,10 +198,10 @@ impl Printer {
             }
         }
         let (mut lines, mut named) = (Vec::new(), 0);
-        for node in 0..count {
-            let (Some(made), true) = (self.scalars.made(node), uses[node] > 0) else { continue };
+        for (node, uses) in uses.into_iter().enumerate() {
+            let (Some(made), true) = (self.scalars.made(node), uses > 0) else { continue };
             let text = self.expression(&made)?;
-            let text = if uses[node] == 1 && text.len() <= INLINE {
+            let text = if uses == 1 && text.len() <= INLINE {
                 text
             } else {
                 named += 1;

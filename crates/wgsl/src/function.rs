@@ -21,6 +21,17 @@ pub struct Function {
     surrogates: Surrogates,
 }
 
+/// A parameter of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its type as it is written.
+    pub wgsl: String,
+    /// The element types of its numbers: one for a number, several for a vector, an array or a structure.
+    pub scalars: Vec<DType>,
+}
+
 impl Function {
     pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>) -> Function {
         Function { text: text.clone(), handle, surrogates: Surrogates::new() }
@@ -29,10 +40,16 @@ impl Function {
     pub fn name(&self) -> &str {
         self.text.name_of(self.handle)
     }
-    /// Names and WGSL types of the parameters.
-    pub fn parameters(&self) -> Vec<(String, String)> {
-        let arguments = self.text.module.functions[self.handle].arguments.iter();
-        arguments.map(|a| (name_or(&a.name, "_").to_string(), self.text.type_name(a.ty))).collect()
+    /// The parameters, in order.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let module = &self.text.module;
+        let arguments = module.functions[self.handle].arguments.iter();
+        let parameter = |a: &naga::FunctionArgument| Parameter {
+            name: name_or(&a.name, "_").to_string(),
+            wgsl: self.text.type_name(a.ty),
+            scalars: layout::scalars_of(module, a.ty).unwrap_or_default(),
+        };
+        arguments.map(parameter).collect()
     }
     /// WGSL type of the result, if it has one.
     pub fn result(&self) -> Option<String> {

@@ -49,7 +49,7 @@ use std::sync::Arc;
 use cotangent_tensor::{Code, Error};
 
 pub use derivative::Derivative;
-pub use function::Function;
+pub use function::{Function, Parameter};
 use text::Text;
 
 /// Admitted, parsed and validated WGSL.
