@@ -153,6 +153,10 @@ struct Guide;
 struct Lines;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/wgsl.md")]
+struct LossesInWgsl;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/migration.md")]
 struct Migration;
 
