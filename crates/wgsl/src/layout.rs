@@ -5,6 +5,9 @@ use naga::{ArraySize, Handle, Module, ScalarKind, Type, TypeInner};
 
 use crate::diagnose::Problem;
 
+/// Most numbers of one value: 16 KiB.
+const MAX_NUMBERS: usize = 4096;
+
 /// The element type of a scalar type.
 pub(crate) fn dtype(scalar: naga::Scalar) -> Result<DType, Problem> {
     match (scalar.kind, scalar.width) {
@@ -33,17 +36,31 @@ pub(crate) fn scalars(module: &Module, ty: &TypeInner) -> Result<Vec<DType>, Pro
             vec![dtype(*scalar)?; *columns as usize * *rows as usize]
         }
         TypeInner::Array { base, size: ArraySize::Constant(count), .. } => {
-            scalars(module, &module.types[*base].inner)?.repeat(count.get() as usize)
+            let (each, count) = (scalars_of(module, *base)?, count.get() as usize);
+            few(each.len().saturating_mul(count))?;
+            each.repeat(count)
         }
         TypeInner::Struct { members, .. } => {
-            let of_members = members.iter().map(|member| scalars_of(module, member.ty));
-            of_members.collect::<Result<Vec<_>, _>>()?.concat()
+            let mut all = Vec::new();
+            for member in members {
+                all.extend(scalars_of(module, member.ty)?);
+                few(all.len())?;
+            }
+            all
         }
         _ => {
             return Err(Problem::new(Code::WgslType, "a value of this type is no run of numbers")
                 .help("use f32, i32, u32, bool, vectors, matrices, arrays of constant length and structures of them"));
         }
     })
+}
+
+fn few(count: usize) -> Result<(), Problem> {
+    if count <= MAX_NUMBERS {
+        return Ok(());
+    }
+    let message = format!("a value of {count} numbers, where {MAX_NUMBERS} are allowed");
+    Err(Problem::new(Code::WgslLimit, message).help("pass large arrays as tensors, and reduce them there"))
 }
 
 /// [`scalars`] of a type by its handle.

@@ -24,6 +24,8 @@ pub(crate) use scalars::{Made, Scalars, Value};
 
 /// Most nodes of one call.
 const MAX_NODES: usize = 20_000;
+/// Most statements and expressions of one call, in all its rounds and calls.
+const MAX_STEPS: usize = 200_000;
 /// Most rounds of one loop.
 const MAX_ROUNDS: usize = 256;
 /// Longest array that is indexed by a number that is not known.
@@ -41,6 +43,7 @@ pub(crate) struct Lowering<'a> {
     at: At,
     scalars: Scalars,
     calls: usize,
+    steps: usize,
 }
 
 /// One function while it is computed.
@@ -53,7 +56,7 @@ struct Frame<'a> {
 
 impl<'a> Lowering<'a> {
     pub(crate) fn new(text: &'a Text, surrogates: &'a Surrogates, at: At) -> Lowering<'a> {
-        Lowering { text, surrogates, at, scalars: Scalars::new(at), calls: 0 }
+        Lowering { text, surrogates, at, scalars: Scalars::new(at), calls: 0, steps: 0 }
     }
     /// Computes a function on tensors, one for each scalar of its parameters, in order; gives one for each scalar of its
     /// result.
@@ -153,12 +156,20 @@ impl<'a> Lowering<'a> {
         let inner = self.text.info[frame.handle][expression].ty.inner_with(types);
         if let TypeInner::Pointer { base, .. } = inner { &types[*base].inner } else { inner }
     }
-    fn check_size(&self, span: Span) -> Result<(), Problem> {
-        if self.scalars.len() <= MAX_NODES {
-            return Ok(());
+    /// Counts a step; none may be too many.
+    fn step(&mut self, span: Span) -> Result<(), Problem> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            let message = format!(
+                "the function takes more than {MAX_STEPS} steps when its loops and calls are written out"
+            );
+            return Err(Problem::new(Code::WgslLimit, message).at(span, "here"));
         }
-        let message = format!("the function becomes more than {MAX_NODES} operations");
-        Err(Problem::new(Code::WgslNodes, message).at(span, "here"))
+        if self.scalars.len() > MAX_NODES {
+            let message = format!("the function becomes more than {MAX_NODES} operations");
+            return Err(Problem::new(Code::WgslNodes, message).at(span, "here"));
+        }
+        Ok(())
     }
 }
 

@@ -79,10 +79,10 @@ impl<'a> Lowering<'a> {
         let mut flow = Flow::on(now);
         for (statement, &span) in block.span_iter() {
             let Some(now) = flow.now.take() else { break };
+            self.step(span)?;
             let next = self.statement(frame, statement, span, now)?;
             flow.now = next.now;
             flow.exits.extend(next.exits);
-            self.check_size(span)?;
         }
         Ok(flow)
     }
@@ -154,6 +154,7 @@ impl<'a> Lowering<'a> {
         match statement {
             Statement::Emit(range) => {
                 for expression in range.clone() {
+                    self.step(frame.function.expressions.get_span(expression))?;
                     if let Some(value) = self.expression(frame, expression, &now)? {
                         frame.values[expression.index()] = Some(value);
                     }
@@ -283,7 +284,7 @@ impl<'a> Lowering<'a> {
         let mut all = Flow::on(start);
         let mut round = 0;
         while let Some(now) = all.now.take() {
-            if round == MAX_ROUNDS {
+            if round > MAX_ROUNDS {
                 let message = "the number of rounds of a loop is not known before it runs";
                 return Err(Problem::new(Code::WgslLoop, message)
                     .at(span, format!("still running after {MAX_ROUNDS} rounds")));
