@@ -4,7 +4,7 @@
 //! may be reduced; a node may join if its value at each loop coordinate needs values of the group at that same
 //! coordinate only, if everything else it needs is computed before the group, and if limits are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cotangent_tensor::Op;
 
@@ -48,6 +48,10 @@ pub(super) struct Group {
     pub inputs: Vec<usize>,
     /// Nodes that must be known before, each once.
     pub waits: Vec<usize>,
+    /// Inputs that are no members.
+    outside: BTreeSet<usize>,
+    /// Members that somebody else reads, or that leave the plan.
+    escaping: usize,
 }
 
 #[derive(Debug)]
@@ -61,6 +65,10 @@ pub(super) struct Groups<'a> {
     pub reads: Vec<Vec<usize>>,
     /// Nodes with such roles that must be known before each computed node.
     waits: Vec<Vec<usize>>,
+    /// How many nodes read each node and are in no group with it.
+    readers: Vec<usize>,
+    /// Nodes that leave the plan: outputs, and new values of variables.
+    leaves: Vec<bool>,
     /// Cheap values that must be stored, because a node that computes them again would bind too many buffers.
     pub crowded: Vec<usize>,
     /// For each group, others that must run before it although no value passes between them.
@@ -122,8 +130,22 @@ impl<'a> Groups<'a> {
             }
         }
         let of = vec![None; graph.nodes.len()];
+        let mut readers = vec![0; graph.nodes.len()];
+        for id in 0..graph.nodes.len() {
+            match graph.roles[id] {
+                Role::View | Role::Inline => {}
+                Role::Compute | Role::Assemble => reads[id].iter().for_each(|&read| readers[read] += 1),
+                Role::Source | Role::Empty | Role::Free => {
+                    let read = stored(graph, &graph.operands[id], &mut Vec::new());
+                    read.into_iter().for_each(|read| readers[read] += 1);
+                }
+            }
+        }
+        let mut leaves = vec![false; graph.nodes.len()];
+        let outputs = graph.outputs.iter().copied();
+        outputs.chain(graph.updates.iter().map(|update| update.1)).for_each(|id| leaves[id] = true);
         let (groups, crowded, before) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Groups { graph, options, groups, of, reads, waits, crowded, before }
+        Groups { graph, options, groups, of, reads, waits, readers, leaves, crowded, before }
     }
 
     pub(super) fn form(&mut self) {
@@ -131,14 +153,7 @@ impl<'a> Groups<'a> {
             match self.graph.roles[id] {
                 Role::Compute => self.place(id),
                 Role::Assemble => {
-                    let group = Group {
-                        kind: Kind::Assemble(id),
-                        domain: vec![],
-                        reduced: vec![],
-                        members: BTreeMap::new(),
-                        inputs: vec![],
-                        waits: vec![],
-                    };
+                    let group = Group::new(Kind::Assemble(id), vec![], vec![]);
                     self.open(id, group, Member { coordinates: vec![], element: false, phase: 0 });
                 }
                 Role::Empty | Role::Free | Role::View | Role::Inline | Role::Source => {}
@@ -149,10 +164,31 @@ impl<'a> Groups<'a> {
         }
     }
 
-    fn open(&mut self, id: usize, mut group: Group, member: Member) {
-        group.insert(id, member, &self.reads[id], &self.waits[id]);
-        self.of[id] = Some(self.groups.len());
+    fn open(&mut self, id: usize, group: Group, member: Member) {
         self.groups.push(Some(group));
+        self.enter(id, self.groups.len() - 1, member);
+    }
+    /// Puts a node into a group.
+    fn enter(&mut self, id: usize, index: usize, member: Member) {
+        self.of[id] = Some(index);
+        let escapes = self.escapes(id);
+        let group = self.groups[index].as_mut().expect("a live group");
+        group.members.insert(id, member);
+        group.read(&self.reads[id], &self.waits[id]);
+        for &read in &self.reads[id] {
+            if self.of[read] == Some(index) {
+                self.readers[read] -= 1;
+                group.escaping -= usize::from(self.readers[read] == 0 && !self.leaves[read]);
+            } else {
+                group.outside.insert(read);
+            }
+        }
+        group.outside.remove(&id);
+        group.escaping += usize::from(escapes);
+    }
+    /// Whether a value is needed outside of its group.
+    fn escapes(&self, id: usize) -> bool {
+        self.readers[id] > 0 || self.leaves[id]
     }
     pub(super) fn group(&self, index: usize) -> &Group {
         self.groups[index].as_ref().expect("an index of a group that has not been merged away")
@@ -160,35 +196,33 @@ impl<'a> Groups<'a> {
 
     /// Puts a node into the best group of its operands, or into one of its own.
     fn place(&mut self, id: usize) {
-        let mut best: Option<usize> = None;
+        let mut best: Option<(usize, (Member, Vec<bool>))> = None;
         if self.options.fuse && !self.graph.alone.contains(&id) {
             let mut candidates: Vec<usize> = self.reads[id].iter().filter_map(|&r| self.of[r]).collect();
             candidates.sort_unstable_by_key(|&g| (std::cmp::Reverse(self.group(g).members.len()), g));
             candidates.dedup();
             for candidate in candidates {
                 match best {
-                    Some(group) if group == candidate => {}
-                    Some(group) => {
+                    Some((group, _)) if group == candidate => {}
+                    Some((group, _)) => {
                         if self.joined(id, candidate).is_some() && self.mergeable(group, candidate) {
                             self.merge(group, candidate);
+                            best = self.joined(id, group).map(|place| (group, place));
                         }
                     }
-                    None => best = self.joined(id, candidate).map(|_| candidate),
+                    None => best = self.joined(id, candidate).map(|place| (candidate, place)),
                 }
             }
         }
-        if let Some((group, member, reduced)) = best.and_then(|g| self.joined(id, g).map(|(m, r)| (g, m, r)))
-        {
-            let group_mut = self.groups[group].as_mut().expect("a live group");
-            group_mut.insert(id, member, &self.reads[id], &self.waits[id]);
-            group_mut.reduced = reduced;
-            self.of[id] = Some(group);
+        if let Some((group, (member, reduced))) = best {
+            self.enter(id, group, member);
+            self.groups[group].as_mut().expect("a live group").reduced = reduced;
             return;
         }
         let (group, member) = self.fresh(id);
         // Long reductions and products may need scratch besides what they read and write.
         let spare = usize::from(!group.reduced.contains(&true) && group.kind == Kind::Loop);
-        if self.bindings(&[], Some(id)) - spare > self.options.max_storage_buffers {
+        if self.bindings_with(None, id) - spare > self.options.max_storage_buffers {
             self.crowded.extend(self.widest_inline(id).filter(|inline| !self.crowded.contains(inline)));
         }
         self.open(id, group, member);
@@ -253,10 +287,7 @@ impl<'a> Groups<'a> {
         let element = reduced_axes.is_empty() || softmax;
         let kept = |(axis, c): (usize, Affine)| (element || !reduced_axes.contains(&axis)).then_some(c);
         let coordinates = full.into_iter().enumerate().filter_map(kept).collect();
-        (
-            Group { kind, domain, reduced, members: BTreeMap::new(), inputs: vec![], waits: vec![] },
-            Member { coordinates, element, phase: usize::from(softmax) },
-        )
+        (Group::new(kind, domain, reduced), Member { coordinates, element, phase: usize::from(softmax) })
     }
 
     /// How a node would look in a group, and which dimensions would be reduced then; nothing if it cannot join.
@@ -287,7 +318,7 @@ impl<'a> Groups<'a> {
         if others.clone().any(|g| self.depends(g, index)) {
             return None;
         }
-        (self.bindings(&[index], Some(id)) <= self.options.max_storage_buffers).then_some((member, reduced))
+        (self.bindings_with(Some(index), id) <= self.options.max_storage_buffers).then_some((member, reduced))
     }
 
     /// Whether each operand in the group is read exactly where the group has it; the phase that follows.
@@ -414,30 +445,40 @@ impl<'a> Groups<'a> {
         result
     }
 
-    /// Buffers that the union of groups (and a further node) would bind.
-    fn bindings(&self, groups: &[usize], extra: Option<usize>) -> usize {
-        let inside = |id: usize| self.of[id].is_some_and(|g| groups.contains(&g)) || Some(id) == extra;
-        let nodes = groups.iter().flat_map(|&g| self.group(g).members.keys().copied()).chain(extra);
-        let (mut inputs, mut stored) = (Vec::new(), 0);
-        for node in nodes {
-            for &read in &self.reads[node] {
-                if !inside(read) && !inputs.contains(&read) {
-                    inputs.push(read);
-                }
-            }
-            let mut users = self.graph.users[node].clone();
-            let mut escapes =
-                self.graph.outputs.contains(&node) || self.graph.updates.iter().any(|u| u.1 == node);
-            while let Some(user) = users.pop() {
-                if matches!(self.graph.roles[user], Role::View | Role::Inline) {
-                    users.extend(&self.graph.users[user]);
-                } else if !inside(user) {
-                    escapes = true;
-                }
-            }
-            stored += usize::from(escapes);
+    /// Buffers that a group (or none) would bind with a further node.
+    fn bindings_with(&self, index: Option<usize>, id: usize) -> usize {
+        let inside = |read: usize| index.is_some() && self.of[read] == index;
+        let (mut inputs, mut stored) = (0, usize::from(self.escapes(id)));
+        if let Some(group) = index.map(|index| self.group(index)) {
+            inputs += group.outside.len() - usize::from(group.outside.contains(&id));
+            stored += group.escaping;
         }
-        inputs.len() + stored + 1
+        for &read in &self.reads[id] {
+            if inside(read) {
+                stored -= usize::from(self.readers[read] == 1 && !self.leaves[read]);
+            } else {
+                inputs += usize::from(!index.is_some_and(|index| self.group(index).outside.contains(&read)));
+            }
+        }
+        inputs + stored + 1
+    }
+    /// Buffers that the union of two groups would bind.
+    fn bindings_of(&self, a: usize, b: usize) -> usize {
+        let (first, second) = (self.group(a), self.group(b));
+        let inside = |id: usize| self.of[id] == Some(a) || self.of[id] == Some(b);
+        let inputs = first.outside.union(&second.outside).filter(|&&read| !inside(read)).count();
+        // those that only the other group reads need not be stored any more
+        let mut met: BTreeMap<usize, usize> = BTreeMap::new();
+        for (&id, other) in
+            first.members.keys().map(|id| (id, b)).chain(second.members.keys().map(|id| (id, a)))
+        {
+            for &read in self.reads[id].iter().filter(|&&read| self.of[read] == Some(other)) {
+                *met.entry(read).or_default() += 1;
+            }
+        }
+        let settled =
+            met.into_iter().filter(|&(read, count)| self.readers[read] == count && !self.leaves[read]);
+        inputs + first.escaping + second.escaping - settled.count() + 1
     }
 
     fn mergeable(&self, a: usize, b: usize) -> bool {
@@ -488,14 +529,19 @@ impl<'a> Groups<'a> {
         }
         !self.depends_beyond(a, b, true)
             && !self.depends_beyond(b, a, true)
-            && self.bindings(&[a, b], None) <= self.options.max_storage_buffers
+            && self.bindings_of(a, b) <= self.options.max_storage_buffers
     }
     fn merge(&mut self, into: usize, from: usize) {
         let taken = self.groups[from].take().expect("a live group");
+        let mut group = self.groups[into].take().expect("a live group");
+        for (members, other) in [(&taken.members, into), (&group.members, from)] {
+            for &read in members.keys().flat_map(|&id| &self.reads[id]) {
+                self.readers[read] -= usize::from(self.of[read] == Some(other));
+            }
+        }
         for &id in taken.members.keys() {
             self.of[id] = Some(into);
         }
-        let group = self.groups[into].as_mut().expect("a live group");
         if taken.reduced.contains(&true) {
             group.reduced = taken.reduced;
         }
@@ -504,6 +550,10 @@ impl<'a> Groups<'a> {
         }
         group.members.extend(taken.members);
         group.read(&taken.inputs, &taken.waits);
+        group.outside.extend(taken.outside);
+        group.outside.retain(|read| !group.members.contains_key(read));
+        group.escaping = group.members.keys().filter(|&&id| self.escapes(id)).count();
+        self.groups[into] = Some(group);
     }
 
     /// Merges groups over the same domain that read a common buffer, or that are too small to be worth a dispatch.
@@ -534,9 +584,9 @@ impl<'a> Groups<'a> {
 }
 
 impl Group {
-    fn insert(&mut self, id: usize, member: Member, reads: &[usize], waits: &[usize]) {
-        self.members.insert(id, member);
-        self.read(reads, waits);
+    fn new(kind: Kind, domain: Vec<usize>, reduced: Vec<bool>) -> Group {
+        let (inputs, waits, outside) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Group { kind, domain, reduced, members: BTreeMap::new(), inputs, waits, outside, escaping: 0 }
     }
     fn read(&mut self, nodes: &[usize], waits: &[usize]) {
         for (all, new) in [(&mut self.inputs, nodes), (&mut self.waits, waits)] {
