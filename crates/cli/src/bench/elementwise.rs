@@ -1,12 +1,13 @@
 //! Losses with their gradients, and sums: what memory bandwidth limits.
 
-use cotangent::{Device, Error, Key, Reduction, Step, Tensor, grad, losses};
+use cotangent::{Device, Error, Key, Reduction, Step, Tensor, grad, losses, wgsl};
 
 use super::{Entry, Task, near, run_and_wait};
 
 pub(super) const TASKS: &[Entry] = &[
     ("sigmoid_l1_2p22", |device| sigmoid_l1(device, 22)),
     ("sigmoid_l1_2p24", |device| sigmoid_l1(device, 24)),
+    ("user_wgsl", user_wgsl),
     ("hinge_margin", hinge),
     ("weighted_mse", weighted_mse),
     ("sum", sum),
@@ -51,14 +52,25 @@ fn sigmoid_l1(device: &Device, log_size: u32) -> Result<Task, Error> {
     let shape = [1usize << log_size];
     let operands = [numbers(device, "prediction", &shape)?, numbers(device, "target", &shape)?];
     let loss = losses::sigmoid_l1(&operands[0], &operands[1], Reduction::Mean);
-    loss_task(device, &operands, &loss, |row| {
-        let difference = row[0] - row[1];
-        let size = difference.abs();
-        let sigmoid = 1.0 / (1.0 + (-size).exp());
-        let slope = sigmoid * (1.0 + size * (1.0 - sigmoid));
-        let sign = if size > 0.0 { difference.signum() } else { 0.0 };
-        (size * sigmoid, sign * slope)
-    })
+    loss_task(device, &operands, &loss, exact_sigmoid_l1)
+}
+fn exact_sigmoid_l1(row: &[f64]) -> (f64, f64) {
+    let difference = row[0] - row[1];
+    let size = difference.abs();
+    let sigmoid = 1.0 / (1.0 + (-size).exp());
+    let slope = sigmoid * (1.0 + size * (1.0 - sigmoid));
+    let sign = if size > 0.0 { difference.signum() } else { 0.0 };
+    (size * sigmoid, sign * slope)
+}
+
+/// `sigmoid_l1_2p24`, written in WGSL.
+fn user_wgsl(device: &Device) -> Result<Task, Error> {
+    let shape = [1usize << 24];
+    let operands = [numbers(device, "prediction", &shape)?, numbers(device, "target", &shape)?];
+    let text = "fn sigmoid_l1(p: f32, t: f32) -> f32 { let size = abs(p - t); return size * sigmoid(size); }";
+    let each = wgsl::Module::parse("bench.wgsl", text)?.function("sigmoid_l1")?;
+    let loss = each.call(&[&operands[0], &operands[1]]).mean(..);
+    loss_task(device, &operands, &loss, exact_sigmoid_l1)
 }
 
 fn hinge(device: &Device) -> Result<Task, Error> {
