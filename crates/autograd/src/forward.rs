@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, RuleKind, Tensor, topological};
 
+use crate::check::{Mode, first_use};
 use crate::enclosure::push_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
@@ -134,6 +135,9 @@ pub(crate) fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Change)>) -> R
             false => missing(node, moves, lost_at),
         };
         let mut tangents = if let Op::Rule(rule) = &node.op {
+            if incoming.iter().any(|tangent| tangent.is_some()) {
+                first_use(node, rule, Mode::Forward)?;
+            }
             push_rule(node, rule, &incoming)?
         } else {
             vec![pushed(node, &incoming)?]

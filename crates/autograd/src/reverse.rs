@@ -9,6 +9,7 @@ use cotangent_tensor::{
     topological, topological_until,
 };
 
+use crate::check::{Mode, first_use};
 use crate::enclosure::pull_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
@@ -316,6 +317,7 @@ pub(crate) fn arrivals(seeds: Vec<Seed>, targets: &[Arc<Node>], extent: Extent) 
                     inbox[below].extend(found.cotangents.into_iter().map(|contribution| (0, contribution)));
                 }
             } else {
+                first_use(node, rule, Mode::Reverse)?;
                 flows = pull_rule(node, rule, cotangents.collect()).into_iter().map(Some).collect();
             }
         } else if !mail.is_empty() {
