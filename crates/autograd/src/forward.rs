@@ -135,9 +135,7 @@ pub(crate) fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Change)>) -> R
             false => missing(node, moves, lost_at),
         };
         let mut tangents = if let Op::Rule(rule) = &node.op {
-            if incoming.iter().any(|tangent| tangent.is_some()) {
-                first_use(node, rule, Mode::Forward)?;
-            }
+            first_use(node, rule, |operand| incoming[operand].is_some(), Mode::Forward)?;
             push_rule(node, rule, &incoming)?
         } else {
             vec![pushed(node, &incoming)?]

@@ -317,7 +317,8 @@ pub(crate) fn arrivals(seeds: Vec<Seed>, targets: &[Arc<Node>], extent: Extent) 
                     inbox[below].extend(found.cotangents.into_iter().map(|contribution| (0, contribution)));
                 }
             } else {
-                first_use(node, rule, Mode::Reverse)?;
+                let wanted = |operand: usize| needed[index[&node.operands[operand].key()]];
+                first_use(node, rule, wanted, Mode::Reverse)?;
                 flows = pull_rule(node, rule, cotangents.collect()).into_iter().map(Some).collect();
             }
         } else if !mail.is_empty() {

@@ -414,7 +414,7 @@ fn every_output_and_every_input_is_looked_at() {
             };
             ((&a * &b, a - &b * &b), pullback)
         });
-        grad(&(y + z).sum(..), &a).err()
+        grad(&(y + z).sum(..), [&a, &b]).err()
     };
     assert!(both([1.0; 4]).is_none());
     for (wrong, place) in
@@ -431,7 +431,10 @@ fn every_output_and_every_input_is_looked_at() {
     let y = custom_gradient("product", [&a, &b], |[a, b]| {
         (a * &b, move |u: Tensor| [InputGradient::Value(u * b), InputGradient::Zero])
     });
-    assert_eq!(grad(&y.sum(..), &a).unwrap_err().code(), Code::RuleWrong);
+    assert_eq!(grad(&y.sum(..), &b).unwrap_err().code(), Code::RuleWrong);
+    // What is said of an input of which nobody asks is not used.
+    assert!(grad(&y.sum(..), &a).is_ok());
+    assert!(jvp(&[&y], &[(&a, &Tensor::ones([3]))]).is_ok());
     let y = custom_gradient("bent", [&a], |[a]| (&a * &a, move |u: Tensor| a * 2.0 * &u * &u));
     assert_eq!(grad(&y.sum(..), &a).unwrap_err().code(), Code::RuleLinear);
 }

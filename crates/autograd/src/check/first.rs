@@ -21,8 +21,7 @@ use super::points::{Operands, small};
 use super::report::Report;
 use super::widen::{parts, widened};
 
-/// Rules that were checked at one line; further ones are believed, so that a rule with a number that changes from step to
-/// step is not checked at every step.
+/// Rules that are remembered at one line. One with a number that changes from step to step is another one at every step.
 const MOST_FORMS: usize = 64;
 
 /// What was checked, by the line where it is applied. Wrong rules are not remembered.
@@ -70,44 +69,73 @@ pub fn unchecked<T>(function: impl FnOnce() -> T) -> T {
     function()
 }
 
-/// Checks a rule whose derivative is about to be used, unless that was done before. Error: what is wrong with it.
-pub(crate) fn first_use(node: &Arc<Node>, rule: &TracedRule, mode: Mode) -> Result<(), Error> {
-    if !cfg!(debug_assertions) || UNCHECKED.get() > 0 {
+/// Checks a rule whose derivative by some of its operands is about to be used, unless that was done before. Error: what is wrong
+/// with it.
+pub(crate) fn first_use(
+    node: &Arc<Node>,
+    rule: &TracedRule,
+    wanted: impl Fn(usize) -> bool,
+    mode: Mode,
+) -> Result<(), Error> {
+    if !cfg!(debug_assertions) || UNCHECKED.get() > 0 || rule.kind != RuleKind::Exact {
         return Ok(());
     }
-    if rule.kind != RuleKind::Exact || rule.pullbacks.is_empty() || is_cut(rule) {
+    let wanted: Vec<bool> = (0..node.operands.len()).map(wanted).collect();
+    let rule = asked(rule, &wanted);
+    if rule.pullbacks.is_empty() || is_cut(&rule) {
         return Ok(());
     }
-    let roots: Vec<Arc<Node>> = parts(rule).cloned().collect();
+    let roots: Vec<Arc<Node>> = parts(&rule).cloned().collect();
     let Some(nodes) = small(roots.clone()) else { return Ok(()) };
-    if is_entangled(node, rule, &nodes) {
-        return Ok(());
-    }
-    let form = form(rule, mode, &nodes, &roots);
-    let is_known = |forms: &BTreeSet<u64>| forms.len() >= MOST_FORMS || forms.contains(&form);
+    let form = form(&rule, mode, &nodes, &roots);
     let checked = || CHECKED.lock().unwrap_or_else(PoisonError::into_inner);
-    if checked().get(node.location).is_some_and(is_known) {
+    if checked().get(node.location).is_some_and(|forms| forms.contains(&form)) {
         return Ok(());
     }
+    // In reverse mode what is not wanted was made of nothing that is.
+    let made: Vec<bool> = wanted.iter().map(|wanted| *wanted || mode == Mode::Forward).collect();
+    if is_entangled(node, &rule, &made, &nodes) {
+        return Ok(());
+    }
+    let Node { shape, dtype, location, .. } = **node;
+    let (operands, origin) = (node.operands.clone(), node.origin.clone());
+    let op = Op::Rule(Arc::new(rule));
+    let node = Arc::new(Node { op, operands, shape, dtype, location, label: None, origin });
     // What goes wrong in the check itself says nothing about the rule.
-    let found = catch_unwind(AssertUnwindSafe(|| unchecked(|| finding(node, rule, mode))));
+    let found = catch_unwind(AssertUnwindSafe(|| unchecked(|| finding(&node, mode))));
     if let Ok(Some(finding)) = found {
         return Err(finding);
     }
-    checked().entry(node.location).or_default().insert(form);
+    let mut checked = checked();
+    let forms = checked.entry(location).or_default();
+    if forms.len() >= MOST_FORMS {
+        forms.clear();
+    }
+    forms.insert(form);
     Ok(())
 }
 
+/// A rule that passes nothing to operands of which nobody asks for the derivative: what it says of them is not used.
+fn asked(rule: &TracedRule, wanted: &[bool]) -> TracedRule {
+    let mut rule = rule.clone();
+    for pullback in &mut rule.pullbacks {
+        let unwanted = pullback.gradients.iter_mut().zip(wanted).filter(|(_, wanted)| !**wanted);
+        unwanted.for_each(|(gradient, _)| *gradient = InputGradient::Nothing);
+    }
+    rule
+}
+
 /// Whether a rule may be right only as it is applied, where one operand is not free to move without another: one that is
-/// there twice, that the rule also captures, or that data of the rule were made of.
-fn is_entangled(node: &Node, rule: &TracedRule, held: &[Arc<Node>]) -> bool {
+/// there twice, that the rule also captures, or that another was made of to which nothing is passed. `made`: which may be made of
+/// others. `held`: what the rule holds.
+fn is_entangled(node: &Node, rule: &TracedRule, made: &[bool], held: &[Arc<Node>]) -> bool {
     let operands: Vec<*const ()> = node.operands.iter().map(Node::identity).collect();
     let mut floats: Vec<*const ()> = Vec::new();
     let mut data: Vec<Arc<Node>> = Vec::new();
-    for (operand, gradient) in node.operands.iter().zip(&rule.pullbacks[0].gradients) {
+    for ((operand, gradient), made) in node.operands.iter().zip(&rule.pullbacks[0].gradients).zip(made) {
         match gradient {
             InputGradient::Value(_) | InputGradient::Zero => floats.push(operand.identity()),
-            InputGradient::Nothing | InputGradient::Missing(_) => data.push(operand.clone()),
+            InputGradient::Nothing | InputGradient::Missing(_) => data.extend(made.then(|| operand.clone())),
         }
     }
     let repeated = (1..operands.len()).any(|last| operands[..last].contains(&operands[last]));
@@ -141,7 +169,8 @@ fn form(rule: &TracedRule, mode: Mode, nodes: &[Arc<Node>], roots: &[Arc<Node>])
 }
 
 /// What a trial of a rule at some point says.
-enum Verdict {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trial {
     Right,
     /// By dual numbers, which know nothing of kinks.
     Suspect,
@@ -150,28 +179,31 @@ enum Verdict {
 }
 
 /// What is wrong with a rule, if it is sure.
-fn finding(node: &Arc<Node>, rule: &TracedRule, mode: Mode) -> Option<Error> {
-    let operands = Operands::of(node, rule);
-    if let Some(alone) = operands.values().and_then(|values| alone(node, values).ok()) {
-        match tried(&alone, mode).unwrap_or(Verdict::Unknown) {
-            Verdict::Right => return None,
-            Verdict::Suspect => {
+fn finding(node: &Arc<Node>, mode: Mode) -> Option<Error> {
+    let operands = Operands::of(node);
+    // Two modes may differ at a kink, which drawn values avoid.
+    let is_comparison = mode == Mode::Forward && has_forward(node);
+    let values = if is_comparison { None } else { operands.values() };
+    if let Some(alone) = values.and_then(|values| alone(node, values).ok()) {
+        match tried(&alone, mode).unwrap_or(Trial::Unknown) {
+            Trial::Right => return None,
+            Trial::Suspect => {
                 if let Some(finding) = refuted(&alone, mode) {
                     return Some(
                         finding.within("at its first use, at the values that its inputs have there"),
                     );
                 }
             }
-            Verdict::Unknown => {}
+            Trial::Unknown => {}
         }
     }
     let mut suspects = Vec::new();
     for values in operands.drawn() {
         let Ok(alone) = values.and_then(|values| alone(node, values)) else { continue };
-        match tried(&alone, mode).unwrap_or(Verdict::Unknown) {
-            Verdict::Right => return None,
-            Verdict::Suspect => suspects.push(alone),
-            Verdict::Unknown => {}
+        match tried(&alone, mode).unwrap_or(Trial::Unknown) {
+            Trial::Right => return None,
+            Trial::Suspect => suspects.push(alone),
+            Trial::Unknown => {}
         }
     }
     let finding = suspects.iter().find_map(|alone| refuted(alone, mode));
@@ -200,20 +232,20 @@ fn alone(node: &Arc<Node>, values: Vec<Array>) -> Result<Alone, Error> {
 }
 
 /// Along one random direction, by dual numbers.
-fn tried(alone: &Alone, mode: Mode) -> Result<Verdict, Error> {
+fn tried(alone: &Alone, mode: Mode) -> Result<Trial, Error> {
     let reference = Reference::new();
     let lab = lab(&reference, Witnesses::Dual, Some(1), alone, mode);
-    let Op::Rule(rule) = &alone.node.op else { return Ok(Verdict::Unknown) };
+    let Op::Rule(rule) = &alone.node.op else { return Ok(Trial::Unknown) };
     let outputs = rule.instantiate(&alone.node.operands).into_iter().filter(|output| output.dtype.is_float());
     let outputs: Vec<Tensor> = outputs.map(Tensor::from_node).collect();
     if !lab.values(&outputs)?.iter().flatten().all(|value| value.is_finite()) {
-        return Ok(Verdict::Unknown);
+        return Ok(Trial::Unknown);
     }
     let report = report(&lab, alone)?;
     Ok(match (report.is_ok(), report.compared.dual) {
-        (false, _) => Verdict::Suspect,
-        (true, 0) => Verdict::Unknown,
-        (true, _) => Verdict::Right,
+        (false, _) => Trial::Suspect,
+        (true, 0) => Trial::Unknown,
+        (true, _) => Trial::Right,
     })
 }
 
@@ -239,15 +271,18 @@ fn lab<'a>(
     alone: &Alone,
     mode: Mode,
 ) -> Lab<'a> {
-    // A forward mode of its own is compared where it is used.
-    let is_given = matches!(&alone.node.op, Op::Rule(rule) if rule.pushforward.is_some());
     Lab {
         evaluator,
         key: Key::new(0).stream("first use"),
         directions,
-        forward: mode == Mode::Forward && is_given,
+        forward: mode == Mode::Forward && has_forward(&alone.node),
         slack: 0.0,
         draws: Cell::new(0),
         witnesses,
     }
+}
+
+/// Whether a rule has a forward mode of its own, which is compared with reverse mode where it is used.
+fn has_forward(node: &Node) -> bool {
+    matches!(&node.op, Op::Rule(rule) if rule.pushforward.is_some())
 }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use cotangent_tensor::random::random_words;
 use cotangent_tensor::{
-    Array, DType, Error, Evaluate, InputGradient, Key, Node, Op, Reference, Shape, Tensor, TracedRule,
-    topological_until,
+    Array, DType, Error, Evaluate, InputGradient, Key, Node, Op, Reference, Shape, Tensor, topological_until,
 };
 
 /// Numbers that are computed in one evaluation of the graphs of a rule, with the products that a matrix product adds up: so
@@ -95,10 +94,14 @@ pub(super) struct Operands {
 }
 
 impl Operands {
-    pub(super) fn of(node: &Arc<Node>, rule: &TracedRule) -> Operands {
+    /// The operands of a node that is a rule.
+    pub(super) fn of(node: &Arc<Node>) -> Operands {
         let passes_nothing =
             |g: &InputGradient<_>| matches!(g, InputGradient::Nothing | InputGradient::Missing(_));
-        let gradients = rule.pullbacks.first().map_or(&[][..], |pullback| &pullback.gradients);
+        let gradients = match &node.op {
+            Op::Rule(rule) => rule.pullbacks.first().map_or(&[][..], |pullback| &pullback.gradients),
+            _ => &[],
+        };
         Operands {
             nodes: node.operands.clone(),
             known: node.operands.iter().map(known).collect(),
@@ -134,23 +137,25 @@ fn known(operand: &Arc<Node>) -> Option<Array> {
 }
 
 /// Drawn values for an operand. Integers count along the last axis, or are zeros: most often they are places.
-fn drawn(kind: usize, position: usize, is_data: bool, node: &Node) -> Result<Array, Error> {
+fn drawn(number: usize, position: usize, is_data: bool, node: &Node) -> Result<Array, Error> {
     let (shape, count, width) = (&node.shape, node.shape.elements(), width(&node.shape));
-    let step = u32::try_from(kind * 64 + position).unwrap_or_default();
+    let step = u32::try_from(number * 64 + position).unwrap_or_default();
     let words = random_words(Key::new(0).stream("first use"), step, count);
     let uniform: Vec<f64> = words.into_iter().map(|word| f64::from(word) / f64::from(u32::MAX)).collect();
-    let places = |_| (0..count).map(|at| if kind % 2 == 1 { at % width } else { 0 });
-    let (kind, is_float) = (KINDS[kind], node.dtype.is_float());
+    let places = (0..count).map(|at| if number % 2 == 1 { at % width } else { 0 });
+    let kind = KINDS[number];
     match node.dtype {
         DType::F32 | DType::F16 => {
-            let numbers = floats(kind, position, is_data && is_float, shape, &uniform);
+            let numbers = floats(kind, position, is_data, shape, &uniform);
             Ok(Array::new(numbers, shape)?.with_dtype(node.dtype))
         }
         DType::I32 => {
-            Array::new(places(()).map(|p| i32::try_from(p).unwrap_or_default()).collect::<Vec<_>>(), shape)
+            let places = places.map(|place| i32::try_from(place).unwrap_or_default());
+            Array::new(places.collect::<Vec<_>>(), shape)
         }
         DType::U32 => {
-            Array::new(places(()).map(|p| u32::try_from(p).unwrap_or_default()).collect::<Vec<_>>(), shape)
+            let places = places.map(|place| u32::try_from(place).unwrap_or_default());
+            Array::new(places.collect::<Vec<_>>(), shape)
         }
         DType::Bool => {
             let holds = match kind {
