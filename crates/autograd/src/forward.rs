@@ -22,7 +22,9 @@ use crate::transpose::push_rule;
 /// add. An output that nothing moves has zeros.
 ///
 /// Errors: the first error of an invalid tensor; `E_COTANGENT` for a tangent whose shape or type is not that of its
-/// tensor; `E_NOT_DIFFERENTIABLE` for integers; `E_NO_DERIVATIVE` and `E_NO_JVP` where a derivative is missing.
+/// tensor; `E_NOT_DIFFERENTIABLE` for integers; `E_NO_DERIVATIVE` and `E_NO_JVP` where a derivative is missing; with debug
+/// assertions, `E_RULE_WRONG`, `E_RULE_LINEAR` and `E_RULE_FORWARD` for a custom rule that is wrong (see
+/// [`unchecked`](crate::check::unchecked)).
 ///
 /// ```
 /// use cotangent_autograd::jvp;

@@ -24,7 +24,8 @@ use crate::stamp::{brought, cast_at, labelled, masked_at, source_at, stamp};
 ///
 /// Errors: the first error of an invalid tensor; `E_COTANGENT` for a cotangent whose shape or type is not that of its
 /// output; `E_NOT_DIFFERENTIABLE` for an integer or truth value among outputs or `wrt`; `E_RULE_CAPTURE` if a tensor
-/// of `wrt` enters a custom rule past its inputs.
+/// of `wrt` enters a custom rule past its inputs; with debug assertions, `E_RULE_WRONG` and `E_RULE_LINEAR` for a custom rule that
+/// is wrong (see [`unchecked`](crate::check::unchecked)).
 ///
 /// ```
 /// use cotangent_autograd::vjp;

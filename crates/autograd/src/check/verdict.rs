@@ -45,8 +45,8 @@ pub(super) fn judge(
             _ => lab.witnesses == Witnesses::Dual,
         };
         return match by_dual {
-            // Flat pieces say little about a rule.
-            Some((true, _)) if got != 0.0 => Verdict::Same,
+            // What cannot be told from zero says little about a rule.
+            Some((true, _)) if got.abs() > rounding + dual.map_or(0.0, |(_, error)| error) => Verdict::Same,
             Some((false, expected)) if !is_wrong(expected) => Verdict::Same,
             Some((false, expected)) if refuted(difference) => Verdict::Wrong(expected, DUAL),
             _ => Verdict::Unknown,
