@@ -158,6 +158,15 @@ const CORRECT: &[Case] = &[
         });
         (y, x)
     }),
+    ("knots in order", |c| {
+        let (x, at) = (input([3]), Tensor::input("at", [3], DType::F32));
+        let y = custom_gradient("width", [&x, &at], |[x, at]| {
+            let width = at.slice(0, 2, 3, 1) - at.slice(0, 0, 1, 1);
+            let known = &at.max_over(0) - &at.min_over(0);
+            (&x * known, move |u: Tensor| (Some(u * width * c), None))
+        });
+        (y, x)
+    }),
     ("vectors of length one", |c| {
         let (x, w) = (input([4]), Tensor::input("w", [4], DType::F32));
         let y = custom_gradient("cosine", [&x, &w], |[x, w]| {
@@ -278,7 +287,7 @@ fn no_correct_rule_is_refused_and_each_is_if_it_is_wrong() {
         }
         assert!(unchecked(|| slopes(&case(1.25))).is_ok(), "{name}");
     }
-    assert_eq!(CORRECT.len(), 39);
+    assert_eq!(CORRECT.len(), 40);
 }
 
 #[test]

@@ -24,6 +24,11 @@ use super::widen::{parts, widened};
 /// Rules that are remembered at one line. One with a number that changes from step to step is another one at every step.
 const MOST_FORMS: usize = 64;
 
+/// Where a rule was found wrong.
+const GIVEN: &str = "at its first use, at the values that its inputs have there";
+const DRAWN: &str = "at its first use, at values that were drawn for its inputs (a rule that relies on others is used in \
+                     `check::unchecked`)";
+
 /// What was checked, by the line where it is applied. Wrong rules are not remembered.
 static CHECKED: Mutex<BTreeMap<&'static Location<'static>, BTreeSet<u64>>> = Mutex::new(BTreeMap::new());
 
@@ -190,9 +195,7 @@ fn finding(node: &Arc<Node>, mode: Mode) -> Option<Error> {
             Trial::Right => return None,
             Trial::Suspect => {
                 if let Some(finding) = refuted(&alone, mode) {
-                    return Some(
-                        finding.within("at its first use, at the values that its inputs have there"),
-                    );
+                    return Some(finding.within(GIVEN));
                 }
             }
             Trial::Unknown => {}
@@ -208,7 +211,7 @@ fn finding(node: &Arc<Node>, mode: Mode) -> Option<Error> {
         }
     }
     let finding = suspects.iter().find_map(|alone| refuted(alone, mode));
-    finding.map(|finding| finding.within("at its first use, at values that were drawn for its inputs"))
+    finding.map(|finding| finding.within(DRAWN))
 }
 
 /// The rule on values, in full precision, and the operands that it says something about.

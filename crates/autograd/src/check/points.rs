@@ -38,9 +38,11 @@ enum Kind {
     Unit,
     /// Data are −1 and 1; the others are signed.
     Sign,
+    /// Rows in order, as knots and times are.
+    Sorted,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Signed,
     Kind::Fraction,
     Kind::OneHot,
@@ -51,6 +53,7 @@ const KINDS: [Kind; 10] = [
     Kind::Symmetric,
     Kind::Unit,
     Kind::Sign,
+    Kind::Sorted,
 ];
 
 /// Nodes that `roots` need, with those inside of rules; none where they are too much work. A walk ends early there.
@@ -185,6 +188,11 @@ fn floats(kind: Kind, position: usize, is_data: bool, shape: &Shape, uniform: &[
         Kind::Probability => scaled(fraction(), width, |row| row.iter().sum()),
         Kind::Unit => scaled(signed(), width, |row| row.iter().map(|v| v * v).sum::<f64>().sqrt()),
         Kind::Symmetric => symmetric(signed(), shape),
+        Kind::Sorted => {
+            let mut numbers = signed();
+            numbers.chunks_mut(width).for_each(|row| row.sort_by(f64::total_cmp));
+            numbers
+        }
     }
 }
 
