@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cotangent_tensor::{AddressMap, Code, DType, Error, Node, Op, Partial, RuleKind, Tensor, topological};
 
+use crate::check::{Mode, first_use};
 use crate::enclosure::push_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
@@ -21,7 +22,9 @@ use crate::transpose::push_rule;
 /// add. An output that nothing moves has zeros.
 ///
 /// Errors: the first error of an invalid tensor; `E_COTANGENT` for a tangent whose shape or type is not that of its
-/// tensor; `E_NOT_DIFFERENTIABLE` for integers; `E_NO_DERIVATIVE` and `E_NO_JVP` where a derivative is missing.
+/// tensor; `E_NOT_DIFFERENTIABLE` for integers; `E_NO_DERIVATIVE` and `E_NO_JVP` where a derivative is missing; with debug
+/// assertions, `E_RULE_WRONG`, `E_RULE_LINEAR` and `E_RULE_FORWARD` for a custom rule that is wrong (see
+/// [`unchecked`](crate::check::unchecked)).
 ///
 /// ```
 /// use cotangent_autograd::jvp;
@@ -134,6 +137,7 @@ pub(crate) fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Change)>) -> R
             false => missing(node, moves, lost_at),
         };
         let mut tangents = if let Op::Rule(rule) = &node.op {
+            first_use(node, rule, |operand| incoming[operand].is_some(), Mode::Forward)?;
             push_rule(node, rule, &incoming)?
         } else {
             vec![pushed(node, &incoming)?]

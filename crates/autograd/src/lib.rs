@@ -74,6 +74,9 @@
 //! [`GradCheck`] for higher orders. What is wrong has a code and names output, input, element and both numbers; kinks
 //! are listed with their slopes, declared surrogates with their distance from the truth.
 //!
+//! In builds with debug assertions a small rule that claims to be exact is tried where its derivative is first used, and a wrong
+//! one is `E_RULE_WRONG` there; [`check::unchecked`] does without.
+//!
 //! # Invariants
 //!
 //! - Every operation has one arm in reverse mode, one of its own in forward mode and one for batches, by
@@ -82,7 +85,7 @@
 //!   deep as these lie in one another.
 //! - Derivative nodes carry the source line of the node they differentiate, and `d_eta` for a node named `eta`.
 //! - A constant that the user made is never folded away, since it may be differentiated with respect to.
-//! - No device, no interior mutability, no global state, no `unsafe`.
+//! - No device, no interior mutability, no `unsafe`; no global state but, with debug assertions, which rules were tried.
 #![forbid(unsafe_code)]
 
 mod audit;

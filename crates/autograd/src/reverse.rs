@@ -9,6 +9,7 @@ use cotangent_tensor::{
     topological, topological_until,
 };
 
+use crate::check::{Mode, first_use};
 use crate::enclosure::pull_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
@@ -23,7 +24,8 @@ use crate::stamp::{brought, cast_at, labelled, masked_at, source_at, stamp};
 ///
 /// Errors: the first error of an invalid tensor; `E_COTANGENT` for a cotangent whose shape or type is not that of its
 /// output; `E_NOT_DIFFERENTIABLE` for an integer or truth value among outputs or `wrt`; `E_RULE_CAPTURE` if a tensor
-/// of `wrt` enters a custom rule past its inputs.
+/// of `wrt` enters a custom rule past its inputs; with debug assertions, `E_RULE_WRONG` and `E_RULE_LINEAR` for a custom rule that
+/// is wrong (see [`unchecked`](crate::check::unchecked)).
 ///
 /// ```
 /// use cotangent_autograd::vjp;
@@ -316,6 +318,8 @@ pub(crate) fn arrivals(seeds: Vec<Seed>, targets: &[Arc<Node>], extent: Extent) 
                     inbox[below].extend(found.cotangents.into_iter().map(|contribution| (0, contribution)));
                 }
             } else {
+                let wanted = |operand: usize| needed[index[&node.operands[operand].key()]];
+                first_use(node, rule, wanted, Mode::Reverse)?;
                 flows = pull_rule(node, rule, cotangents.collect()).into_iter().map(Some).collect();
             }
         } else if !mail.is_empty() {

@@ -25,7 +25,7 @@ pub enum RuleKind {
 }
 
 /// A custom gradient, traced once on placeholders and stored as a graph.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TracedRule {
     /// The user's name for it.
     pub name: String,
@@ -52,7 +52,7 @@ pub struct TracedRule {
 }
 
 /// Cotangents of the inputs of a rule, in terms of its parameters and upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pullback {
     /// For which outputs cotangents have arrived.
     pub present: Vec<bool>,
@@ -61,7 +61,7 @@ pub struct Pullback {
 }
 
 /// Tangents of the outputs of a rule, in terms of its parameters and the tangents of its inputs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pushforward {
     /// Placeholders of the tangents of the inputs; those of integers and truth values are not used.
     pub tangents: Vec<Arc<Node>>,

@@ -25,6 +25,18 @@ pub(super) struct Lab<'a> {
     /// What was allowed for nondeterminism.
     pub(super) slack: f64,
     pub(super) draws: Cell<u32>,
+    pub(super) witnesses: Witnesses,
+}
+
+/// Who says whether a derivative is wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Witnesses {
+    /// Dual numbers and differences, each of which may refute it.
+    Either,
+    /// Dual numbers alone, of what is not zero. They are cheap, and know nothing of kinks.
+    Dual,
+    /// Dual numbers and differences, which must both refute it, away from kinks, by more than F32 can hide.
+    Both,
 }
 
 impl Lab<'_> {

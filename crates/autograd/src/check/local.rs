@@ -193,11 +193,23 @@ fn check_rule(
     seen: &mut Seen,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let mut alone = Alone::new(lab, node)?;
+    let alone = Alone::new(lab, node)?;
     if let Some(finding) = other_than_plain(lab, &alone, rule)? {
         report.findings.push(finding);
         return Ok(());
     }
+    check_alone(lab, alone, rule, orders, seen, report)
+}
+
+/// Checks the derivatives of a rule on data.
+pub(super) fn check_alone(
+    lab: &Lab<'_>,
+    mut alone: Alone,
+    rule: &TracedRule,
+    orders: usize,
+    seen: &mut Seen,
+    report: &mut Report,
+) -> Result<(), Error> {
     let Some(pullback) = rule.pullbacks.first() else { return Ok(()) };
     // What the rule does not know is an error where it is wanted, and no claim.
     alone.points.retain(|point| !matches!(pullback.gradients[point.input], InputGradient::Missing(_)));
@@ -222,13 +234,13 @@ fn check_rule(
             operands: vec![alone.node.clone()],
             shape: output.shape,
             dtype: output.dtype,
-            location: node.location,
+            location: alone.node.location,
             label: None,
-            origin: node.origin.clone(),
+            origin: alone.node.origin.clone(),
         }));
         let subject = Subject {
             name: format!("custom gradient {:?}", rule.name),
-            location: Some(node.location),
+            location: Some(alone.node.location),
             output: slot,
             inputs: rule.parameters.iter().map(|p| p.name().to_string()).collect(),
             passed_over: pullback.gradients.iter().map(|g| matches!(g, InputGradient::Nothing)).collect(),
@@ -299,6 +311,7 @@ fn other_than_plain(lab: &Lab<'_>, alone: &Alone, rule: &TracedRule) -> Result<O
 }
 
 /// A node on data instead of its operands.
+#[derive(Clone)]
 pub(super) struct Alone {
     pub(super) node: Arc<Node>,
     /// Its float operands.
@@ -307,7 +320,9 @@ pub(super) struct Alone {
 
 impl Alone {
     pub(super) fn new(lab: &Lab<'_>, node: &Arc<Node>) -> Result<Alone, Error> {
-        let values = lab.evaluator.evaluate(&operands(node).iter().collect::<Vec<_>>())?;
+        Alone::at(node, lab.evaluator.evaluate(&operands(node).iter().collect::<Vec<_>>())?)
+    }
+    pub(super) fn at(node: &Arc<Node>, values: Vec<Array>) -> Result<Alone, Error> {
         let (mut leaves, mut points) = (Vec::new(), Vec::new());
         for (input, base) in values.into_iter().enumerate() {
             let tensor = Tensor::new(base.clone());

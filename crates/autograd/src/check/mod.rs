@@ -7,11 +7,13 @@
 
 mod decisions;
 mod differences;
+mod first;
 mod gradcheck;
 mod lab;
 mod linear;
 mod local;
 mod plain;
+mod points;
 mod program;
 mod repeat;
 mod report;
@@ -20,6 +22,8 @@ mod verdict;
 mod widen;
 
 pub use differences::{Slope, finite_differences};
+pub use first::unchecked;
+pub(crate) use first::{Mode, first_use};
 pub use gradcheck::{GradCheck, gradcheck};
 pub use report::{Compared, Distance, Kink, Report, Undefined};
 pub use transposition::{Pairing, transposition};

@@ -7,7 +7,7 @@ use cotangent_tensor::{Array, Code, DType, Error, Node, Op, Tensor, expand, subs
 use super::ROUNDING;
 use super::decisions::decisions;
 use super::differences::{Difference, STEPS, Samples, distance_scale, halved};
-use super::lab::{Lab, coordinates};
+use super::lab::{Lab, Witnesses, coordinates};
 use super::plain::{Images, cuts, plain};
 use super::report::Compared;
 use super::verdict::{Verdict, judge};
@@ -188,9 +188,12 @@ impl<'a> Program<'a> {
         outcome.infinite = got.iter().flatten().any(|g| !g.is_finite());
         let fixed = self.fixed()?;
         let bare = if self.keeps_surrogates { plain(&fixed) } else { expand(fixed).roots };
-        let line = Line::new(self, &bare)?;
+        let line = match self.lab.witnesses {
+            Witnesses::Dual => None,
+            Witnesses::Either | Witnesses::Both => Some(Line::new(self, &bare)?),
+        };
         let mut moving = vec![Tensor::from_node(bare[0].clone())];
-        moving.extend(line.given.iter().map(|given| given.projection.clone()));
+        moving.extend(line.iter().flat_map(|line| &line.given).map(|given| given.projection.clone()));
 
         let total: usize = self.points.iter().map(|p| p.base.shape().elements()).sum();
         let count = if total == 0 { 0 } else { self.lab.directions.unwrap_or(total) };
@@ -200,7 +203,10 @@ impl<'a> Program<'a> {
             let changes = self.pushed(&moving, &probes)?;
             for (probe, change) in probes.iter().zip(changes) {
                 let (slope, error) = along(&got, &rounding, &probe.tangents);
-                let difference = line.difference(probe, &got, change.as_ref())?;
+                let difference = match &line {
+                    Some(line) => line.difference(probe, &got, change.as_ref())?,
+                    None => None,
+                };
                 let dual = change.map(|change| (change.value, change.error));
                 let place = probe.place.map(|(point, element)| self.place(point, element));
                 let direction = probe.number;

@@ -2,6 +2,7 @@
 
 use cotangent_tensor::{Array, Code, Error, Evaluate, Tensor};
 
+use super::first::unchecked;
 use super::{ROUNDING, tensors};
 use crate::{jvp, vjp};
 
@@ -29,6 +30,16 @@ impl Pairing {
 ///
 /// Tangents of integer inputs are ignored. Errors: those of [`vjp`], [`jvp`] and the evaluator.
 pub fn transposition(
+    function: &dyn Fn(&[Tensor]) -> Tensor,
+    inputs: &[Array],
+    tangents: &[Array],
+    cotangent: &Array,
+    evaluator: &dyn Evaluate,
+) -> Result<Pairing, Error> {
+    unchecked(|| paired(function, inputs, tangents, cotangent, evaluator))
+}
+
+fn paired(
     function: &dyn Fn(&[Tensor]) -> Tensor,
     inputs: &[Array],
     tangents: &[Array],

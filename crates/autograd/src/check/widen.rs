@@ -82,7 +82,7 @@ fn rule_of(rule: &TracedRule, images: &Images) -> TracedRule {
 }
 
 /// The nodes that a rule holds.
-fn parts(rule: &TracedRule) -> impl Iterator<Item = &Arc<Node>> {
+pub(super) fn parts(rule: &TracedRule) -> impl Iterator<Item = &Arc<Node>> {
     let pulled = rule.pullbacks.iter().flat_map(|p| p.gradients.iter().filter_map(InputGradient::value));
     let pushed = rule.pushforward.iter().flat_map(|p| p.tangents.iter().chain(p.outputs.iter().flatten()));
     let own = rule.parameters.iter().chain(&rule.outputs).chain(&rule.upstream);
