@@ -93,7 +93,15 @@ pub trait Rule {
     where
         Self: Sized,
     {
-        let tracer = Tracer::new(self.declare(), "rule", Location::caller());
+        self.apply_at(Location::caller(), inputs)
+    }
+
+    /// [`Rule::apply`] at another line, for rules whose text is not Rust.
+    fn apply_at(&self, at: &'static Location<'static>, inputs: &[&Tensor]) -> Vec<Tensor>
+    where
+        Self: Sized,
+    {
+        let tracer = Tracer::new(self.declare(), "rule", at);
         let inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
         traced(self, &tracer, &inputs).unwrap_or_else(|(error, count)| vec![Tensor::invalid(error); count])
     }

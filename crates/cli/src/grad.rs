@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cotangent::wgsl::{Function, Module, Parameter};
-use cotangent::{Code, DType, Error, Evaluate, Reference, Tensor, grad, vjp};
+use cotangent::{Code, DType, Device, Error, Evaluate, Reference, Tensor, check, grad, vjp};
 use serde_json::{Map, Value, json};
 
 use crate::{DeviceArgument, report};
@@ -50,16 +50,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let point = point(&function, &parameters, &arguments.at)?;
     let device = arguments.device.open()?;
 
+    // A rule is taken as it is: whether it is a surrogate is said where the function is used.
+    check::unchecked(|| print(arguments, &function, &parameters, &point, &device))
+}
+
+fn print(
+    arguments: &Arguments,
+    function: &Function,
+    parameters: &[Parameter],
+    point: &[Vec<f64>],
+    device: &Device,
+) -> Result<(), Error> {
     // On the reference every number keeps its f64; on the device it is data.
-    let exact: Vec<Tensor> = parameters.iter().zip(&point).map(|(p, x)| exact(p, x)).collect();
-    let graph = graph(&function, &parameters, &exact, arguments.upstream)?;
+    let exact: Vec<Tensor> = parameters.iter().zip(point).map(|(p, x)| exact(p, x)).collect();
+    let graph = graph(function, parameters, &exact, arguments.upstream)?;
     let reference = Reference::new();
-    let (value, gradient) = evaluated(&graph, &parameters, &point, &reference)?;
-    let data: Vec<Tensor> = parameters.iter().zip(&point).map(|(p, x)| data(p, x)).collect();
-    let on_device = self::graph(&function, &parameters, &data, arguments.upstream)?;
-    let (device_value, device_gradient) = evaluated(&on_device, &parameters, &point, &device)?;
+    let (value, gradient) = evaluated(&graph, parameters, point, &reference)?;
+    let data: Vec<Tensor> = parameters.iter().zip(point).map(|(p, x)| data(p, x)).collect();
+    let on_device = self::graph(function, parameters, &data, arguments.upstream)?;
+    let (device_value, device_gradient) = evaluated(&on_device, parameters, point, device)?;
     let curvature = match arguments.order {
-        2 => Some(diagonal(&graph, &parameters, &exact, &point)?),
+        2 => Some(diagonal(&graph, parameters, &exact, point)?),
         _ => None,
     };
     let wgsl = function.derivative()?.to_string();

@@ -32,7 +32,9 @@ fn close(got: &[f64], expected: &[f64]) {
 
 /// Value, gradient and diagonal of the Hessian of a function of numbers.
 fn orders(text: &str, name: &str, at: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
-    let f = function(text, name);
+    orders_of(&function(text, name), at)
+}
+fn orders_of(f: &Function, at: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
     let inputs: Vec<Tensor> = at.iter().map(|&x| exact(x)).collect();
     let references: Vec<&Tensor> = inputs.iter().collect();
     let value = f.call(&references);
@@ -83,7 +85,8 @@ fn rules_written_beside_functions() {
         fn f(x: f32, y: f32) -> Two { return Two(x * 3.0 + y / 3.0, pow(y, 2.5)); }
         fn f_vjp(x: f32, y: f32, g: Two) -> Two { return Two(42.0 * x * g.a + 10.0 * y * g.b, 3.0 * y * g.b); }";
     let (x, y) = (Tensor::new([1.0, 2.0, 3.0]), Tensor::new([10.0, 11.0, 12.0]));
-    let outputs = function(text, "f").fields(&[&x, &y]);
+    let function = function(text, "f").surrogate("f", "the rule of the case").unwrap();
+    let outputs = function.fields(&[&x, &y]);
     let ones = Tensor::ones([3]);
     let gradients = vjp(&[(&outputs[0], &ones), (&outputs[1], &ones)], [&x, &y]).unwrap();
     let [dx, dy] = [0, 1].map(|i| gradients[i].or_error().unwrap());
@@ -150,7 +153,8 @@ fn the_table_of_the_command_line() {
     let ste = "fn s(x: f32) -> f32 { return sign(x); }
         fn s_vjp(x: f32, upstream: f32) -> f32 { let q = 1.0 / (1.0 + exp(-x)); return upstream * q * (1.0 - q); }
         fn ste(x: f32, y: f32) -> f32 { let d = s(x) - y; return 0.5 * d * d; }";
-    let (value, first, second) = orders(ste, "ste", &[3.0, -1.0]);
+    let declared = function(ste, "ste").surrogate("s", "straight through").unwrap();
+    let (value, first, second) = orders_of(&declared, &[3.0, -1.0]);
     close(&[value], &[2.0]);
     close(&first, &[0.0903533194618, -2.0]);
     close(&second, &[-0.0797422187374, 1.0]);

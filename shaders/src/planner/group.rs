@@ -131,10 +131,10 @@ impl<'a> Groups<'a> {
         }
         let of = vec![None; graph.nodes.len()];
         let mut readers = vec![0; graph.nodes.len()];
-        for id in 0..graph.nodes.len() {
+        for (id, reads) in reads.iter().enumerate() {
             match graph.roles[id] {
                 Role::View | Role::Inline => {}
-                Role::Compute | Role::Assemble => reads[id].iter().for_each(|&read| readers[read] += 1),
+                Role::Compute | Role::Assemble => reads.iter().for_each(|&read| readers[read] += 1),
                 Role::Source | Role::Empty | Role::Free => {
                     let read = stored(graph, &graph.operands[id], &mut Vec::new());
                     read.into_iter().for_each(|read| readers[read] += 1);

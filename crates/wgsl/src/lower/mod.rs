@@ -144,7 +144,7 @@ impl<'a> Lowering<'a> {
         let tensors: Vec<Tensor> = arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
         let rule = TextRule { text: self.text, surrogates: self.surrogates, at: self.at, function, rule };
         let together = together(&tensors, self.at);
-        let outputs = rule.apply(&together.iter().collect::<Vec<_>>());
+        let outputs = rule.apply_at(self.at, &together.iter().collect::<Vec<_>>());
         Ok(outputs
             .into_iter()
             .zip(results)
