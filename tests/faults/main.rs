@@ -11,22 +11,30 @@ mod a_shapes;
 mod b_numbers;
 mod c_state;
 mod d_rules;
+mod e_wgsl;
 mod table;
 
 use common::{adapter_present, evaluators};
 use table::{Row, run};
 
-/// Cases in groups A to D.
-const CASES: usize = 63;
+/// Cases in groups A to E.
+const CASES: usize = 79;
+
+/// Cases of whole kernels of users, which there are not yet.
+const LATER: [usize; 7] = [68, 69, 70, 72, 73, 74, 75];
 
 fn rows() -> Vec<&'static Row> {
-    [a_shapes::ROWS, b_numbers::ROWS, c_state::ROWS, d_rules::ROWS].into_iter().flatten().collect()
+    [a_shapes::ROWS, b_numbers::ROWS, c_state::ROWS, d_rules::ROWS, e_wgsl::ROWS]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[test]
 fn the_table_is_complete() {
     let ids: Vec<usize> = rows().iter().map(|row| row.id).collect();
-    assert_eq!(ids, (1..=CASES).collect::<Vec<_>>(), "one row per case, in order");
+    let expected: Vec<usize> = (1..=CASES).filter(|id| !LATER.contains(id)).collect();
+    assert_eq!(ids, expected, "one row per case, in order");
     for row in rows() {
         assert!(!row.tries.is_empty(), "nothing is tried in case {}", row.id);
     }
@@ -44,6 +52,6 @@ fn every_case_ends_as_stated_and_leaves_the_device_usable() {
         println!("{}: {} inputs, {} failed", evaluator.slug, summary.tried, summary.failures.len());
         failures.extend(summary.failures);
     }
-    println!("{CASES} cases");
+    println!("{} cases", rows().len());
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }

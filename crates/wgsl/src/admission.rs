@@ -31,7 +31,9 @@ pub(crate) fn admit(name: &str, text: &str) -> Result<(), Error> {
         let line = text[..at].matches('\n').count() + 1;
         return Err(Error::new(Code::Wgsl, name, format!("line {line}: a NUL byte")));
     }
-    let (mut line, mut nesting, mut chain, mut else_if, mut functions) = (1, 0usize, 0usize, 0usize, 0usize);
+    let (mut line, mut nesting, mut chain, mut functions) = (1, 0usize, 0usize, 0usize);
+    // `else if` in a row, for each depth of brackets
+    let (mut ladders, mut after_else) = ([0usize; MAX_NESTING + 2], false);
     let mut comment = 0usize;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -49,14 +51,17 @@ pub(crate) fn admit(name: &str, text: &str) -> Result<(), Error> {
         } else if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if word_end > 0 {
-            match &rest[..word_end] {
+            let word = &rest[..word_end];
+            match word {
                 "fn" => functions += 1,
-                "else" if rest[word_end..].trim_start().starts_with("if") => else_if += 1,
-                "else" | "return" | "let" | "var" => else_if = 0,
+                "if" if after_else => ladders[nesting] += 1,
+                "if" => ladders[nesting] = 0,
                 _ => {}
             }
+            after_else = word == "else";
             word_end
         } else {
+            after_else &= c.is_whitespace();
             match c {
                 '(' | '[' | '{' => nesting += 1,
                 ')' | ']' | '}' => nesting = nesting.saturating_sub(1),
@@ -75,7 +80,7 @@ pub(crate) fn admit(name: &str, text: &str) -> Result<(), Error> {
         for (what, found, allowed) in [
             ("brackets inside each other", nesting, MAX_NESTING),
             ("operators in one statement", chain, MAX_CHAIN),
-            ("`else if` in a row", else_if, MAX_ELSE_IF),
+            ("`else if` in a row", ladders[nesting.min(MAX_NESTING)], MAX_ELSE_IF),
             ("functions", functions, MAX_FUNCTIONS),
         ] {
             if found > allowed {

@@ -135,6 +135,18 @@ fn strange_but_valid_text_works() {
         "fn f(t1: f32, upstream: f32, log: f32) -> f32 { let select = t1; return select + upstream * log; }",
         "/* /* nested */ (((((((((((((((((((((((((((((((((((((((( */ fn f(x: f32) -> f32 { return x; }",
         "fn f(x: f32) -> f32 { return ((((((((((((((((((((x)))))))))))))))))))); }",
+        &repeated(
+            "fn f(x: f32) -> f32 { var y = x; ",
+            "if y > 1.0 { y = 2.0; } else { if y > 3.0 { y = 4.0; } } ",
+            30,
+            "return y; }",
+        ),
+        &repeated(
+            "fn f(x: f32) -> f32 { var y = x; ",
+            "if y > 1.0 { y = 2.0; } else if y > 3.0 { y = 4.0; } ",
+            30,
+            "return y; }",
+        ),
         "fn sigmoid(x: f32) -> f32 { return x; } fn f(x: f32) -> f32 { return sigmoid(x); }",
         "fn f(x: f32) -> f32 { var y = x; for (var i = 0; i < 256; i++) { y += 1.0; } return y; }",
     ] {
