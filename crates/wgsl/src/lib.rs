@@ -89,7 +89,12 @@ impl Module {
                 true => format!("no function `{name}`; the text declares none"),
                 false => format!("no function `{name}`; there are: {}", names.join(", ")),
             };
-            return Err(Error::new(Code::Wgsl, self.name(), message));
+            let error = Error::new(Code::Wgsl, self.name(), message);
+            let near = names.iter().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
+            return Err(match near {
+                Some(near) => error.hint(format!("`{near}` is meant?")),
+                None => error,
+            });
         };
         let function = Function::new(&self.text, handle);
         function.check()?;
@@ -145,5 +150,7 @@ mod tests {
         let module = Module::parse("user.wgsl", &text).expect("valid");
         assert_eq!(module.function("f").expect("it is there").to_string(), "f(a: f32) -> f32");
         assert!(module.function("g").expect_err("not there").to_string().contains("there are: f"));
+        let module = Module::parse("user.wgsl", "fn hinge(a: f32) -> f32 { return a; }").expect("valid");
+        assert!(module.function("hnige").expect_err("not there").to_string().contains("`hinge` is meant?"));
     }
 }
