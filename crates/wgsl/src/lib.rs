@@ -37,6 +37,7 @@
 mod admission;
 mod diagnose;
 mod function;
+mod interpret;
 mod layout;
 mod lower;
 mod prelude;
@@ -45,10 +46,11 @@ mod text;
 
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, Error};
+use cotangent_tensor::Error;
 
 pub use function::Function;
-use text::Text;
+pub use interpret::{Binding, Interpreter, Nonfinite, Run};
+use text::{Kind, Text};
 
 /// Admitted, parsed and validated WGSL.
 #[derive(Clone, Debug)]
@@ -66,7 +68,14 @@ impl Module {
     /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for
     /// anything that is not valid WGSL.
     pub fn parse(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text)?) })
+        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Functions)?) })
+    }
+    /// Reads WGSL with entry points, for the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
+    /// 64 deep, 4096 operators in a statement, 64 `else if` in a row, 4096 functions.
+    ///
+    /// Errors as those of [`Module::parse`].
+    pub fn parse_kernels(name: &str, text: &str) -> Result<Module, Error> {
+        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?) })
     }
     /// The name given to [`Module::parse`].
     pub fn name(&self) -> &str {
@@ -81,14 +90,7 @@ impl Module {
     /// Errors: `E_WGSL` if there is none, listing the names there are; the codes `AD001` to `AD041` for what has no meaning
     /// or no derivative, with a frame of the text.
     pub fn function(&self, name: &str) -> Result<Function, Error> {
-        let Some(handle) = self.text.find(name) else {
-            let names: Vec<&str> = self.text.functions().map(|handle| self.text.name_of(handle)).collect();
-            let message = match names.is_empty() {
-                true => format!("no function `{name}`; the text declares none"),
-                false => format!("no function `{name}`; there are: {}", names.join(", ")),
-            };
-            return Err(Error::new(Code::Wgsl, self.name(), message));
-        };
+        let Some(handle) = self.text.find(name) else { return Err(self.text.no_function(name)) };
         let function = Function::new(&self.text, handle);
         function.check()?;
         Ok(function)
@@ -97,6 +99,8 @@ impl Module {
 
 #[cfg(test)]
 mod tests {
+    use cotangent_tensor::Code;
+
     use super::*;
 
     fn code(text: &str) -> (Code, String) {

@@ -1,5 +1,7 @@
 //! What functions written in WGSL compute, and their derivatives, on the reference.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use cotangent_autograd::{grad, hvp, jvp, vjp};
 use cotangent_tensor::{Code, Evaluate, Reference, Tensor};
 use cotangent_wgsl::{Function, Module};

@@ -327,7 +327,7 @@ impl<'a> Lowering<'a> {
         product
     }
     pub(super) fn dot(&mut self, a: &[Value], b: &[Value]) -> Value {
-        let mut products = pairs(a, b).map(|(a, b)| (a, b)).collect::<Vec<_>>().into_iter();
+        let mut products = pairs(a, b).collect::<Vec<_>>().into_iter();
         let Some((a, b)) = products.next() else { return Value::float(0.0) };
         let mut sum = self.scalars.apply(E::Mul, &[a, b]);
         for (a, b) in products {
