@@ -122,7 +122,7 @@ const BINARY: &[Binary] = &[
     ("atan2(x, y)", f64::atan2),
     ("min(x, y)", |x, y| if x.is_nan() || y.is_nan() { f64::NAN } else { x.min(y) }),
     ("max(x, y)", |x, y| if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(y) }),
-    ("step(x, y)", |x, y| if x.is_nan() || y.is_nan() { f64::NAN } else { f64::from(u8::from(x <= y)) }),
+    ("step(x, y)", |x, y| f64::from(u8::from(x <= y))),
     ("pow(x, y)", |x, y| if x < 0.0 || x == 0.0 && y == 0.0 { f64::NAN } else { x.powf(y) }),
     ("distance(x, y)", |x, y| (x - y).abs()),
     ("select(0.0, 1.0, x < y)", |x, y| f64::from(u8::from(x < y))),

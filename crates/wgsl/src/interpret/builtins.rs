@@ -42,7 +42,7 @@ pub(super) fn float(function: M, a: [f64; 3], trace: &mut Trace) -> Option<f64> 
         }
         M::Step => {
             side(y, x);
-            if x.is_nan() || y.is_nan() { f64::NAN } else { f64::from(u8::from(x <= y)) }
+            f64::from(u8::from(x <= y))
         }
         M::SmoothStep => {
             let t = (z - x) / (y - x);

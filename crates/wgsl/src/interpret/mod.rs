@@ -86,8 +86,8 @@ impl Precision {
 /// # What is computed
 ///
 /// In f64, floats keep 53 bits throughout; literals are those that the text has, rounded to f32. In f32, every operation is
-/// rounded once, and so are the arguments; dot products and products of matrices are rounded term by term, every other builtin
-/// is one operation. Where WGSL leaves a choice:
+/// rounded once, and so are the arguments; dot products, lengths and products of matrices are rounded term by term, every other
+/// builtin is one operation. Where WGSL leaves a choice:
 ///
 /// - `pow` of a negative base, and of two zeros, is NaN; `round` takes ties to even; `%` has the sign of its left operand; `fma` is fused.
 /// - NaN stays NaN through `min`, `max`, `clamp` and `sign`; it is not less, greater or equal to anything.

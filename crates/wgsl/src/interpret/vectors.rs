@@ -12,13 +12,12 @@ pub(super) fn dot(x: &[f64], y: &[f64], precision: Precision) -> f64 {
     products.reduce(|sum, product| precision.round(sum + product)).unwrap_or(0.0)
 }
 
-fn length(x: &[f64]) -> f64 {
-    // scaled, so that squares neither overflow nor vanish
-    let largest = x.iter().fold(0.0, |a: f64, b| if b.is_nan() { *b } else { a.max(b.abs()) });
-    if largest == 0.0 || !largest.is_finite() {
-        return largest;
+/// `√(x·x)`, as the specification has it; of a number its magnitude.
+fn length(x: &[f64], precision: Precision) -> f64 {
+    match x {
+        [x] => x.abs(),
+        _ => dot(x, x, precision).sqrt(),
     }
-    largest * x.iter().map(|x| (x / largest) * (x / largest)).sum::<f64>().sqrt()
 }
 
 /// A builtin of whole vectors; none if it is another one. Scalars are vectors of one.
@@ -34,7 +33,8 @@ pub(super) fn vector(
     Some(match function {
         M::Dot => vec![dot(x, y, precision)],
         M::Length | M::Distance => {
-            let length = if function == M::Length { length(x) } else { length(&minus(x, y)) };
+            let length =
+                if function == M::Length { length(x, precision) } else { length(&minus(x, y), precision) };
             // its derivative jumps at 0, and that of a number changes its sign there
             trace.compare(length, 0.0);
             if let (&[x], M::Length) = (x, function) {
@@ -46,7 +46,7 @@ pub(super) fn vector(
             vec![length]
         }
         M::Normalize => {
-            let length = length(x);
+            let length = precision.round(length(x, precision));
             x.iter().map(|x| x / length).collect()
         }
         M::Cross => {
