@@ -27,7 +27,10 @@
 //! recurse, because parsers do and hostile text could exhaust the stack. Parsing and validation then run on a thread with
 //! a large stack of its own. Errors carry the user's line numbers and a frame of the user's text.
 //!
-//! What it is not: it compiles nothing and touches no device; emitted kernels never pass through it. It has no derivative of its own: rows
+//! The [`Interpreter`] runs text as it stands, functions and whole kernels: the witness of what is lowered from text and of what is emitted
+//! as text, and the one that sees races and indices that adapters hide.
+//!
+//! What it is not: it compiles nothing and touches no device; emitted kernels pass through it in tests only. It has no derivative of its own: rows
 //! of the operation table are all it knows.
 //!
 //! Invariants: no text, however hostile, aborts, hangs or panics; nothing here knows wgpu; nothing is dropped from a

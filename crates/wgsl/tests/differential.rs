@@ -1,8 +1,9 @@
 //! Random functions: what the interpreter computes from the text is what the reference computes from the lowered expression.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use cotangent_autograd::grad;
 use cotangent_tensor::{Code, Evaluate, Reference, Tensor};
-use cotangent_wgsl::{Interpreter, Module};
+use cotangent_wgsl::{Function, Interpreter, Module};
 
 struct Random(u64);
 impl Random {
@@ -154,27 +155,29 @@ fn function(seed: u64) -> String {
     writer.text
 }
 
+/// None for a text that is refused for a reason that is not looked at here.
+fn parsed(seed: u64, text: &str) -> Option<(Module, Function)> {
+    let module = match Module::parse("random.wgsl", text) {
+        Ok(module) => module,
+        // a constant that the front end computed
+        Err(error) if error.message().contains("Float literal is") => return None,
+        Err(error) => panic!("seed {seed}: {error}"),
+    };
+    match module.function("f") {
+        Ok(function) => Some((module, function)),
+        Err(error) if [Code::WgslNodes, Code::WgslLimit].contains(&error.code()) => None,
+        Err(error) => panic!("seed {seed}: {error}\n{text}"),
+    }
+}
+
 #[test]
 fn the_interpreter_agrees_with_the_lowered_expression() {
     let (mut compared, mut finite, mut refused) = (0, 0, 0);
     for seed in 0..1500 {
         let text = function(seed);
-        let module = match Module::parse("random.wgsl", &text) {
-            Ok(module) => module,
-            // a constant that the front end computed
-            Err(error) if error.message().contains("Float literal is") => {
-                refused += 1;
-                continue;
-            }
-            Err(error) => panic!("seed {seed}: {error}"),
-        };
-        let lowered = match module.function("f") {
-            Ok(function) => function,
-            Err(error) if [Code::WgslNodes, Code::WgslLimit].contains(&error.code()) => {
-                refused += 1;
-                continue;
-            }
-            Err(error) => panic!("seed {seed}: {error}\n{text}"),
+        let Some((module, lowered)) = parsed(seed, &text) else {
+            refused += 1;
+            continue;
         };
         let mut random = Random(seed + 77);
         let points: Vec<[f64; 3]> = (0..8).map(|_| [0, 1, 2].map(|_| random.number())).collect();
@@ -201,4 +204,49 @@ fn the_interpreter_agrees_with_the_lowered_expression() {
     }
     assert!(compared > 10_000 && refused < 200, "{compared} compared, {refused} refused");
     assert!(finite > compared / 2 && finite < compared, "{finite} of {compared} finite");
+}
+
+/// Where the trace says that nothing jumps, differences of the text agree with derivatives of the expression.
+#[test]
+fn differences_within_one_trace_are_derivatives() {
+    let (mut compared, mut kinks) = (0, 0);
+    for seed in 2000..2600 {
+        let text = function(seed);
+        let Some((module, lowered)) = parsed(seed, &text) else { continue };
+        let mut random = Random(seed + 77);
+        let point = [0, 1, 2].map(|_| random.number());
+        let [x, y, z] = point.map(|x| Tensor::full([], x));
+        let value = lowered.call(&[&x, &y, &z]);
+        let slope = grad(&value, &x).unwrap().or_zero();
+        let slope = Reference::new().evaluate(&[&slope]).unwrap()[0].scalar().unwrap();
+        let interpreter = Interpreter::new(&module);
+        let at = |offset: f64| {
+            let run = interpreter.call("f", &[&[point[0] + offset], &[point[1]], &[point[2]]]).unwrap();
+            (run.result()[0], run.trace())
+        };
+        let h = 1e-5;
+        let near = [-2.0, -1.0, 0.0, 1.0, 2.0].map(|k| at(k * h));
+        if near.iter().any(|(value, _)| !value.is_finite()) {
+            continue;
+        }
+        if near.iter().any(|(_, trace)| *trace != near[2].1) {
+            kinks += 1;
+            continue;
+        }
+        let (wide, narrow) = ((near[4].0 - near[0].0) / (4.0 * h), (near[3].0 - near[1].0) / (2.0 * h));
+        // a function that oscillates within the step has no difference that means something
+        if (wide - narrow).abs() > 1e-4 * (1.0 + narrow.abs()) {
+            continue;
+        }
+        let best = (4.0 * narrow - wide) / 3.0;
+        // what the differences themselves are worth: their own spread, and the rounding of the values
+        let worth = 10.0 * (wide - narrow).abs() + 1e-9 * (near[2].0.abs() / h).max(1.0);
+        let rounding = 1e-6 * slope.abs();
+        assert!(
+            (best - slope).abs() <= worth + rounding,
+            "seed {seed} at {point:?}: {best} ± {worth}, {slope}\n{text}"
+        );
+        compared += 1;
+    }
+    assert!(compared > 300 && kinks > 0, "{compared} compared, {kinks} at kinks");
 }

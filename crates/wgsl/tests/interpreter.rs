@@ -506,3 +506,23 @@ fn faults_of_functions_are_named() {
     let large = "var<private> x: array<array<f32, 65536>, 512>; fn f() -> f32 { return x[0][0]; }";
     fails(large, &[], Code::WgslLimit, &["private"]);
 }
+
+#[test]
+fn hostile_text_ends_soon() {
+    let levels = |n: usize, member: &str| {
+        let level = |i: usize| format!("struct S{} {{ {} }}\n", i + 1, member.replace('#', &i.to_string()));
+        (0..n).fold("struct S0 { a: f32 }\n".to_string(), |text, i| text + &level(i))
+    };
+    let start = std::time::Instant::now();
+    let deep = levels(400, "a: S#,") + "fn f() -> f32 { var s: S400; return 1.0; }";
+    fails(&deep, &[], Code::WgslLimit, &["types inside each other: 16 where 15"]);
+    let wide = levels(13, "a: S#, b: S#, c: S#, d: S#,") + "fn f() -> f32 { var s: S13; return 1.0; }";
+    fails(&wide, &[], Code::WgslLimit, &["the variables of a function"]);
+    let parameter = levels(13, "a: S#, b: S#, c: S#, d: S#,") + "fn f(s: S13) -> f32 { return 1.0; }";
+    fails(&parameter, &[&[1.0]], Code::WgslLimit, &["the values of a function"]);
+    let copies = "fn f() -> f32 { var a: array<f32, 1000000>; loop { a = a; } return 1.0; }";
+    fails(copies, &[], Code::WgslFuel, &["loop { a = a; }"]);
+    let many: String = (0..40).map(|i| format!("fn g{i}() {{ var a: array<f32, 900000>; }}\n")).collect();
+    fails(&(many + "fn f() -> f32 { return 1.0; }"), &[], Code::WgslLimit, &["the values of all functions"]);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}

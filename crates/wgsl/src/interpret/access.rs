@@ -39,12 +39,12 @@ impl<'r> Machine<'r> {
                 registers.copy_from_slice(&self.variables[memory - SHARED].cells[cells.clone()]);
                 let now = self.access(thread, memory - SHARED, span);
                 let variable = &mut self.variables[memory - SHARED];
-                let module = self.program.module();
+                let shapes = &self.program.shapes;
                 // atomics cannot be accessed otherwise, and never race
                 if is_atomic(self.program, thread.slot(from).ty) {
-                    variable.known(module, cells, now, self.grid)?;
+                    variable.known(shapes, cells, now, self.grid)?;
                 } else {
-                    variable.read(module, cells, now, self.grid)?;
+                    variable.read(shapes, cells, now, self.grid)?;
                 }
             }
         }
@@ -59,6 +59,7 @@ impl<'r> Machine<'r> {
     ) -> Result<(), Problem> {
         let (memory, first) = place(thread.cell(to));
         let value = thread.slot(value);
+        self.burn(value.len, || thread.busy())?;
         let from = value.at..value.at + value.len;
         let cells = first..first + value.len;
         let is_own = memory == FUNCTION && first >= thread.own_variables();
@@ -83,7 +84,7 @@ impl<'r> Machine<'r> {
             let touched = whole_vector(self.program, thread, to).unwrap_or(cells.clone());
             let now = self.access(thread, memory - SHARED, span);
             let variable = &mut self.variables[memory - SHARED];
-            variable.write(self.program.module(), cells.clone(), touched, now, self.grid)?;
+            variable.write(&self.program.shapes, cells.clone(), touched, now, self.grid)?;
         } else if let Some(unwritten) = self.variables[memory - SHARED].unwritten.get_mut(cells.clone()) {
             unwritten.fill(false);
         }
@@ -137,7 +138,7 @@ impl<'r> Machine<'r> {
         };
         let now = self.access(thread, memory - SHARED, thread.here());
         let variable = &mut self.variables[memory - SHARED];
-        variable.known(self.program.module(), cell..cell + 1, now, self.grid)?;
+        variable.known(&self.program.shapes, cell..cell + 1, now, self.grid)?;
         variable.cells[cell] = new.into();
         if let Some(result) = result {
             let to = thread.slot(result);
@@ -165,7 +166,7 @@ fn whole_vector(program: &Program<'_>, thread: &Thread<'_>, to: Handle<Expressio
     let (Expression::Access { base, .. } | Expression::AccessIndex { base, .. }) = *expression else {
         return None;
     };
-    let ty = shape::pointee(program.module(), thread.slot(base).ty)?;
+    let ty = program.shapes.pointee(thread.slot(base).ty)?;
     let TypeInner::Vector { size, .. } = &*ty else { return None };
     let (_, first) = place(thread.cell(base));
     Some(first..first + *size as usize)

@@ -1,11 +1,10 @@
 //! What the host binds: numbers or words into cells, and back.
 
 use cotangent_tensor::{Code, DType, Error};
-use naga::Module;
 
 use super::Precision;
 use super::memory::Variable;
-use super::shape::{self, Cell, Scalar, float};
+use super::shape::{self, Cell, Scalar, Shapes, float};
 use crate::interpret::operators::word_of;
 
 /// A variable with what the host gave for it.
@@ -49,39 +48,39 @@ pub(super) fn number_of(cell: Cell, dtype: DType) -> f64 {
 impl<'m> Buffer<'m> {
     /// From one number for each scalar.
     pub(super) fn of_numbers(
-        module: &'m Module,
+        shapes: &Shapes<'m>,
         mut variable: Variable<'m>,
         numbers: &[f64],
     ) -> Result<Buffer<'m>, Error> {
-        variable.tail = tail_of_count(module, &variable, numbers.len())?;
-        let scalars = scalars(module, &variable);
+        variable.tail = tail_of_count(shapes, &variable, numbers.len())?;
+        let scalars = scalars(shapes, &variable);
         for (i, (&number, scalar)) in numbers.iter().zip(&scalars).enumerate() {
             variable.cells.push(cell_of(number, scalar.dtype).ok_or_else(|| {
-                let path = variable.path(module, i);
+                let path = variable.path(shapes, i);
                 wrong(variable.name, format!("`{path}` is {}, and {number} is none", scalar.dtype))
             })?);
         }
-        let words = vec![0; shape::words(module, variable.ty, variable.tail)];
+        let words = vec![0; shapes.words(variable.ty, variable.tail)];
         Ok(Buffer { variable, scalars, words })
     }
     /// From the words of its bytes.
     pub(super) fn of_words(
-        module: &'m Module,
+        shapes: &Shapes<'m>,
         mut variable: Variable<'m>,
         words: &[u32],
     ) -> Result<Buffer<'m>, Error> {
-        let bytes = shape::bytes(module, variable.ty);
+        let bytes = shapes.bytes(variable.ty);
         if words.len() < bytes.div_ceil(4) {
             let message = format!("{} words where it has {bytes} bytes", words.len());
             return Err(wrong(variable.name, message));
         }
-        if let Some((_, offset, stride)) = shape::tail(module, variable.ty) {
+        if let Some((_, offset, stride)) = shapes.tail(variable.ty) {
             variable.tail = (words.len() * 4).saturating_sub(offset) / stride.max(1);
             if variable.tail == 0 {
                 return Err(wrong(variable.name, "not one element of its array fits into the words".into()));
             }
         }
-        let scalars = scalars(module, &variable);
+        let scalars = scalars(shapes, &variable);
         for scalar in &scalars {
             let word = words.get(scalar.word).copied().unwrap_or(0);
             variable.cells.push(match scalar.dtype {
@@ -93,15 +92,15 @@ impl<'m> Buffer<'m> {
     }
     /// Room for some scalars that nobody has written.
     pub(super) fn of_nothing(
-        module: &'m Module,
+        shapes: &Shapes<'m>,
         mut variable: Variable<'m>,
         count: usize,
     ) -> Result<Buffer<'m>, Error> {
-        variable.tail = tail_of_count(module, &variable, count)?;
+        variable.tail = tail_of_count(shapes, &variable, count)?;
         variable.cells = vec![0; count];
         variable.unwritten = vec![true; count];
-        let scalars = scalars(module, &variable);
-        let words = vec![0; shape::words(module, variable.ty, variable.tail)];
+        let scalars = scalars(shapes, &variable);
+        let words = vec![0; shapes.words(variable.ty, variable.tail)];
         Ok(Buffer { variable, scalars, words })
     }
 
@@ -117,11 +116,11 @@ impl<'m> Buffer<'m> {
         variable
     }
     /// What the host sees of the variable when a run has ended.
-    pub(super) fn end(&self, module: &Module, variable: Variable<'m>) -> Bound {
+    pub(super) fn end(&self, shapes: &Shapes<'_>, variable: Variable<'m>) -> Bound {
         let first = variable.unwritten.iter().position(|&is| is);
         Bound {
             name: variable.name.to_string(),
-            unwritten: first.map(|cell| variable.path(module, cell)),
+            unwritten: first.map(|cell| variable.path(shapes, cell)),
             scalars: self.scalars.clone(),
             words: self.words.clone(),
             cells: variable.cells,
@@ -130,15 +129,15 @@ impl<'m> Buffer<'m> {
 }
 
 /// The length of the array at the end of a variable that holds so many scalars.
-fn tail_of_count(module: &Module, variable: &Variable<'_>, count: usize) -> Result<usize, Error> {
-    let fixed = shape::cells(module, variable.ty);
-    let Some((element, ..)) = shape::tail(module, variable.ty) else {
+fn tail_of_count(shapes: &Shapes<'_>, variable: &Variable<'_>, count: usize) -> Result<usize, Error> {
+    let fixed = shapes.cells(variable.ty);
+    let Some((element, ..)) = shapes.tail(variable.ty) else {
         if fixed == count {
             return Ok(0);
         }
         return Err(wrong(variable.name, format!("{count} numbers where it has {fixed}")));
     };
-    let each = shape::cells_of(module, element).max(1);
+    let each = shapes.cells_of(element).max(1);
     match count.checked_sub(fixed).filter(|rest| *rest > 0 && rest % each == 0) {
         Some(rest) => Ok(rest / each),
         None => {
@@ -148,9 +147,9 @@ fn tail_of_count(module: &Module, variable: &Variable<'_>, count: usize) -> Resu
     }
 }
 
-fn scalars(module: &Module, variable: &Variable<'_>) -> Vec<Scalar> {
+fn scalars(shapes: &Shapes<'_>, variable: &Variable<'_>) -> Vec<Scalar> {
     let mut scalars = Vec::new();
-    shape::scalars(module, variable.ty, 0, variable.tail, &mut scalars);
+    shapes.scalars(variable.ty, 0, variable.tail, &mut scalars);
     scalars
 }
 

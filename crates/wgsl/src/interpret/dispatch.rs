@@ -32,7 +32,7 @@ impl<'r> Machine<'r> {
             let mut threads = Vec::with_capacity(invocations);
             for invocation in 0..u32::try_from(invocations).unwrap_or(u32::MAX) {
                 // an empty kernel takes time as well
-                self.burn(|| Span::UNDEFINED)?;
+                self.burn(each, || Span::UNDEFINED)?;
                 let mut thread = Thread::new(self.program, routine, Some((group, invocation)));
                 for number in 0..point.function.arguments.len() {
                     let value = self.argument(point, number, group, invocation)?;

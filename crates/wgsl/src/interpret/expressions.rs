@@ -8,7 +8,7 @@ use super::builtins;
 use super::machine::{Machine, Thread, unsupported};
 use super::operators;
 use super::program::{Routine, SHARED, Slot};
-use super::shape::{self, Cell, float, place, pointer, word};
+use super::shape::{Cell, Shapes, float, place, pointer, word};
 use super::vectors;
 use crate::diagnose::Problem;
 use crate::prelude::Meaning;
@@ -32,8 +32,8 @@ impl<'r> Machine<'r> {
         let Some(routine) = thread.routine() else { return Ok(()) };
         let expressions = &routine.function.expressions;
         let span = expressions.get_span(handle);
-        self.burn(|| span)?;
         let out = thread.slot(handle);
+        self.burn(out.len, || thread.busy())?;
         match &expressions[handle] {
             Expression::Literal(_)
             | Expression::Constant(_)
@@ -158,13 +158,13 @@ impl<'r> Machine<'r> {
         out: Slot<'r>,
         span: Span,
     ) -> Result<(), Problem> {
-        let module = self.program.module();
+        let shapes = &self.program.shapes;
         let from = thread.slot(base);
-        let pointee = shape::pointee(module, from.ty);
+        let pointee = shapes.pointee(from.ty);
         let ty = pointee.as_deref().unwrap_or(from.ty);
         let (memory, first) = if pointee.is_some() { place(thread.cell(base)) } else { (0, 0) };
         let position = usize::try_from(index).ok();
-        let Some((length, before)) = shape::part(module, ty, position.unwrap_or(0)) else {
+        let Some((length, before)) = shapes.part(ty, position.unwrap_or(0)) else {
             return Err(unsupported("parts of a value of this type").at(span, "here"));
         };
         let length = length
@@ -174,8 +174,8 @@ impl<'r> Machine<'r> {
                 // what lies at the end of a variable has no cell of its own if it is empty
                 Some(memory) => {
                     let variable = &self.variables[memory];
-                    let path = variable.path(module, first);
-                    format!("`{}`", of_whole(&path, module, ty))
+                    let path = variable.path(shapes, first);
+                    format!("`{}`", of_whole(&path, shapes, ty))
                 }
                 None => "what it indexes".into(),
             };
@@ -409,8 +409,8 @@ impl<'r> Machine<'r> {
 }
 
 /// The name of a part without the names of its own parts: an array of `y[2].x` is called by the path up to it.
-fn of_whole(path: &str, module: &naga::Module, ty: &TypeInner) -> String {
-    let own = shape::path(module, ty, 0);
+fn of_whole(path: &str, shapes: &Shapes<'_>, ty: &TypeInner) -> String {
+    let own = shapes.path(ty, 0);
     path.strip_suffix(&own).unwrap_or(path).to_string()
 }
 

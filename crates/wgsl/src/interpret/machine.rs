@@ -128,6 +128,14 @@ impl<'r> Thread<'r> {
     pub(super) fn whereabouts(&self) -> Vec<Span> {
         self.frames.iter().skip(1).map(|frame| frame.span).chain([self.here()]).collect()
     }
+    /// The innermost loop that runs, or else the statement.
+    pub(super) fn busy(&self) -> Span {
+        let mut spans = self.controls.iter().rev().filter_map(|control| match control {
+            Control::Loop { span, .. } => Some(*span),
+            Control::Block { .. } | Control::Switch | Control::UniformLoad { .. } => None,
+        });
+        spans.next().unwrap_or_else(|| self.here())
+    }
     /// The statement that runs.
     pub(super) fn here(&self) -> Span {
         for control in self.controls.iter().rev() {
@@ -168,16 +176,16 @@ pub(super) struct Machine<'r> {
 }
 
 impl<'r> Machine<'r> {
-    /// Counts an operation.
-    pub(super) fn burn(&mut self, place: impl FnOnce() -> Span) -> Result<(), Problem> {
-        match self.fuel.checked_sub(1) {
+    /// Counts an operation that moves so many cells: large values take longer.
+    pub(super) fn burn(&mut self, cells: usize, place: impl FnOnce() -> Span) -> Result<(), Problem> {
+        match self.fuel.checked_sub(1 + cells as u64 / 16) {
             Some(rest) => {
                 self.fuel = rest;
                 Ok(())
             }
             None => {
                 let message = format!("still running after {} operations", self.granted);
-                Err(Problem::new(Code::WgslFuel, message).at(place(), "here"))
+                Err(Problem::new(Code::WgslFuel, message).at(place(), "in here"))
             }
         }
     }
@@ -245,7 +253,7 @@ impl<'r> Machine<'r> {
         if ends {
             thread.controls.pop();
         } else {
-            self.burn(|| span)?;
+            self.burn(0, || span)?;
             thread.controls.push(Control::Block { block: body, next: 0 });
         }
         Ok(())
@@ -262,7 +270,7 @@ impl<'r> Machine<'r> {
             }
             return Ok(None);
         }
-        self.burn(|| thread.here())?;
+        self.burn(0, || thread.busy())?;
         match statement {
             Statement::Block(block) => thread.controls.push(Control::Block { block, next: 0 }),
             Statement::If { condition, accept, reject } => {
@@ -338,8 +346,10 @@ impl<'r> Machine<'r> {
             return self.prelude(thread, row, routine, arguments, result, span);
         }
         let caller = thread.frames.len() - 1;
-        let depth = thread.registers.len().saturating_add(routine.registers.len());
-        limit(depth, "the values of nested calls").map_err(|problem| problem.at(span, "in this call"))?;
+        let values = thread.registers.len() + thread.variables.len();
+        let values = values + routine.registers.len() + routine.variables.len();
+        limit(values, "the values of nested calls").map_err(|problem| problem.at(span, "in this call"))?;
+        self.burn(routine.registers.len() + routine.variables.len(), || span)?;
         thread.enter(routine, result, span, self.witness.origin.is_none());
         let (caller, callee) = (&thread.frames[caller], &thread.frames[caller + 1]);
         for &(number, expression) in &routine.parameters {

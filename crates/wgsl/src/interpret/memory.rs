@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use cotangent_tensor::{Code, DType, Detail};
-use naga::{AddressSpace, Module, Span, StorageAccess, TypeInner};
+use naga::{AddressSpace, Span, StorageAccess, TypeInner};
 
-use super::shape::{self, Cell};
+use super::shape::{self, Cell, Shapes};
 use crate::diagnose::Problem;
 
 /// The invocations of a dispatch.
@@ -127,21 +127,21 @@ impl<'m> Variable<'m> {
         self.shadow.resize(count, Shadow::default());
     }
     /// A cell as the text would write it.
-    pub(super) fn path(&self, module: &Module, cell: usize) -> String {
-        format!("{}{}", self.name, shape::path(module, self.ty, cell))
+    pub(super) fn path(&self, shapes: &Shapes<'_>, cell: usize) -> String {
+        format!("{}{}", self.name, shapes.path(self.ty, cell))
     }
 
     /// Refuses cells that hold no value yet.
     pub(super) fn known(
         &self,
-        module: &Module,
+        shapes: &Shapes<'_>,
         cells: Range<usize>,
         now: Access,
         grid: Grid,
     ) -> Result<(), Problem> {
         let Some(unwritten) = self.unwritten.get(cells.clone()) else { return Ok(()) };
         let Some(first) = unwritten.iter().position(|&is| is) else { return Ok(()) };
-        let (path, who) = (self.path(module, cells.start + first), grid.name(now.group, now.invocation));
+        let (path, who) = (self.path(shapes, cells.start + first), grid.name(now.group, now.invocation));
         let message = format!("{who} reads `{path}`, which nobody wrote");
         let problem = Problem::new(Code::WgslBinding, message).at(now.span, "read here");
         Err(problem.help("bind it with values, or write it first"))
@@ -149,15 +149,15 @@ impl<'m> Variable<'m> {
     /// Notes that some cells are read.
     pub(super) fn read(
         &mut self,
-        module: &Module,
+        shapes: &Shapes<'_>,
         cells: Range<usize>,
         now: Access,
         grid: Grid,
     ) -> Result<(), Problem> {
-        self.known(module, cells.clone(), now, grid)?;
+        self.known(shapes, cells.clone(), now, grid)?;
         for cell in cells {
             if let Some(Err(other)) = self.shadow.get_mut(cell).map(|shadow| shadow.read(now)) {
-                return Err(self.race(module, cell, (now, "reads"), (other, "writes"), grid));
+                return Err(self.race(shapes, cell, (now, "reads"), (other, "writes"), grid));
             }
         }
         Ok(())
@@ -165,7 +165,7 @@ impl<'m> Variable<'m> {
     /// Notes that some cells are written: `named` of them by the text, `touched` by the hardware.
     pub(super) fn write(
         &mut self,
-        module: &Module,
+        shapes: &Shapes<'_>,
         named: Range<usize>,
         touched: Range<usize>,
         now: Access,
@@ -173,7 +173,7 @@ impl<'m> Variable<'m> {
     ) -> Result<(), Problem> {
         for cell in touched {
             if let Some(Err(other)) = self.shadow.get_mut(cell).map(|shadow| shadow.write(now)) {
-                return Err(self.race(module, cell, (now, "writes"), other, grid));
+                return Err(self.race(shapes, cell, (now, "writes"), other, grid));
             }
         }
         if let Some(unwritten) = self.unwritten.get_mut(named) {
@@ -183,20 +183,20 @@ impl<'m> Variable<'m> {
     }
     fn race(
         &self,
-        module: &Module,
+        shapes: &Shapes<'_>,
         cell: usize,
         (now, does): (Access, &str),
         (other, did): (Access, &str),
         grid: Grid,
     ) -> Problem {
-        let path = self.path(module, cell);
+        let path = self.path(shapes, cell);
         let (one, two) = (grid.name(other.group, other.invocation), grid.name(now.group, now.invocation));
         let why = match now.group == other.group {
             false => "nothing orders workgroups",
             true if matches!(self.space, AddressSpace::WorkGroup) => "no `workgroupBarrier()` lies between",
             true => "no `storageBarrier()` lies between",
         };
-        let value = shown(self.cells[cell], self.dtype(module, cell));
+        let value = shown(self.cells[cell], self.dtype(shapes, cell));
         let message =
             format!("race on `{path}`: {one} {did} it, {two} {does} it, and {why}; it holds {value}");
         let problem = Problem::new(Code::WgslRace, message)
@@ -204,9 +204,9 @@ impl<'m> Variable<'m> {
             .at(now.span, format!("{does} here"));
         if other.span == now.span { problem } else { problem.at(other.span, format!("{did} here")) }
     }
-    fn dtype(&self, module: &Module, cell: usize) -> Option<DType> {
+    fn dtype(&self, shapes: &Shapes<'_>, cell: usize) -> Option<DType> {
         let mut scalars = Vec::new();
-        shape::scalars(module, self.ty, 0, self.tail, &mut scalars);
+        shapes.scalars(self.ty, 0, self.tail, &mut scalars);
         scalars.get(cell).map(|scalar| scalar.dtype)
     }
 }

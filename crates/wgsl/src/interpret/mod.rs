@@ -23,15 +23,17 @@ mod witness;
 use std::collections::BTreeMap;
 
 use cotangent_tensor::{Code, DType, Error};
-use naga::{AddressSpace, GlobalVariable, Handle, ShaderStage, Span};
+use naga::{AddressSpace, GlobalVariable, Handle, ShaderStage, Span, Type};
 
 use crate::Module;
 use crate::diagnose::Problem;
+use crate::layout;
 use crate::text::{Text, name_or};
 use buffers::{Bound, Buffer, cell_of, number_of};
 use machine::{Machine, Stop, Thread};
 use memory::{Grid, Variable};
 use program::{Program, limit, variable_name};
+use shape::{Cell, Shapes};
 pub use witness::Nonfinite;
 use witness::{Origin, Witness};
 
@@ -149,25 +151,22 @@ impl<'m> Interpreter<'m> {
         self.precision = Precision::F32;
         self
     }
-    /// How many operations a run may take; 100 million if not said.
+    /// How many operations a run may take; 100 million if not said. Those on large values count once more for every 16 numbers.
     pub fn fuel(mut self, operations: u64) -> Self {
         self.fuel = operations;
         self
     }
     /// Binds a buffer by one number for each scalar in it, in order and without padding.
     pub fn bind(self, name: &str, numbers: &[f64]) -> Self {
-        let module = &self.text.module;
-        self.with(name, |variable| Buffer::of_numbers(module, variable, numbers))
+        self.with(name, |shapes, variable| Buffer::of_numbers(shapes, variable, numbers))
     }
     /// Binds a buffer by its 32-bit words as an adapter has them, with padding.
     pub fn bind_words(self, name: &str, words: &[u32]) -> Self {
-        let module = &self.text.module;
-        self.with(name, |variable| Buffer::of_words(module, variable, words))
+        self.with(name, |shapes, variable| Buffer::of_words(shapes, variable, words))
     }
     /// Binds room for some scalars. To read one that no invocation wrote is an error, in the text and in [`Run::numbers`].
     pub fn bind_output(self, name: &str, scalars: usize) -> Self {
-        let module = &self.text.module;
-        self.with(name, |variable| Buffer::of_nothing(module, variable, scalars))
+        self.with(name, |shapes, variable| Buffer::of_nothing(shapes, variable, scalars))
     }
     /// The buffers that the text declares, in its order.
     pub fn bindings(&self) -> Vec<Binding> {
@@ -186,14 +185,18 @@ impl<'m> Interpreter<'m> {
         let ty = &self.text.module.types[variable.ty].inner;
         Variable::new(variable_name(variable), variable.space, ty)
     }
-    fn with(mut self, name: &str, buffer: impl FnOnce(Variable<'m>) -> Result<Buffer<'m>, Error>) -> Self {
+    fn with(
+        mut self,
+        name: &str,
+        buffer: impl FnOnce(&Shapes<'m>, Variable<'m>) -> Result<Buffer<'m>, Error>,
+    ) -> Self {
         let named = |(_, variable): &(_, &GlobalVariable)| variable_name(variable) == name;
-        let found = match &self.program {
-            Ok(program) => program.buffers().find(named),
-            Err(_) => return self,
-        };
-        let bound = match found {
-            Some((handle, variable)) => buffer(self.variable(variable)).map(|buffer| (handle, buffer)),
+        // what is wrong with the program is said when it runs
+        let Ok(program) = &self.program else { return self };
+        let bound = match program.buffers().find(named) {
+            Some((handle, variable)) => {
+                buffer(&program.shapes, self.variable(variable)).map(|buffer| (handle, buffer))
+            }
             None => {
                 let names: Vec<String> = self.bindings().into_iter().map(|binding| binding.name).collect();
                 let message = format!("no buffer `{name}`; there are: {}", names.join(", "));
@@ -238,14 +241,7 @@ impl<'m> Interpreter<'m> {
         let mut machine = self.machine(program, function, uses)?;
         let mut thread = Thread::new(program, &program.functions[handle.index()], None);
         for (number, (parameter, given)) in parameters.iter().zip(arguments).enumerate() {
-            let dtypes = crate::layout::scalars_of(&self.text.module, parameter.ty);
-            let dtypes = dtypes.map_err(|problem| problem.in_text(&self.text.source))?;
-            let cell = |(&number, &dtype): (&f64, &DType)| match dtype {
-                DType::F32 | DType::F16 => cell_of(self.precision.round(number), dtype),
-                DType::I32 | DType::U32 | DType::Bool => cell_of(number, dtype),
-            };
-            let cells: Option<Vec<u64>> = given.iter().zip(&dtypes).map(cell).collect();
-            match cells.filter(|_| given.len() == dtypes.len()) {
+            match self.cells(program, parameter.ty, given)? {
                 Some(cells) => thread.set_argument(number, &cells),
                 None => {
                     let (name, ty) = (name_or(&parameter.name, "_"), self.text.type_name(parameter.ty));
@@ -255,7 +251,7 @@ impl<'m> Interpreter<'m> {
             }
         }
         let result = self.text.module.functions[handle].result.as_ref();
-        let result = result.map(|result| crate::layout::scalars_of(&self.text.module, result.ty));
+        let result = result.map(|result| layout::scalars_of(&self.text.module, result.ty));
         let dtypes = result.transpose().map_err(|problem| problem.in_text(&self.text.source))?;
         match machine.run(&mut thread).map_err(|problem| problem.in_text(&self.text.source))? {
             Stop::Done => {}
@@ -289,6 +285,23 @@ impl<'m> Interpreter<'m> {
         Ok(self.ended(machine, Vec::new()))
     }
 
+    /// An argument of a function; none if the numbers do not fit the type.
+    fn cells(
+        &self,
+        program: &Program<'m>,
+        ty: Handle<Type>,
+        given: &[f64],
+    ) -> Result<Option<Vec<Cell>>, Error> {
+        if program.shapes.cells_of(ty) != given.len() {
+            return Ok(None);
+        }
+        let dtypes = layout::scalars_of(&self.text.module, ty);
+        let dtypes = dtypes.map_err(|problem| problem.in_text(&self.text.source))?;
+        let cell = |(&number, dtype): (&f64, DType)| {
+            cell_of(if dtype.is_float() { self.precision.round(number) } else { number }, dtype)
+        };
+        Ok(given.iter().zip(dtypes).map(cell).collect())
+    }
     fn program(&self) -> Result<&Program<'m>, Error> {
         if let Some(wrong) = &self.wrong {
             return Err(wrong.clone());
@@ -304,13 +317,15 @@ impl<'m> Interpreter<'m> {
     ) -> Result<Machine<'r>, Error> {
         let mut variables = Vec::new();
         let mut missing = Vec::new();
+        let mut shared: usize = 0;
         let framed = |problem: Problem| problem.in_text(&self.text.source);
         for (handle, global) in self.text.module.global_variables.iter() {
             let mut variable = self.variable(global);
             match (global.space, self.buffers.get(&handle.index())) {
                 (AddressSpace::WorkGroup, _) => {
-                    let count = shape::cells(&self.text.module, variable.ty);
-                    limit(count, "a workgroup variable").map_err(framed)?;
+                    let count = program.shapes.cells(variable.ty);
+                    shared = shared.saturating_add(count);
+                    limit(shared, "workgroup variables").map_err(framed)?;
                     variable.cells.resize(count, 0);
                 }
                 (AddressSpace::Private, _) => {}
@@ -344,11 +359,10 @@ impl<'m> Interpreter<'m> {
         })
     }
     fn ended(&self, machine: Machine<'_>, result: Vec<f64>) -> Run {
-        let Machine { grid, fuel, witness, variables, .. } = machine;
-        let module = &self.text.module;
+        let Machine { program, grid, fuel, witness, variables, .. } = machine;
         let buffers = variables.into_iter().enumerate().filter_map(|(number, variable)| {
             let buffer = self.buffers.get(&number)?;
-            Some(buffer.end(module, variable))
+            Some(buffer.end(&program.shapes, variable))
         });
         let buffers = buffers.collect();
         let first_nonfinite = witness.origin.map(|origin| self.told(origin, grid));

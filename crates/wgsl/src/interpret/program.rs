@@ -4,7 +4,7 @@
 use cotangent_tensor::{Code, DType};
 use naga::{AddressSpace, Arena, Expression, Function, GlobalVariable, Handle, Literal, Module, TypeInner};
 
-use super::shape::{self, Cell, MAX_CELLS};
+use super::shape::{self, Cell, MAX_CELLS, Shapes};
 use crate::diagnose::Problem;
 use crate::prelude::{self, Meaning};
 use crate::text::{Text, name_or};
@@ -55,6 +55,7 @@ impl<'m> Routine<'m> {
 #[derive(Debug)]
 pub(super) struct Program<'m> {
     pub(super) text: &'m Text,
+    pub(super) shapes: Shapes<'m>,
     pub(super) functions: Vec<Routine<'m>>,
     pub(super) entries: Vec<Routine<'m>>,
     /// Private memory of an invocation when it begins.
@@ -64,7 +65,8 @@ pub(super) struct Program<'m> {
 impl<'m> Program<'m> {
     pub(super) fn new(text: &'m Text) -> Result<Program<'m>, Problem> {
         let module = &text.module;
-        let globals = Constants::of_module(module)?;
+        let shapes = Shapes::new(module)?;
+        let globals = Constants::of_module(&shapes)?;
         let mut private = Vec::new();
         let mut places = Vec::new();
         for (handle, variable) in module.global_variables.iter() {
@@ -73,7 +75,7 @@ impl<'m> Program<'m> {
                 continue;
             }
             places.push(shape::pointer(PRIVATE, private.len()));
-            let count = shape::cells_of(module, variable.ty);
+            let count = shapes.cells_of(variable.ty);
             limit(private.len().saturating_add(count), "private variables")
                 .map_err(|problem| problem.at(module.global_variables.get_span(handle), "with this one"))?;
             match variable.init {
@@ -81,26 +83,34 @@ impl<'m> Program<'m> {
                 None => private.resize(private.len() + count, 0),
             }
         }
+        let mut total = private.len();
+        let mut add = |routine: &Routine<'_>| {
+            total = total.saturating_add(routine.registers.len()).saturating_add(routine.variables.len());
+            limit(total, "the values of all functions")
+        };
         let mut functions = Vec::new();
         for (handle, function) in module.functions.iter() {
             let name = text.name_of(handle);
-            let slots = slots(module, function, |expression| {
+            let slots = slots(&shapes, function, |expression| {
                 text.info[handle][expression].ty.inner_with(&module.types)
             });
-            let mut routine = routine(module, name, function, slots, &globals, &places)
+            let mut routine = routine(&shapes, name, function, slots, &globals, &places)
                 .map_err(|problem| problem.at(module.functions.get_span(handle), "this function"))?;
             let meaning = prelude::meaning(name).filter(|_| text.is_prelude(handle));
             routine.meaning = meaning.filter(|&meaning| meaning != Meaning::Text);
+            add(&routine)?;
             functions.push(routine);
         }
         let mut entries = Vec::new();
         for (index, entry) in module.entry_points.iter().enumerate() {
             let info = text.info.get_entry_point(index);
             let slots =
-                slots(module, &entry.function, |expression| info[expression].ty.inner_with(&module.types));
-            entries.push(routine(module, &entry.name, &entry.function, slots, &globals, &places)?);
+                slots(&shapes, &entry.function, |expression| info[expression].ty.inner_with(&module.types));
+            let routine = routine(&shapes, &entry.name, &entry.function, slots, &globals, &places)?;
+            add(&routine)?;
+            entries.push(routine);
         }
-        Ok(Program { text, functions, entries, private })
+        Ok(Program { text, shapes, functions, entries, private })
     }
     pub(super) fn module(&self) -> &'m Module {
         &self.text.module
@@ -122,7 +132,7 @@ pub(super) fn limit(cells: usize, what: &str) -> Result<(), Problem> {
 }
 
 fn slots<'m>(
-    module: &'m Module,
+    shapes: &Shapes<'m>,
     function: &'m Function,
     type_of: impl Fn(Handle<Expression>) -> &'m TypeInner,
 ) -> Vec<Slot<'m>> {
@@ -130,7 +140,7 @@ fn slots<'m>(
     let mut slots = Vec::with_capacity(function.expressions.len());
     for (handle, _) in function.expressions.iter() {
         let ty = type_of(handle);
-        let len = shape::cells(module, ty);
+        let len = shapes.cells(ty);
         slots.push(Slot { at, len, ty, dtype: shape::dtype(ty) });
         at = at.saturating_add(len);
     }
@@ -138,7 +148,7 @@ fn slots<'m>(
 }
 
 fn routine<'m>(
-    module: &'m Module,
+    shapes: &Shapes<'m>,
     name: &'m str,
     function: &'m Function,
     slots: Vec<Slot<'m>>,
@@ -147,13 +157,13 @@ fn routine<'m>(
 ) -> Result<Routine<'m>, Problem> {
     let registers = slots.last().map_or(0, |last| last.at.saturating_add(last.len));
     limit(registers, "the values of a function")?;
-    let constants = Constants::of_function(module, function, globals)?;
+    let constants = Constants::of_function(shapes, function, globals)?;
     let mut registers = vec![0; registers];
     let (mut pointers, mut parameters, mut variables) = (Vec::new(), Vec::new(), Vec::new());
     let mut starts = Vec::new();
     for (_, local) in function.local_variables.iter() {
         starts.push(variables.len());
-        let count = shape::cells_of(module, local.ty);
+        let count = shapes.cells_of(local.ty);
         limit(variables.len().saturating_add(count), "the variables of a function")?;
         match local.init {
             Some(init) => variables.extend(constants.get(init)?),
@@ -185,24 +195,24 @@ struct Constants<'m> {
 }
 
 impl<'m> Constants<'m> {
-    fn of_module(module: &'m Module) -> Result<Constants<'m>, Problem> {
-        let mut constants = Constants { expressions: &module.global_expressions, values: Vec::new() };
-        constants.fill(module, |values, constant: Handle<Expression>| values[constant.index()].clone())?;
+    fn of_module(shapes: &Shapes<'m>) -> Result<Constants<'m>, Problem> {
+        let mut constants = Constants { expressions: &shapes.module.global_expressions, values: Vec::new() };
+        constants.fill(shapes, |values, constant: Handle<Expression>| values[constant.index()].clone())?;
         Ok(constants)
     }
     fn of_function(
-        module: &'m Module,
+        shapes: &Shapes<'m>,
         function: &'m Function,
         globals: &Constants<'m>,
     ) -> Result<Constants<'m>, Problem> {
         let mut constants = Constants { expressions: &function.expressions, values: Vec::new() };
-        constants.fill(module, |_, constant| globals.values[constant.index()].clone())?;
+        constants.fill(shapes, |_, constant| globals.values[constant.index()].clone())?;
         Ok(constants)
     }
     /// `constant` gives the value of an expression of the module.
     fn fill(
         &mut self,
-        module: &Module,
+        shapes: &Shapes<'m>,
         constant: impl Fn(&[Option<Vec<Cell>>], Handle<Expression>) -> Option<Vec<Cell>>,
     ) -> Result<(), Problem> {
         let mut total = 0;
@@ -211,11 +221,11 @@ impl<'m> Constants<'m> {
             let value = match expression {
                 Expression::Literal(value) => literal(*value).map(|cell| vec![cell]),
                 Expression::ZeroValue(ty) => {
-                    let count = shape::cells_of(module, *ty);
+                    let count = shapes.cells_of(*ty);
                     limit(total + count, "the constants")?;
                     Some(vec![0; count])
                 }
-                Expression::Constant(of) => constant(&self.values, module.constants[*of].init),
+                Expression::Constant(of) => constant(&self.values, shapes.module.constants[*of].init),
                 Expression::Compose { components, .. } => {
                     let parts: Option<Vec<Vec<Cell>>> = components.iter().map(known).collect();
                     parts.map(|parts| parts.concat())
