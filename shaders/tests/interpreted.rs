@@ -8,7 +8,7 @@ mod emitter;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use cotangent_shaders::{Dispatch, Plan, PlanOptions, Source, Target, Which, lower, plan};
+use cotangent_shaders::{Dispatch, Plan, PlanOptions, Source, Target, Watch, Which, lower, plan};
 use cotangent_tensor::elementwise::Class;
 use cotangent_tensor::random::{key_words, random_block};
 use cotangent_tensor::{
@@ -91,6 +91,45 @@ impl Execution<'_> {
         };
         Array::from_words(words, place.node.shape, place.node.dtype).unwrap()
     }
+    /// Runs a kernel, which may report to the status words.
+    fn execute(
+        &mut self,
+        name: &str,
+        number: usize,
+        dispatches: &[Dispatch],
+        status: &mut [u32],
+    ) -> Vec<Run> {
+        let bindings = &self.plan.kernels[number].bindings;
+        let mut scratch: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        let mut runs = Vec::new();
+        for dispatch in dispatches {
+            let module = parse(name, &dispatch.wgsl);
+            let given = dispatch.buffers.iter().map(|buffer| match buffer.which {
+                Which::Kernel(position) => self.words(bindings[position].buffer).to_vec(),
+                Which::Scratch { number, words } => {
+                    let scratch = scratch.entry(number).or_default();
+                    scratch.resize(scratch.len().max(words), 0x7fc0_0000);
+                    scratch[..words].to_vec()
+                }
+                Which::Status => status.to_vec(),
+            });
+            let given = given.collect::<Vec<_>>();
+            let ended = run(dispatch, &module, &given);
+            for (position, buffer) in dispatch.buffers.iter().enumerate().filter(|(_, b)| b.writable) {
+                let after = words(&ended, &module, position);
+                let storage = match buffer.which {
+                    Which::Kernel(position) => {
+                        &mut self.storage[self.of_buffer[bindings[position].buffer]][..]
+                    }
+                    Which::Scratch { number, .. } => &mut scratch.get_mut(&number).unwrap()[..],
+                    Which::Status => &mut *status,
+                };
+                storage[..after.len()].copy_from_slice(&after);
+            }
+            runs.push(ended);
+        }
+        runs
+    }
 }
 
 /// The number that the lower 16 bits are.
@@ -121,34 +160,9 @@ fn check(name: &str, outputs: &[&Tensor], target: &Target, seen: &mut HashSet<St
         let dispatches = lower(kernel, target, u32::try_from(number).unwrap(), None).unwrap();
         let operands: HashMap<*const Node, Array> =
             kernel.reads.iter().map(|place| (place.node.key(), execution.read(place))).collect();
-        let mut scratch: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-        let mut status = vec![0; STATUS_WORDS];
-        for dispatch in &dispatches {
-            let module = parse(name, &dispatch.wgsl);
-            let given = dispatch.buffers.iter().map(|buffer| match buffer.which {
-                Which::Kernel(position) => execution.words(kernel.bindings[position].buffer).to_vec(),
-                Which::Scratch { number, words } => {
-                    let scratch = scratch.entry(number).or_default();
-                    scratch.resize(scratch.len().max(words), 0x7fc0_0000);
-                    scratch[..words].to_vec()
-                }
-                Which::Status => status.clone(),
-            });
-            let given = given.collect::<Vec<_>>();
-            let ended = run(dispatch, &module, &given);
-            for (position, buffer) in dispatch.buffers.iter().enumerate().filter(|(_, b)| b.writable) {
-                let after = words(&ended, &module, position);
-                let storage = match buffer.which {
-                    Which::Kernel(position) => {
-                        &mut execution.storage[execution.of_buffer[kernel.bindings[position].buffer]]
-                    }
-                    Which::Scratch { number, .. } => scratch.get_mut(&number).unwrap(),
-                    Which::Status => &mut status,
-                };
-                storage[..after.len()].copy_from_slice(&after);
-            }
-            seen.insert(dispatch.wgsl.to_string());
-        }
+        let mut status = [0; STATUS_WORDS];
+        execution.execute(name, number, &dispatches, &mut status);
+        seen.extend(dispatches.iter().map(|dispatch| dispatch.wgsl.to_string()));
         assert_eq!(status, [0; STATUS_WORDS], "{name}: a violation is reported");
         let depth = dispatches.iter().map(|dispatch| dispatch.chain).sum();
         let chain = Chain::Passes { terms: usize::MAX, depth };
@@ -271,6 +285,36 @@ fn emitted_kernels_compute_what_the_reference_bounds() {
         }
     }
     assert!(seen.len() > 100 && compared > 60_000, "{} texts, {compared} elements", seen.len());
+}
+
+/// What all dispatches of the plan of an output found, and the status words behind them.
+fn reported(output: &Tensor, watch: Option<Watch>) -> (Vec<Run>, [u32; STATUS_WORDS]) {
+    let target = Target::web();
+    let plan = plan(&[output.node().unwrap().clone()], &[], &PlanOptions::for_target(&target)).unwrap();
+    let mut execution = Execution::new(&plan);
+    let (mut runs, mut status) = (Vec::new(), [0; STATUS_WORDS]);
+    for (number, kernel) in plan.kernels.iter().enumerate() {
+        let dispatches = lower(kernel, &target, 1, watch).unwrap();
+        runs.extend(execution.execute("reported", number, &dispatches, &mut status));
+    }
+    (runs, status)
+}
+
+#[test]
+fn kernels_report_what_they_see() {
+    let x = Tensor::new([0.5, 2.0, -3.0, 1.0]);
+    let (runs, status) = reported(&(x.log() + 1.0), Some(Watch::Nan));
+    assert_ne!(status[4], 0, "a NaN was written");
+    let origin = runs[0].first_nonfinite().unwrap();
+    assert_eq!((&*origin.operation, origin.inputs[0]), ("m_log_edge", -3.0));
+    assert!(origin.to_string().contains("m_log(") && origin.to_string().contains("in this call"), "{origin}");
+    let (runs, status) = reported(&(x.abs().log() + 1.0), Some(Watch::Nan));
+    assert_eq!(status, [0; STATUS_WORDS]);
+    assert!(runs.iter().all(|run| run.first_nonfinite().is_none()), "{:?}", runs[0].first_nonfinite());
+    // an index outside of its axis is reported by the kernel, and nothing outside is read
+    let index = Tensor::new([1.0, 7.0, 2.0]).cast(DType::I32);
+    let (_, status) = reported(&x.gather(0, &index), None);
+    assert_eq!((status[0], status[2]), (1, 7), "{status:?}");
 }
 
 /// The text without its `number`th barrier.

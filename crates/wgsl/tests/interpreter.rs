@@ -443,7 +443,10 @@ fn the_first_nonfinite_number_is_found_where_it_is_made() {
   ┌─ test.wgsl:2:11
   │
 2 │   let r = sqrt(q);
-  │           ^^^^ [-8.0] -> [NaN]"
+  │           ^^^^ [-8.0] -> [NaN]
+  ·
+7 │   return inner(a) * 0.0;
+  │          ^^^^^^^^ in this call"
     );
     assert!(run(text, &[&[4.0]]).first_nonfinite().is_none());
     let guarded = "fn safe(x: f32) -> f32 { return select(0.0, log(x), x > 0.0); } fn f(x: f32) -> f32 { return safe(x) + 1.0 / x; }";

@@ -10,6 +10,7 @@ use super::operators;
 use super::program::{Routine, SHARED, Slot};
 use super::shape::{Cell, Shapes, float, place, pointer, word};
 use super::vectors;
+use super::witness::Origin;
 use crate::diagnose::Problem;
 use crate::prelude::Meaning;
 
@@ -363,7 +364,9 @@ impl<'r> Machine<'r> {
         thread.registers[out.at] = value;
         let is_origin = out.dtype == Some(DType::F32) && !float(value).is_finite();
         if is_origin && numbers.iter().all(|x| x.is_finite()) {
-            self.witness.begin(routine.name.to_string(), numbers, vec![float(value)], span, thread.who);
+            let (operation, calls) = (routine.name.to_string(), thread.calls().collect());
+            let (inputs, results, who) = (numbers, vec![float(value)], thread.who);
+            self.witness.begin(Origin { operation, inputs, results, span, calls, who });
         }
         Ok(())
     }
@@ -403,7 +406,8 @@ impl<'r> Machine<'r> {
             inputs.extend(numbers);
         }
         if inputs.iter().all(|x| x.is_finite()) {
-            self.witness.begin(operation, inputs, floats(thread.value(handle)), span, thread.who);
+            let (results, calls) = (floats(thread.value(handle)), thread.calls().collect());
+            self.witness.begin(Origin { operation, inputs, results, span, calls, who: thread.who });
         }
     }
 }

@@ -7,7 +7,7 @@ use super::Precision;
 use super::memory::{Grid, Variable};
 use super::program::{FUNCTION, Program, Routine, Slot, limit};
 use super::shape::{self, Cell, pointer, word};
-use super::witness::Witness;
+use super::witness::{Origin, Witness};
 use crate::diagnose::Problem;
 
 /// Something that is under way in a function.
@@ -124,9 +124,13 @@ impl<'r> Thread<'r> {
     pub(super) fn is_done(&self) -> bool {
         self.frames.is_empty()
     }
+    /// The calls that have not returned, the last one first.
+    pub(super) fn calls(&self) -> impl Iterator<Item = Span> {
+        self.frames.iter().skip(1).rev().map(|frame| frame.span)
+    }
     /// The statement that runs, and the calls that led to it.
     pub(super) fn whereabouts(&self) -> Vec<Span> {
-        self.frames.iter().skip(1).map(|frame| frame.span).chain([self.here()]).collect()
+        [self.here()].into_iter().chain(self.calls()).collect()
     }
     /// The innermost loop that runs, or else the statement.
     pub(super) fn busy(&self) -> Span {
@@ -396,7 +400,8 @@ impl<'r> Machine<'r> {
         let numbers = |cells: &[Cell]| cells.iter().map(|&cell| shape::float(cell)).collect::<Vec<f64>>();
         let results = numbers(thread.value(value));
         if results.iter().all(|x| x.is_finite()) {
-            self.witness.origin = None;
+            // another invocation may have made one while this one waited at a barrier
+            self.witness.origin = self.witness.origin.take().filter(|origin| origin.who != thread.who);
         } else if self.witness.origin.is_none() && frame.result.is_some() {
             let mut inputs = Vec::new();
             for &(_, parameter) in &frame.routine.parameters {
@@ -406,7 +411,9 @@ impl<'r> Machine<'r> {
             }
             if !inputs.is_empty() && inputs.iter().all(|x| x.is_finite()) {
                 let operation = frame.routine.name.to_string();
-                self.witness.begin(operation, inputs, results, frame.span, thread.who);
+                let calls = thread.calls().skip(1).collect();
+                let (span, who) = (frame.span, thread.who);
+                self.witness.begin(Origin { operation, inputs, results, span, calls, who });
             }
         }
     }

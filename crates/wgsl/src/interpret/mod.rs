@@ -369,13 +369,15 @@ impl<'m> Interpreter<'m> {
         Run { result, buffers, trace: witness.trace.hash(), operations: self.fuel - fuel, first_nonfinite }
     }
     fn told(&self, origin: Origin, grid: Grid) -> Nonfinite {
-        let Origin { operation, inputs, results, span, who } = origin;
+        let Origin { operation, inputs, results, span, calls, who } = origin;
         let by =
             who.map_or(String::new(), |(group, invocation)| format!(", in {}", grid.name(group, invocation)));
         let message = format!("`{operation}` of {inputs:?} is {results:?}{by}");
         let label =
             if span == Span::UNDEFINED { String::new() } else { format!("{inputs:?} -> {results:?}") };
-        let told = Problem::new(Code::Nonfinite, message).at(span, label).in_text(&self.text.source);
+        let problem = Problem::new(Code::Nonfinite, message).at(span, label);
+        let problem = calls.into_iter().fold(problem, |problem, call| problem.at(call, "in this call"));
+        let told = problem.in_text(&self.text.source);
         let invocation = who.map(|(group, invocation)| grid.global(group, invocation));
         Nonfinite { operation, inputs, results, invocation, told }
     }

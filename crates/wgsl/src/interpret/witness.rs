@@ -57,6 +57,8 @@ pub(super) struct Origin {
     pub(super) inputs: Vec<f64>,
     pub(super) results: Vec<f64>,
     pub(super) span: Span,
+    /// The calls that led there, the last one first.
+    pub(super) calls: Vec<Span>,
     /// Workgroup and invocation.
     pub(super) who: Option<(u32, u32)>,
 }
@@ -104,14 +106,7 @@ pub(super) struct Witness {
 
 impl Witness {
     /// Notes where a NaN or infinity was made, if it is the first.
-    pub(super) fn begin(
-        &mut self,
-        operation: String,
-        inputs: Vec<f64>,
-        results: Vec<f64>,
-        span: Span,
-        who: Option<(u32, u32)>,
-    ) {
-        self.origin.get_or_insert(Origin { operation, inputs, results, span, who });
+    pub(super) fn begin(&mut self, origin: Origin) {
+        self.origin.get_or_insert(origin);
     }
 }
