@@ -129,6 +129,18 @@ codes! {
     Wgsl "E_WGSL";
     /// User WGSL that is too large or too deeply nested.
     WgslLimit "E_WGSL_LIMIT", "split the expression or the function";
+    /// Two invocations of a WGSL kernel access the same memory without a barrier between them.
+    WgslRace "E_WGSL_RACE", "put a barrier between the two, or let each invocation write elements of its own";
+    /// An index of WGSL outside of what it indexes.
+    WgslBounds "E_WGSL_BOUNDS", "guard the access with `if`; both sides of a `select` are computed";
+    /// A barrier of WGSL that only some invocations of a workgroup reach.
+    WgslUniformity "E_WGSL_UNIFORMITY", "let every invocation of the workgroup reach the barrier";
+    /// WGSL that was still running when its operations were used up.
+    WgslFuel "E_WGSL_FUEL", "bound the loop, or grant more with `fuel`";
+    /// A buffer that a WGSL kernel has and nobody bound, or one that does not fit, or that nobody wrote.
+    WgslBinding "E_WGSL_BINDING";
+    /// WGSL that the interpreter does not know.
+    WgslUnsupported "E_WGSL_UNSUPPORTED", "write it with what WGSL has without extensions";
     /// A WGSL function whose result is no float and no composite of floats.
     WgslResult "AD001", "return one f32, or a structure of f32";
     /// A WGSL expression without derivative.

@@ -5,16 +5,27 @@
 
 use cotangent_tensor::{Code, Detail, Error};
 
-/// Largest text.
-const MAX_BYTES: usize = 64 << 10;
-/// Deepest nesting of brackets of all kinds.
-const MAX_NESTING: usize = 32;
-/// Longest run of operators within one statement.
-const MAX_CHAIN: usize = 256;
-/// Longest run of `else if`.
-const MAX_ELSE_IF: usize = 24;
-/// Most functions.
-const MAX_FUNCTIONS: usize = 256;
+/// What is admitted.
+pub(crate) struct Limits {
+    /// Largest text.
+    bytes: usize,
+    /// Deepest nesting of brackets of all kinds.
+    nesting: usize,
+    /// Longest run of operators within one statement.
+    chain: usize,
+    /// Longest run of `else if`.
+    else_if: usize,
+    /// Most functions.
+    functions: usize,
+}
+
+/// Of the text of a user.
+pub(crate) const FUNCTIONS: Limits =
+    Limits { bytes: 64 << 10, nesting: 32, chain: 256, else_if: 24, functions: 256 };
+
+/// Of kernels.
+pub(crate) const KERNELS: Limits =
+    Limits { bytes: 1 << 20, nesting: 64, chain: 4096, else_if: 64, functions: 4096 };
 
 fn limit(name: &str, what: &str, line: usize, found: usize, allowed: usize) -> Error {
     Error::new(Code::WgslLimit, name, format!("line {line}: {what}: {found} where {allowed} are allowed"))
@@ -23,9 +34,9 @@ fn limit(name: &str, what: &str, line: usize, found: usize, allowed: usize) -> E
 }
 
 /// Checks the limits; `name` stands for the text in messages.
-pub(crate) fn admit(name: &str, text: &str) -> Result<(), Error> {
-    if text.len() > MAX_BYTES {
-        return Err(limit(name, "bytes of text", 1, text.len(), MAX_BYTES));
+pub(crate) fn admit(name: &str, text: &str, limits: &Limits) -> Result<(), Error> {
+    if text.len() > limits.bytes {
+        return Err(limit(name, "bytes of text", 1, text.len(), limits.bytes));
     }
     if let Some(at) = text.find('\0') {
         let line = text[..at].matches('\n').count() + 1;
@@ -33,7 +44,7 @@ pub(crate) fn admit(name: &str, text: &str) -> Result<(), Error> {
     }
     let (mut line, mut nesting, mut chain, mut functions) = (1, 0usize, 0usize, 0usize);
     // `else if` in a row, for each depth of brackets
-    let (mut ladders, mut after_else) = ([0usize; MAX_NESTING + 2], false);
+    let (mut ladders, mut after_else) = (vec![0usize; limits.nesting + 2], false);
     let mut comment = 0usize;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -78,10 +89,10 @@ pub(crate) fn admit(name: &str, text: &str) -> Result<(), Error> {
         };
         line += rest[..taken].matches('\n').count();
         for (what, found, allowed) in [
-            ("brackets inside each other", nesting, MAX_NESTING),
-            ("operators in one statement", chain, MAX_CHAIN),
-            ("`else if` in a row", ladders[nesting.min(MAX_NESTING)], MAX_ELSE_IF),
-            ("functions", functions, MAX_FUNCTIONS),
+            ("brackets inside each other", nesting, limits.nesting),
+            ("operators in one statement", chain, limits.chain),
+            ("`else if` in a row", ladders[nesting.min(ladders.len() - 1)], limits.else_if),
+            ("functions", functions, limits.functions),
         ] {
             if found > allowed {
                 return Err(limit(name, what, line, found, allowed));

@@ -20,11 +20,17 @@ pub(crate) struct Problem {
     message: String,
     help: Option<String>,
     labels: Vec<(Span, String)>,
+    details: Vec<(&'static str, Detail)>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Problem {
-        Problem { code, message: message.into(), help: None, labels: Vec::new() }
+        Problem { code, message: message.into(), help: None, labels: Vec::new(), details: Vec::new() }
+    }
+    /// Adds a value that programs may read.
+    pub(crate) fn with(mut self, name: &'static str, detail: Detail) -> Problem {
+        self.details.push((name, detail));
+        self
     }
     /// Points to a place.
     pub(crate) fn at(mut self, span: Span, label: impl Into<String>) -> Problem {
@@ -50,6 +56,9 @@ impl Problem {
         let mut error = Error::new(self.code, &source.name, message);
         if let Some(line) = line {
             error = error.with("line", Detail::Integer(line.into()));
+        }
+        for (name, detail) in self.details {
+            error = error.with(name, detail);
         }
         match self.help {
             Some(help) => error.hint(help),

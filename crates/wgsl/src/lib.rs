@@ -27,7 +27,10 @@
 //! recurse, because parsers do and hostile text could exhaust the stack. Parsing and validation then run on a thread with
 //! a large stack of its own. Errors carry the user's line numbers and a frame of the user's text.
 //!
-//! What it is not: it compiles nothing and touches no device; emitted kernels never pass through it. It has no derivative of its own: rows
+//! The [`Interpreter`] runs text as it stands, functions and whole kernels: the witness of what is lowered from text and of what is emitted
+//! as text, and the one that sees races and indices that adapters hide.
+//!
+//! What it is not: it compiles nothing and touches no device; emitted kernels pass through it in tests only. It has no derivative of its own: rows
 //! of the operation table are all it knows.
 //!
 //! Invariants: no text, however hostile, aborts, hangs or panics; nothing here knows wgpu; nothing is dropped from a
@@ -38,6 +41,7 @@ mod admission;
 mod derivative;
 mod diagnose;
 mod function;
+mod interpret;
 mod layout;
 mod lower;
 mod prelude;
@@ -46,11 +50,12 @@ mod text;
 
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, Error};
+use cotangent_tensor::Error;
 
 pub use derivative::Derivative;
 pub use function::{Function, Parameter};
-use text::Text;
+pub use interpret::{Binding, Interpreter, Nonfinite, Run};
+use text::{Kind, Text};
 
 /// Admitted, parsed and validated WGSL.
 #[derive(Clone, Debug)]
@@ -68,7 +73,14 @@ impl Module {
     /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for
     /// anything that is not valid WGSL.
     pub fn parse(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text)?) })
+        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Functions)?) })
+    }
+    /// Reads WGSL with entry points, for the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
+    /// 64 deep, 4096 operators in a statement, 64 `else if` in a row, 4096 functions.
+    ///
+    /// Errors as those of [`Module::parse`].
+    pub fn parse_kernels(name: &str, text: &str) -> Result<Module, Error> {
+        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?) })
     }
     /// The name given to [`Module::parse`].
     pub fn name(&self) -> &str {
@@ -83,19 +95,7 @@ impl Module {
     /// Errors: `E_WGSL` if there is none, listing the names there are; the codes `AD001` to `AD041` for what has no meaning
     /// or no derivative, with a frame of the text.
     pub fn function(&self, name: &str) -> Result<Function, Error> {
-        let Some(handle) = self.text.find(name) else {
-            let names: Vec<&str> = self.text.functions().map(|handle| self.text.name_of(handle)).collect();
-            let message = match names.is_empty() {
-                true => format!("no function `{name}`; the text declares none"),
-                false => format!("no function `{name}`; there are: {}", names.join(", ")),
-            };
-            let error = Error::new(Code::Wgsl, self.name(), message);
-            let near = names.iter().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
-            return Err(match near {
-                Some(near) => error.hint(format!("`{near}` is meant?")),
-                None => error,
-            });
-        };
+        let Some(handle) = self.text.find(name) else { return Err(self.text.no_function(name)) };
         let function = Function::new(&self.text, handle);
         function.check()?;
         Ok(function)
@@ -104,6 +104,8 @@ impl Module {
 
 #[cfg(test)]
 mod tests {
+    use cotangent_tensor::Code;
+
     use super::*;
 
     fn code(text: &str) -> (Code, String) {

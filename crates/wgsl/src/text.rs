@@ -14,6 +14,15 @@ const STACK: usize = 64 << 20;
 /// What the name of a rule ends in.
 const RULE: &str = "_vjp";
 
+/// What a text is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Functions of a user, who may call the prelude.
+    Functions,
+    /// Whole kernels, often emitted.
+    Kernels,
+}
+
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) source: Source,
@@ -24,10 +33,18 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    pub(crate) fn parse(name: &str, text: &str) -> Result<Text, Error> {
-        admission::admit(name, text)?;
+    pub(crate) fn parse(name: &str, text: &str, kind: Kind) -> Result<Text, Error> {
+        let limits = match kind {
+            Kind::Functions => &admission::FUNCTIONS,
+            Kind::Kernels => &admission::KERNELS,
+        };
+        admission::admit(name, text, limits)?;
         let own = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let source = Source { name: name.to_string(), text: own.to_string() + &prelude::wanted_by(own) };
+        let prelude = match kind {
+            Kind::Functions => prelude::wanted_by(own),
+            Kind::Kernels => String::new(),
+        };
+        let source = Source { name: name.to_string(), text: own.to_string() + &prelude };
         let own = own.len();
         let worker = std::thread::Builder::new().stack_size(STACK).spawn(move || parse(source, own));
         let worker =
@@ -50,6 +67,20 @@ impl Text {
     }
     pub(crate) fn find(&self, name: &str) -> Option<Handle<Function>> {
         self.functions().find(|&handle| self.name_of(handle) == name)
+    }
+    /// An error that lists the functions there are.
+    pub(crate) fn no_function(&self, name: &str) -> Error {
+        let names: Vec<&str> = self.functions().map(|handle| self.name_of(handle)).collect();
+        let message = match names.is_empty() {
+            true => format!("no function `{name}`; the text declares none"),
+            false => format!("no function `{name}`; there are: {}", names.join(", ")),
+        };
+        let error = Error::new(Code::Wgsl, &*self.source.name, message);
+        let near = names.iter().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
+        match near {
+            Some(near) => error.hint(format!("`{near}` is meant?")),
+            None => error,
+        }
     }
     /// The function `f_vjp` that stands beside a function `f`.
     pub(crate) fn rule_of(&self, function: Handle<Function>) -> Option<Handle<Function>> {
@@ -136,7 +167,7 @@ pub(crate) fn name_or<'a>(name: &'a Option<String>, missing: &'a str) -> &'a str
 fn parse(source: Source, own: usize) -> Result<Text, Error> {
     let parsed = naga::front::wgsl::parse_str(&source.text);
     let module = parsed.map_err(|error| retell::parse_error(&error, &source))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
     let info =
         validator.validate(&module).map_err(|error| retell::validation_error(&module, &error, &source))?;
     Ok(Text { source, own, module, info })
