@@ -7,7 +7,7 @@ mod common;
 use common::software;
 use cotangent_device::Device;
 use cotangent_shaders::Target;
-use cotangent_tensor::{Array, Tensor, Values};
+use cotangent_tensor::{Array, DType, Tensor, Values};
 
 /// The CPU device, and the software adapter with the kernels of CPU adapters, of GPUs with subgroups and of GPUs without.
 fn all() -> Vec<(&'static str, Device)> {
@@ -204,4 +204,25 @@ fn a_large_table_takes_the_time_of_its_updates() {
     let counts = wholes(&device, &counts);
     assert!((0..150_000).all(|i| counts[i] == i64::from(i / 3 % 12 == 0 && i / 3 < 12 * 4096)));
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+/// Rounding to F16 is a part of the value, whether it is stored or used in the same kernel.
+#[test]
+fn halves_are_rounded_where_they_are_made() {
+    let x = Tensor::new([1.0 + 1.0 / 8192.0, 2.0 + 1.0 / 4096.0, 65_519.0, 1e-8]);
+    let half = x.cast(DType::F16);
+    let used = &half + 0.0;
+    let lost = (&x - half.cast(DType::F32)) * 8192.0;
+    let total = half.cast(DType::F32).sum(0);
+    for (name, device) in all() {
+        let values = device.read_all(&[&used, &lost, &total, &half]).unwrap();
+        let rounded = [1.0, 2.0, 65_504.0, 0.0];
+        assert_eq!(values[0].to_f64(), rounded, "{name}");
+        assert_eq!(values[3].to_f64(), rounded, "{name}");
+        assert_eq!(values[1].to_f64()[..3], [1.0, 2.0, 15.0 * 8192.0], "{name}");
+        assert_eq!(values[2].to_f64(), [65_507.0], "{name}");
+        // alone, so that nothing else stores the halves
+        assert_eq!(device.read(&lost).unwrap().to_f64()[..2], [1.0, 2.0], "{name}");
+        assert_eq!(device.read(&used).unwrap().to_f64(), rounded, "{name}");
+    }
 }

@@ -363,6 +363,11 @@ impl<'a> Builder<'a> {
             }
             Op::Cast => {
                 let value = self.operand(operands[0], at.clone(), None)?;
+                // A value that is only stored is rounded by the store.
+                let stays = |user: &usize| {
+                    !self.group.members.contains_key(user) && graph.roles[*user] == Role::Compute
+                };
+                let dtype = if graph.users[id].iter().all(stays) { dtype } else { node.dtype };
                 self.push(Code::Cast(value), dtype, &[value], id)
             }
             Op::RandomBits(key) => {
