@@ -3,13 +3,12 @@
 //! The pullback is made by reverse mode on the graph of one element, and its nodes are taken through the same folding and merging as a
 //! function that is lowered. What it calls beside the builtins is in the prelude.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::panic::Location;
 
 use cotangent_autograd::{check::unchecked, vjp};
 use cotangent_tensor::{
-    Code, DType, Elementwise as E, Error, Integer, Op, Scalar, Shape, Tensor, expand, topological,
+    At, Code, DType, Elementwise as E, Error, Integer, Op, Scalar, Shape, Tensor, expand, topological,
 };
 use naga::{Handle, Type, TypeInner};
 
@@ -46,11 +45,11 @@ struct Given {
     placeholder: Tensor,
 }
 
-pub(crate) fn derivative(function: &Function) -> Result<Derivative, Error> {
+pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Error> {
     let text = function.text();
     let module = &text.module;
     let declared = &module.functions[function.handle()];
-    let framed = |problem: Problem| problem.in_text(&text.source);
+    let framed = |problem: Problem| problem.in_text(&text.source).at(at);
     let result = declared.result.as_ref().map(|result| result.ty);
     let result = result.ok_or_else(|| Error::new(Code::WgslResult, function.name(), "it returns nothing"))?;
     // the scalars of the parameters, and of the cotangent
@@ -64,7 +63,7 @@ pub(crate) fn derivative(function: &Function) -> Result<Derivative, Error> {
     let upstream_name = free_name("upstream", &parameters);
     let upstream = scalars_named(text, &upstream_name, result).map_err(framed)?;
     let inputs: Vec<Tensor> = given.iter().map(|g| g.placeholder.clone()).collect();
-    let outputs = function.on_numbers(&inputs)?;
+    let outputs = function.on_numbers(&inputs, at)?;
     let seeds: Vec<(&Tensor, &Tensor)> =
         outputs.iter().zip(&upstream).map(|(output, seed)| (output, &seed.placeholder)).collect();
     let floats: Vec<&Tensor> = inputs.iter().filter(|input| input.dtype().is_float()).collect();
@@ -72,9 +71,25 @@ pub(crate) fn derivative(function: &Function) -> Result<Derivative, Error> {
     let gradients: Vec<Tensor> =
         unchecked(|| vjp(&seeds, &floats))?.iter().map(|gradient| gradient.or_zero()).collect();
 
-    let mut printer = Printer::default();
+    let mut printer = Printer::beside(&parameters, at);
     let results = printer.rebuild(&gradients, given.iter().chain(&upstream))?;
     let (lines, results) = printer.lines(&results)?;
+    // a name that means something else in the text
+    let owned = |name: &&String| {
+        text.find(name).is_some() || parameters.iter().any(|parameter| parameter.0 == **name)
+    };
+    if let Some(name) = printer.called.iter().find(owned) {
+        let message = format!("the derivative calls `{name}`, which is a name of the text itself");
+        return Err(Error::new(Code::Wgsl, function.name(), message).at(at).hint("give it another name"));
+    }
+    if floats.is_empty() {
+        return Err(Error::new(
+            Code::WgslResult,
+            function.name(),
+            "no parameter is a float: there is no derivative",
+        )
+        .at(at));
+    }
     Ok(Derivative { text: printed(text, function, &parameters, &upstream_name, result, &lines, &results)? })
 }
 
@@ -127,10 +142,19 @@ fn one(name: String, dtype: DType) -> Given {
 struct Printer {
     scalars: Scalars,
     names: HashMap<Value, String>,
+    /// What the names of values begin with.
+    prefix: String,
+    /// Functions that were called.
+    called: BTreeSet<String>,
 }
-impl Default for Printer {
-    fn default() -> Printer {
-        Printer { scalars: Scalars::new(Location::caller()), names: HashMap::new() }
+impl Printer {
+    /// Names that begin as those of no parameter do.
+    fn beside(parameters: &[(String, Handle<Type>)], at: At) -> Printer {
+        let mut prefix = String::from("t");
+        while parameters.iter().any(|parameter| parameter.0.starts_with(&prefix)) {
+            prefix.push_str("mp_");
+        }
+        Printer { scalars: Scalars::new(at), names: HashMap::new(), prefix, called: BTreeSet::new() }
     }
 }
 
@@ -207,7 +231,7 @@ impl Printer {
                 text
             } else {
                 named += 1;
-                let name = format!("t{named}");
+                let name = format!("{}{named}", self.prefix);
                 let bare =
                     text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).filter(|_| made.is_infix());
                 lines.push(format!("let {name} = {};", bare.unwrap_or(&text)));
@@ -236,24 +260,35 @@ impl Printer {
                 }
                 if x.is_sign_negative() { format!("({x:?})") } else { format!("{x:?}") }
             }
-            Value::Node(node) => format!("t{node}"),
+            Value::Node(node) => format!("{}{node}", self.prefix),
         })
     }
-    fn expression(&self, made: &Made) -> Result<String, Error> {
+    fn expression(&mut self, made: &Made) -> Result<String, Error> {
         let args = made.operands().map(|value| self.name(value)).collect::<Result<Vec<_>, _>>()?;
+        let of_truth = made.operands().any(|value| self.scalars.dtype(value) == DType::Bool);
         Ok(match made {
             Made::Row(row, _) => match (made.infix(), row) {
+                (Some("^"), _) if of_truth => format!("({} != {})", args[0], args[1]),
                 (Some(sign), _) => format!("({} {sign} {})", args[0], args[1]),
+                (None, E::Neg) if args[0].starts_with('-') => format!("-({})", args[0]),
                 (None, E::Neg) => format!("-{}", args[0]),
-                (None, E::Not) => format!("!{}", args[0]),
+                (None, E::Not) if of_truth => format!("!{}", args[0]),
+                (None, E::Not) => format!("~{}", args[0]),
                 (None, E::Recip) => format!("(1.0 / {})", args[0]),
-                (None, E::Select) => format!("select({}, {}, {})", args[2], args[1], args[0]),
-                (None, E::Rsqrt) => format!("inverseSqrt({})", args[0]),
-                (None, row) => format!("{}({})", row.name(), args.join(", ")),
+                (None, E::Select) => self.call("select", &[&args[2], &args[1], &args[0]]),
+                (None, E::Rsqrt) => self.call("inverseSqrt", &[&args[0]]),
+                (None, row) => self.call(row.name(), &args.iter().map(String::as_str).collect::<Vec<_>>()),
             },
             Made::Shift(..) => format!("({} {} u32({}))", args[0], made.infix().unwrap_or("<<"), args[1]),
             Made::Cast(_, dtype) => format!("{}({})", wgsl_name(*dtype), args[0]),
         })
+    }
+}
+
+impl Printer {
+    fn call(&mut self, name: &str, args: &[&str]) -> String {
+        self.called.insert(name.to_string());
+        format!("{name}({})", args.join(", "))
     }
 }
 

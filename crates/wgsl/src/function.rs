@@ -10,7 +10,7 @@ use naga::{Function as Naga, Handle, TypeInner};
 use crate::derivative::{Derivative, derivative};
 use crate::diagnose::Problem;
 use crate::layout;
-use crate::lower::{Lowering, Surrogates, together};
+use crate::lower::{Budget, Lowering, Surrogates, together};
 use crate::text::{Text, name_or};
 
 /// A function written in WGSL. Called on tensors it is an expression like any other.
@@ -58,7 +58,7 @@ impl Function {
     /// Declares that the rule `function_vjp` is not the derivative of `function`, and why. `gradcheck` then reports how far the two are
     /// apart instead of failing. Error: `AD030` if there is no such function, or none with a rule.
     pub fn surrogate(mut self, function: &str, reason: &str) -> Result<Function, Error> {
-        let rule = self.text.find(function).and_then(|handle| self.text.rule_of(handle));
+        let rule = self.text.find_any(function).and_then(|handle| self.text.rule_of(handle));
         if rule.is_none() {
             let message = format!("no function `{function}` with a rule `{function}_vjp`");
             return Err(Error::new(Code::WgslRule, &self.text.source.name, message)
@@ -75,8 +75,9 @@ impl Function {
         self.handle
     }
     /// The function on single numbers, one tensor for each scalar of its parameters: one for each scalar of its result.
-    pub(crate) fn on_numbers(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        Lowering::new(&self.text, &self.surrogates, Location::caller()).on_tensors(self.handle, inputs, true)
+    pub(crate) fn on_numbers(&self, inputs: &[Tensor], at: At) -> Result<Vec<Tensor>, Error> {
+        let budget = Budget::default();
+        Lowering::new(&self.text, &self.surrogates, at, &budget).on_tensors(self.handle, inputs, true)
     }
     /// Its pullback as WGSL: what the gradients of [`Function::call`] compute. Rules in the text are written out.
     ///
@@ -92,8 +93,9 @@ impl Function {
     /// ```
     ///
     /// Errors: `AD012` for a parameter that mixes floats and integers, `AD013` for a constant that WGSL cannot write.
+    #[track_caller]
     pub fn derivative(&self) -> Result<Derivative, Error> {
-        derivative(self)
+        derivative(self, Location::caller())
     }
 
     /// Applies the function element by element, one tensor for each parameter; shapes broadcast. For functions of numbers to a number;
@@ -154,9 +156,9 @@ impl Function {
     }
 
     /// Checks that the function can be computed and differentiated, on numbers.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self, at: At) -> Result<(), Error> {
         let module = &self.text.module;
-        let framed = |problem: Problem| problem.in_text(&self.text.source);
+        let framed = |problem: Problem| problem.in_text(&self.text.source).at(at);
         let span = module.functions.get_span(self.handle);
         let result = module.functions[self.handle].result.as_ref();
         let kinds = result.map(|result| layout::scalars_of(module, result.ty)).transpose().map_err(framed)?;
@@ -174,7 +176,7 @@ impl Function {
             let placeholder = |dtype| Tensor::placeholder(name, Shape::SCALAR, dtype);
             placeholders.extend(kinds.into_iter().map(placeholder));
         }
-        let results = self.on_numbers(&placeholders)?;
+        let results = self.on_numbers(&placeholders, at)?;
         results.iter().try_for_each(|result| result.node().map(|_| ()))
     }
 
@@ -220,7 +222,8 @@ impl Function {
         }
         // one check for all, so that a mistake names the function and not the first operation in it
         let shape = self.common_shape(&scalars, at)?;
-        let lowering = Lowering::new(&self.text, &self.surrogates, at);
+        let budget = Budget::default();
+        let lowering = Lowering::new(&self.text, &self.surrogates, at, &budget);
         let results = lowering.on_tensors(self.handle, &scalars, true)?;
         let mut results = results.into_iter();
         let parts: Vec<&TypeInner> = match self.result_type() {

@@ -48,6 +48,7 @@ mod prelude;
 mod retell;
 mod text;
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::Error;
@@ -94,10 +95,11 @@ impl Module {
     ///
     /// Errors: `E_WGSL` if there is none, listing the names there are; the codes `AD001` to `AD041` for what has no meaning
     /// or no derivative, with a frame of the text.
+    #[track_caller]
     pub fn function(&self, name: &str) -> Result<Function, Error> {
         let Some(handle) = self.text.find(name) else { return Err(self.text.no_function(name)) };
         let function = Function::new(&self.text, handle);
-        function.check()?;
+        function.check(Location::caller())?;
         Ok(function)
     }
 }

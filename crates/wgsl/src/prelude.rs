@@ -34,11 +34,14 @@ const PRELUDE: &[(&str, Meaning, &[&str], &str)] = &[
     ("digamma", Meaning::Row(Elementwise::Digamma), &[], "fn digamma(x: f32) -> f32 { return x; }"),
     ("trigamma", Meaning::Row(Elementwise::Trigamma), &[], "fn trigamma(x: f32) -> f32 { return x; }"),
     ("xlogy", Meaning::Row(Elementwise::Xlogy), &[], "fn xlogy(x: f32, y: f32) -> f32 { return x; }"),
+    // for the functions of the prelude, whatever the text calls `softplus`
+    ("ct_softplus", Meaning::Row(Elementwise::Softplus), &[], "fn ct_softplus(x: f32) -> f32 { return x; }"),
     (
         "logaddexp",
         Meaning::Text,
-        &["softplus"],
-        "fn logaddexp(a: f32, b: f32) -> f32 { if a == b { return a + 0.69314718056; } return max(a, b) + softplus(-abs(a - b)); }",
+        &["ct_softplus"],
+        // both sides of a tie have the slopes ½ and the curvatures ¼; equal infinities have no difference
+        "fn logaddexp(a: f32, b: f32) -> f32 { if a == b && abs(a) > 3.4e38 { return max(a, b); } if a >= b { return a + ct_softplus(b - a); } return b + ct_softplus(a - b); }",
     ),
     (
         "huber",
@@ -55,15 +58,18 @@ pub(crate) fn meaning(name: &str) -> Option<Meaning> {
 
 /// The names, for messages.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    PRELUDE.iter().map(|entry| entry.0)
+    PRELUDE.iter().map(|entry| entry.0).filter(|name| !name.starts_with("ct_"))
 }
 
 /// The functions that a text names and does not declare itself, to be parsed after it. In an order in which the
 /// called come first.
 pub(crate) fn wanted_by(text: &str) -> String {
+    let code = without_comments(text);
     let words: Vec<&str> =
-        text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
-    let declared = |name: &str| words.windows(2).any(|pair| pair == ["fn", name]);
+        code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    // `var<private> name` too
+    let before = ["fn", "const", "override", "struct", "alias", "private", "workgroup", "storage", "uniform"];
+    let declared = |name: &str| words.windows(2).any(|pair| pair[1] == name && before.contains(&pair[0]));
     let mut wanted: Vec<&str> = Vec::new();
     for (name, _, calls, _) in PRELUDE.iter().rev() {
         if (words.contains(name) || wanted.contains(name)) && !declared(name) {
@@ -73,4 +79,27 @@ pub(crate) fn wanted_by(text: &str) -> String {
     }
     let texts = PRELUDE.iter().filter(|entry| wanted.contains(&entry.0)).map(|entry| entry.3);
     texts.fold(String::from("\n"), |all, text| all + text + "\n")
+}
+
+/// A text without comments, which may name anything.
+fn without_comments(text: &str) -> String {
+    let (mut code, mut rest, mut depth) = (String::with_capacity(text.len()), text, 0usize);
+    while let Some(c) = rest.chars().next() {
+        let taken = if rest.starts_with("/*") {
+            depth += 1;
+            2
+        } else if depth > 0 && rest.starts_with("*/") {
+            depth -= 1;
+            2
+        } else if depth == 0 && rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else {
+            if depth == 0 {
+                code.push(c);
+            }
+            c.len_utf8()
+        };
+        rest = &rest[taken..];
+    }
+    code
 }

@@ -82,6 +82,10 @@ impl Text {
             None => error,
         }
     }
+    /// The function of a name, in the prelude too.
+    pub(crate) fn find_any(&self, name: &str) -> Option<Handle<Function>> {
+        self.module.functions.iter().map(|(handle, _)| handle).find(|&handle| self.name_of(handle) == name)
+    }
     /// The function `f_vjp` that stands beside a function `f`.
     pub(crate) fn rule_of(&self, function: Handle<Function>) -> Option<Handle<Function>> {
         self.find(&(self.name_of(function).to_string() + RULE))

@@ -79,6 +79,28 @@ fn the_text_computes_what_the_graph_computes() {
 }
 
 #[test]
+fn names_of_the_text_are_not_taken() {
+    let names = "fn f(t1: f32, t2: f32) -> f32 { return sin(t1 * t2) * exp(-(-t1)) * tanh(t1 - t2); }";
+    let beside = format!("{names}\n{}", text_of(names, "f"));
+    assert!(Module::parse("beside.wgsl", &beside).unwrap().function("f_vjp").is_ok(), "{beside}");
+    let bits =
+        "fn f(x: f32, k: i32, b: bool, c: bool) -> f32 { if b != c { return x * f32(~k); } return x; }";
+    let beside = format!("{bits}\n{}", text_of(bits, "f"));
+    assert!(Module::parse("beside.wgsl", &beside).unwrap().function("f_vjp").is_ok(), "{beside}");
+    for text in [
+        "fn sigmoid(x: f32) -> f32 { return x / (1.0 + abs(x)); } fn f(x: f32) -> f32 { return softplus(x) + sigmoid(x); }",
+        "fn f(select: f32, y: f32) -> f32 { return max(select, y); }",
+    ] {
+        let function = Module::parse("test.wgsl", text).unwrap().function("f").unwrap();
+        let error = function.derivative().unwrap_err();
+        assert!(error.message().contains("a name of the text itself"), "{error}");
+    }
+    let none =
+        Module::parse("test.wgsl", "fn f(k: i32) -> f32 { return f32(k); }").unwrap().function("f").unwrap();
+    assert_eq!(none.derivative().unwrap_err().code(), Code::WgslResult);
+}
+
+#[test]
 fn what_cannot_be_written_is_refused() {
     let mixed = "struct S { x: f32, k: i32 } fn f(s: S) -> f32 { return s.x * f32(s.k); }";
     let function = Module::parse("test.wgsl", mixed).unwrap().function("f").unwrap();

@@ -275,3 +275,88 @@ fn shapes_and_types_are_checked() {
     assert!(wrong == Code::Broadcast && text.contains("3 numbers are the last axis"), "{text}");
     assert!(code(f.call(&[&p, &k])).is_none());
 }
+
+#[test]
+fn elements_of_matrices_are_read_and_written() {
+    let text = "fn f(x: f32, y: f32, k: i32) -> f32 {
+        var m = mat2x3<f32>(x, 2.0, 3.0, y, 5.0, 6.0);
+        m[0][1] = y * y;
+        m[1].z = x * y;
+        m[k][2] = x;
+        m[1][k] *= 2.0;
+        return m[0][0] + 10.0 * m[0][1] + 100.0 * m[0][2] + 1000.0 * m[1][0] + m[1][1] + m[1][2];
+    }";
+    let f = function(text, "f");
+    let (x, y) = (exact(1.5), exact(2.0));
+    for (k, expected) in [
+        (0, 1.5 + 40.0 + 150.0 + 1000.0 * 4.0 + 5.0 + 3.0),
+        (1, 1.5 + 40.0 + 300.0 + 1000.0 * 2.0 + 10.0 + 1.5),
+    ] {
+        let value = f.call(&[&x, &y, &Tensor::new(k)]);
+        close(&numbers(&[&value])[0], &[expected]);
+    }
+    let value = f.call(&[&x, &y, &Tensor::new(0)]);
+    close(
+        &numbers(&[&gradient(&value, &x), &gradient(&value, &y)]).concat(),
+        &[1.0 + 100.0 + 2.0, 40.0 + 2000.0 + 1.5],
+    );
+}
+
+#[test]
+fn sums_of_exponentials_are_smooth_at_ties() {
+    for (a, b) in [(1.0, 1.0), (-30.0, -30.0)] {
+        let (value, first, second) =
+            orders("fn f(a: f32, b: f32) -> f32 { return logaddexp(a, b); }", "f", &[a, b]);
+        close(&[value], &[a + 2f64.ln()]);
+        close(&first, &[0.5, 0.5]);
+        close(&second, &[0.25, 0.25]);
+    }
+    let far = |a, b| orders("fn f(a: f32, b: f32) -> f32 { return logaddexp(a, b); }", "f", &[a, b]).0;
+    close(&[far(-1e8, 3.0), far(2.0, -1e8), far(f64::NEG_INFINITY, 1.0)], &[3.0, 2.0, 1.0]);
+    assert_eq!(far(f64::NEG_INFINITY, f64::NEG_INFINITY), f64::NEG_INFINITY);
+}
+
+#[test]
+fn the_prelude_and_the_text_keep_their_own_functions() {
+    let own = "fn softplus(x: f32) -> f32 { return 7.0 * x; } fn f(a: f32, b: f32) -> f32 { return logaddexp(a, b) + softplus(a); }";
+    close(&[orders(own, "f", &[0.5, 1.0]).0], &[1.474_076_984_180_107 + 3.5]);
+    let comment =
+        "// our fn relu is not used /* const erf */\nfn f(x: f32) -> f32 { return relu(x) + erf(x); }";
+    close(&[orders(comment, "f", &[-1.0]).0], &[-0.842_700_792_949_714_9]);
+    let constant = "const erf = 2.0; struct huber { x: f32 } fn f(x: f32) -> f32 { let h = huber(x); return erf * h.x; }";
+    close(&[orders(constant, "f", &[3.0]).0], &[6.0]);
+    // a rule for a function of the prelude
+    let leaky = "fn relu_vjp(x: f32, g: f32) -> f32 { return select(0.25, 1.0, x > 0.0) * g; } fn f(x: f32) -> f32 { return relu(x); }";
+    let leaky = function(leaky, "f").surrogate("relu", "leaks").unwrap();
+    close(&orders_of(&leaky, &[-1.0]).1, &[0.25]);
+}
+
+#[test]
+fn a_rule_may_have_a_rule() {
+    let text = "fn g(x: f32) -> f32 { return x * x; }
+        fn g_vjp(x: f32, up: f32) -> f32 { return 2.0 * x * up; }
+        struct Two { x: f32, up: f32 }
+        fn g_vjp_vjp(x: f32, up: f32, h: f32) -> Two { return Two(2000.0 * up * h, 2.0 * x * h); }";
+    let g = function(text, "g").surrogate("g_vjp", "a thousand times the curvature").unwrap();
+    let (_, first, second) = orders_of(&g, &[1.5]);
+    close(&first, &[3.0]);
+    close(&second, &[2000.0]);
+}
+
+#[test]
+fn powers_of_two_do_not_overflow_on_the_way() {
+    let f = function("fn f(x: f32, e: i32) -> f32 { return ldexp(x, e); }", "f");
+    let value = f.call(&[&exact(0.5), &Tensor::new([128, -140, 3, -3])]);
+    let expected = [2f64.powi(127), 2f64.powi(-141), 4.0, 0.0625];
+    for (got, expected) in numbers(&[&value])[0].iter().zip(expected) {
+        assert_eq!(*got, expected);
+    }
+}
+
+#[test]
+fn errors_of_functions_have_the_line_of_the_call() {
+    let module =
+        Module::parse("test.wgsl", "fn f(x: f32) -> f32 { return bitcast<f32>(bitcast<i32>(x)); }").unwrap();
+    let error = module.function("f").unwrap_err().to_string();
+    assert!(error.contains("tests/functions.rs"), "{error}");
+}

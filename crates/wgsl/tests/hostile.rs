@@ -83,6 +83,18 @@ fn every_hostile_text_is_answered_with_its_code() {
             Code::WgslLimit,
             "calls",
         ),
+        (
+            // rules that call functions with rules
+            (1..26).fold("fn g0(x: f32) -> f32 { return x * x; }\n".to_string(), |text, i| {
+                format!(
+                    "{text}fn g{i}(x: f32) -> f32 {{ return g{0}(x) + g{0}(x * 2.0); }}\n\
+                     fn g{i}_vjp(x: f32, up: f32) -> f32 {{ return g{0}(x) * up; }}\n",
+                    i - 1
+                )
+            }) + "fn f(x: f32) -> f32 { return g25(x); }",
+            Code::WgslLimit,
+            "steps",
+        ),
         (f("var a: array<f32, 100000000>; return a[0] + x;"), Code::WgslLimit, "numbers"),
         (f("var a: array<array<f32, 10000>, 10000>; return a[0][0] + x;"), Code::WgslLimit, "numbers"),
         ("fn f(a: array<f32, 1000000000>) -> f32 { return a[0]; }".into(), Code::Wgsl, "limit"),

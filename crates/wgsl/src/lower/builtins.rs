@@ -1,6 +1,6 @@
 //! The builtin functions of WGSL, as rows and as what they are made of.
 
-use cotangent_tensor::{Code, DType, Elementwise as E};
+use cotangent_tensor::{Code, DType, Elementwise as E, Integer};
 use naga::{BinaryOperator as B, MathFunction as M, Span, TypeInner};
 
 use super::{Lowering, Value};
@@ -102,9 +102,14 @@ impl Lowering<'_> {
                 l.row(E::Mul, &[square, rest])
             }),
             M::Ldexp => self.each(args, |l, a| {
-                let power = l.scalars.cast(a[1], DType::F32);
-                let power = l.row(E::Exp2, &[power]);
-                l.row(E::Mul, &[a[0], power])
+                // in two steps: 2^128 is no f32, and half of it times 2^128 is
+                let half = l.scalars.shift(Integer::Shr, a[1], Value::Uint(1));
+                let rest = l.row(E::Sub, &[a[1], half]);
+                [half, rest].into_iter().fold(a[0], |x, power| {
+                    let power = l.scalars.cast(power, DType::F32);
+                    let power = l.row(E::Exp2, &[power]);
+                    l.row(E::Mul, &[x, power])
+                })
             }),
             M::Dot => vec![self.dot(&args[0], &args[1])],
             M::Length if args[0].len() == 1 => vec![self.row(E::Abs, &args[0])],

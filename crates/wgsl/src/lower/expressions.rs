@@ -93,7 +93,7 @@ impl<'a> Lowering<'a> {
             Expression::AccessIndex { base, index } => {
                 let (local, places) = self.places(frame, *base)?;
                 let (_, offset) =
-                    layout::part(&self.text.module, self.type_of(frame, *base), *index as usize)?;
+                    layout::part(&self.text.module, &self.type_of(frame, *base), *index as usize)?;
                 Ok((local, places.into_iter().map(|(at, guard)| (at + offset, guard)).collect()))
             }
             Expression::Access { base, index } => {
@@ -127,7 +127,7 @@ impl<'a> Lowering<'a> {
         index: Handle<Expression>,
     ) -> Result<Vec<(usize, Option<Value>)>, Problem> {
         let module = &self.text.module;
-        let ty = self.type_of(frame, base);
+        let ty = &*self.type_of(frame, base);
         let (count, _) = layout::part(module, ty, 0)?;
         let index_value = self.value(frame, index)?[0];
         let span = frame.function.expressions.get_span(index);
@@ -181,7 +181,7 @@ impl<'a> Lowering<'a> {
         let module = &self.text.module;
         let span = frame.function.expressions.get_span(expression);
         let ty = self.type_of(frame, expression);
-        let length = layout::scalars(module, ty).map_err(|problem| problem.at(span, "this value"))?.len();
+        let length = layout::scalars(module, &ty).map_err(|problem| problem.at(span, "this value"))?.len();
         Ok(Some(match &frame.function.expressions[expression] {
             Expression::Compose { components, .. } => {
                 let mut parts = Vec::new();
@@ -197,7 +197,7 @@ impl<'a> Lowering<'a> {
             }
             Expression::AccessIndex { base, index } => {
                 let from = self.value(frame, *base)?;
-                let (_, at) = layout::part(module, self.type_of(frame, *base), *index as usize)?;
+                let (_, at) = layout::part(module, &self.type_of(frame, *base), *index as usize)?;
                 from[at..at + length].to_vec()
             }
             Expression::Access { base, index } => {
@@ -218,7 +218,7 @@ impl<'a> Lowering<'a> {
             }
             Expression::Binary { op, left, right } => {
                 let (a, b) = (self.value(frame, *left)?, self.value(frame, *right)?);
-                let types = (self.type_of(frame, *left), self.type_of(frame, *right));
+                let types = (&*self.type_of(frame, *left), &*self.type_of(frame, *right));
                 match (op, types) {
                     (
                         B::Multiply,
@@ -275,7 +275,7 @@ impl<'a> Lowering<'a> {
                 for argument in [arg1, arg2, arg3].into_iter().flatten() {
                     arguments.push(self.value(frame, *argument)?);
                 }
-                self.builtin(*fun, self.type_of(frame, *arg), &arguments, span)?
+                self.builtin(*fun, &self.type_of(frame, *arg), &arguments, span)?
             }
             _ => {
                 let message = "this expression has no meaning outside of a shader";

@@ -10,6 +10,8 @@ mod expressions;
 mod scalars;
 mod statements;
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use cotangent_autograd::{CustomGradient, Rule, Upstream};
@@ -26,6 +28,8 @@ pub(crate) use scalars::{Made, Scalars, Value};
 const MAX_NODES: usize = 20_000;
 /// Most statements and expressions of one call, in all its rounds and calls.
 const MAX_STEPS: usize = 200_000;
+/// Steps that tracing a rule is worth.
+const RULE_STEPS: usize = 200;
 /// Most rounds of one loop.
 const MAX_ROUNDS: usize = 256;
 /// Longest array that is indexed by a number that is not known.
@@ -42,8 +46,14 @@ pub(crate) struct Lowering<'a> {
     surrogates: &'a Surrogates,
     at: At,
     scalars: Scalars,
-    calls: usize,
-    steps: usize,
+    budget: &'a Budget,
+}
+
+/// What a call and all rules in it have used.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    calls: Cell<usize>,
+    steps: Cell<usize>,
 }
 
 /// One function while it is computed.
@@ -55,8 +65,13 @@ struct Frame<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    pub(crate) fn new(text: &'a Text, surrogates: &'a Surrogates, at: At) -> Lowering<'a> {
-        Lowering { text, surrogates, at, scalars: Scalars::new(at), calls: 0, steps: 0 }
+    pub(crate) fn new(
+        text: &'a Text,
+        surrogates: &'a Surrogates,
+        at: At,
+        budget: &'a Budget,
+    ) -> Lowering<'a> {
+        Lowering { text, surrogates, at, scalars: Scalars::new(at), budget }
     }
     /// Computes a function on tensors, one for each scalar of its parameters, in order; gives one for each scalar of its
     /// result.
@@ -76,7 +91,7 @@ impl<'a> Lowering<'a> {
             }
             arguments.push(given);
         }
-        let results = if by_rule { self.call(function, arguments) } else { self.body(function, arguments) };
+        let results = if by_rule { self.call(function, arguments) } else { self.plain(function, arguments) };
         let results = self.framed(results)?;
         Ok(results.into_iter().map(|value| self.scalars.tensor(value)).collect())
     }
@@ -84,41 +99,46 @@ impl<'a> Lowering<'a> {
         result.map_err(|problem| problem.in_text(&self.text.source).at(self.at))
     }
 
-    /// Calls a function: by its meaning in the prelude, by its rule, or by its text.
+    /// Calls a function: by its rule if it has one.
     fn call(
         &mut self,
         function: Handle<Function>,
         arguments: Vec<Vec<Value>>,
     ) -> Result<Vec<Value>, Problem> {
-        let name = self.text.name_of(function);
-        if self.text.is_prelude(function) {
-            let scalars: Vec<Value> = arguments.concat();
-            match prelude::meaning(name) {
-                Some(Meaning::Row(row)) => return Ok(vec![self.scalars.apply(row, &scalars)]),
-                Some(Meaning::Detach) => {
-                    let Value::Node(_) = scalars[0] else { return Ok(scalars) };
-                    let detached = self.scalars.tensor(scalars[0]).detach();
-                    return Ok(vec![self.scalars.given(detached, DType::F32)]);
-                }
-                Some(Meaning::Text) | None => {}
-            }
-        }
         match self.text.rule_of(function) {
             Some(rule) => self.by_rule(function, rule, &arguments.concat()),
-            None => self.body(function, arguments),
+            None => self.plain(function, arguments),
+        }
+    }
+    /// Computes a function: by its meaning in the prelude, or by its text.
+    fn plain(
+        &mut self,
+        function: Handle<Function>,
+        arguments: Vec<Vec<Value>>,
+    ) -> Result<Vec<Value>, Problem> {
+        let meaning = self.text.is_prelude(function).then(|| prelude::meaning(self.text.name_of(function)));
+        match meaning.flatten() {
+            Some(Meaning::Row(row)) => Ok(vec![self.scalars.apply(row, &arguments.concat())]),
+            Some(Meaning::Detach) => {
+                let scalars = arguments.concat();
+                let Value::Node(_) = scalars[0] else { return Ok(scalars) };
+                let detached = self.scalars.tensor(scalars[0]).detach();
+                Ok(vec![self.scalars.given(detached, DType::F32)])
+            }
+            Some(Meaning::Text) | None => self.body(function, arguments),
         }
     }
     fn body(&mut self, handle: Handle<Function>, arguments: Vec<Vec<Value>>) -> Result<Vec<Value>, Problem> {
         let function = &self.text.module.functions[handle];
         let span = self.text.module.functions.get_span(handle);
-        if self.calls == MAX_CALLS {
+        if self.budget.calls.get() == MAX_CALLS {
             let message = format!("calls inside each other: more than {MAX_CALLS}");
             return Err(Problem::new(Code::WgslLimit, message).at(span, "called here too"));
         }
-        self.calls += 1;
+        self.budget.calls.set(self.budget.calls.get() + 1);
         let mut frame = Frame { handle, function, arguments, values: vec![None; function.expressions.len()] };
         let result = self.statements(&mut frame, span);
-        self.calls -= 1;
+        self.budget.calls.set(self.budget.calls.get() - 1);
         result
     }
     /// Calls a function that has a rule: a custom gradient whose pullback is the function `name_vjp`.
@@ -129,6 +149,7 @@ impl<'a> Lowering<'a> {
         arguments: &[Value],
     ) -> Result<Vec<Value>, Problem> {
         let results = self.text.check_rule(function, rule)?;
+        self.steps(RULE_STEPS, self.text.module.functions.get_span(rule))?;
         if arguments.iter().all(|argument| !matches!(argument, Value::Node(_))) {
             // constants have no derivative
             let module = &self.text.module;
@@ -139,10 +160,11 @@ impl<'a> Lowering<'a> {
                 parts.push(part.to_vec());
                 rest = later;
             }
-            return self.body(function, parts);
+            return self.plain(function, parts);
         }
         let tensors: Vec<Tensor> = arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
-        let rule = TextRule { text: self.text, surrogates: self.surrogates, at: self.at, function, rule };
+        let (text, surrogates, at, budget) = (self.text, self.surrogates, self.at, self.budget);
+        let rule = TextRule { text, surrogates, at, budget, function, rule };
         let together = together(&tensors, self.at);
         let outputs = rule.apply_at(self.at, &together.iter().collect::<Vec<_>>());
         Ok(outputs
@@ -151,15 +173,25 @@ impl<'a> Lowering<'a> {
             .map(|(output, dtype)| self.scalars.given(output, dtype))
             .collect())
     }
-    fn type_of(&self, frame: &Frame<'_>, expression: Handle<Expression>) -> &'a TypeInner {
+    /// The type of a value, or of what a pointer points to.
+    fn type_of(&self, frame: &Frame<'_>, expression: Handle<Expression>) -> Cow<'a, TypeInner> {
         let types = &self.text.module.types;
-        let inner = self.text.info[frame.handle][expression].ty.inner_with(types);
-        if let TypeInner::Pointer { base, .. } = inner { &types[*base].inner } else { inner }
+        match self.text.info[frame.handle][expression].ty.inner_with(types) {
+            TypeInner::Pointer { base, .. } => Cow::Borrowed(&types[*base].inner),
+            TypeInner::ValuePointer { size: Some(size), scalar, .. } => {
+                Cow::Owned(TypeInner::Vector { size: *size, scalar: *scalar })
+            }
+            TypeInner::ValuePointer { size: None, scalar, .. } => Cow::Owned(TypeInner::Scalar(*scalar)),
+            inner => Cow::Borrowed(inner),
+        }
     }
     /// Counts a step; none may be too many.
-    fn step(&mut self, span: Span) -> Result<(), Problem> {
-        self.steps += 1;
-        if self.steps > MAX_STEPS {
+    fn step(&self, span: Span) -> Result<(), Problem> {
+        self.steps(1, span)
+    }
+    fn steps(&self, count: usize, span: Span) -> Result<(), Problem> {
+        self.budget.steps.set(self.budget.steps.get() + count);
+        if self.budget.steps.get() > MAX_STEPS {
             let message = format!(
                 "the function takes more than {MAX_STEPS} steps when its loops and calls are written out"
             );
@@ -196,14 +228,16 @@ struct TextRule<'a> {
     text: &'a Text,
     surrogates: &'a Surrogates,
     at: At,
+    budget: &'a Budget,
     function: Handle<Function>,
     rule: Handle<Function>,
 }
 
 impl TextRule<'_> {
+    /// A function on tensors; the function itself as its text says, its rule by the rule of the rule if there is one.
     fn computed(&self, function: Handle<Function>, inputs: &[Tensor], count: usize) -> Vec<Tensor> {
-        let lowering = Lowering::new(self.text, self.surrogates, self.at);
-        let results = lowering.on_tensors(function, inputs, false);
+        let lowering = Lowering::new(self.text, self.surrogates, self.at, self.budget);
+        let results = lowering.on_tensors(function, inputs, function == self.rule);
         results.unwrap_or_else(|error| vec![Tensor::invalid(error); count])
     }
 }
