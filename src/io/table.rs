@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use cotangent_tensor::{Detail, Error};
+use cotangent_tensor::{Detail, Error, edit_distance};
 use csv::StringRecord;
 
 use super::error;
@@ -150,7 +150,7 @@ impl Table {
         }
         let columns: Vec<String> = self.names.iter().map(|other| format!("`{other}`")).collect();
         let message = format!("there is no column `{name}`; the columns are {}", columns.join(", "));
-        let nearest = self.names.iter().min_by_key(|other| distance(name, other));
+        let nearest = self.names.iter().min_by_key(|other| edit_distance(name, other));
         let error = error(&self.path, message).with("column", Detail::Text(name.to_string()));
         Err(match nearest {
             Some(nearest) => error.hint(format!("did you mean `{nearest}`?")),
@@ -229,23 +229,6 @@ fn count(rows: usize) -> Detail {
 
 fn number(field: &str) -> Option<f64> {
     field.parse::<f64>().ok().filter(|value| value.is_finite())
-}
-
-/// Levenshtein distance without regard to case.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_lowercase(), b.to_lowercase());
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ pub use array::{Array, Values};
 pub use build::{index_error, placeholder_error};
 pub use dtype::{DType, Scalar};
 pub use elementwise::{Class, Elementwise, Partial, Real};
-pub use error::{Code, Detail, Error};
+pub use error::{Code, Detail, Error, edit_distance};
 pub use evaluate::Evaluate;
 pub use expand::{Expansion, Inspected, Mark, expand, marks};
 pub use integer::Integer;

@@ -1,6 +1,6 @@
 //! Errors of naga in the words of the text.
 
-use cotangent_tensor::{Code, Error};
+use cotangent_tensor::{Code, Error, edit_distance};
 use naga::common::ForDebugWithTypes as _;
 use naga::front::wgsl::ParseError;
 use naga::valid::{ExpressionError, FunctionError, ValidationError};
@@ -40,7 +40,7 @@ pub(crate) fn parse_error(error: &ParseError, source: &Source) -> Error {
     if let Some((_, known)) = ALIASES.iter().find(|(alias, _)| *alias == unknown) {
         return wrong.hint(format!("write {known}"));
     }
-    let close = |name: &&str| strsim::damerau_levenshtein(name, unknown) <= 2;
+    let close = |name: &&str| is_near(name, unknown);
     match prelude::names().find(close) {
         Some(name) => wrong.hint(format!("`{name}` is a function of the prelude")),
         None => wrong,
@@ -86,4 +86,26 @@ fn retold(module: &Module, error: &ValidationError) -> Option<Problem> {
         }
         _ => return None,
     })
+}
+
+/// Whether one name may be a slip of the pen for the other.
+pub(crate) fn is_near(a: &str, b: &str) -> bool {
+    edit_distance(a, b) <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_near;
+
+    #[test]
+    fn slips_of_the_pen_are_near() {
+        for (a, b) in
+            [("hinge", "hnige"), ("sigmoid", "sigmiod"), ("log1p", "logp"), ("", "ab"), ("relu", "relu")]
+        {
+            assert!(is_near(a, b) && is_near(b, a), "{a} {b}");
+        }
+        for (a, b) in [("hinge", "huber"), ("", "abc"), ("été", "relu")] {
+            assert!(!is_near(a, b) && !is_near(b, a), "{a} {b}");
+        }
+    }
 }

@@ -76,7 +76,7 @@ impl Text {
             false => format!("no function `{name}`; there are: {}", names.join(", ")),
         };
         let error = Error::new(Code::Wgsl, &*self.source.name, message);
-        let near = names.iter().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
+        let near = names.iter().find(|known| retell::is_near(known, name));
         match near {
             Some(near) => error.hint(format!("`{near}` is meant?")),
             None => error,
