@@ -75,9 +75,8 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     let results = printer.rebuild(&gradients, given.iter().chain(&upstream))?;
     let (lines, results) = printer.lines(&results)?;
     // a name that means something else in the text
-    let owned = |name: &&String| {
-        text.find(name).is_some() || parameters.iter().any(|parameter| parameter.0 == **name)
-    };
+    let owned =
+        |name: &&String| text.declares(name) || parameters.iter().any(|parameter| parameter.0 == **name);
     if let Some(name) = printer.called.iter().find(owned) {
         let message = format!("the derivative calls `{name}`, which is a name of the text itself");
         return Err(Error::new(Code::Wgsl, function.name(), message).at(at).hint("give it another name"));
@@ -156,9 +155,6 @@ impl Printer {
         }
         Printer { scalars: Scalars::new(at), names: HashMap::new(), prefix, called: BTreeSet::new() }
     }
-}
-
-impl Printer {
     fn rebuild<'g>(
         &mut self,
         results: &[Tensor],
@@ -178,6 +174,10 @@ impl Printer {
                 continue;
             }
             let operands: Vec<Value> = node.operands.iter().map(|o| images[&o.identity()]).collect();
+            let unknown = || {
+                let message = format!("`{}` cannot be written in WGSL", node.name());
+                Error::new(Code::WgslExpression, "derivative", message)
+            };
             let value = match &node.op {
                 Op::Constant(Scalar::Float(x)) => Value::float(*x),
                 Op::Constant(Scalar::Int(x)) => Value::Int(*x),
@@ -188,15 +188,13 @@ impl Printer {
                     self.scalars.shift(*row, operands[0], operands[1])
                 }
                 Op::Integer(row) => {
-                    let twin = E::ALL.iter().copied().find(|twin| twin.on_integers() == Some(*row));
-                    self.scalars.apply(twin.unwrap_or(E::Add), &operands)
+                    let twin = E::ALL.iter().find(|twin| twin.on_integers() == Some(*row));
+                    self.scalars.apply(*twin.ok_or_else(unknown)?, &operands)
                 }
                 Op::Cast => self.scalars.cast(operands[0], node.dtype),
-                _ if operands.len() == 1 => operands[0],
-                _ => {
-                    let message = format!("`{}` cannot be written in WGSL", node.name());
-                    return Err(Error::new(Code::WgslExpression, "derivative", message));
-                }
+                // of one element
+                Op::Broadcast | Op::Reshape => operands[0],
+                _ => return Err(unknown()),
             };
             images.insert(node.identity(), value);
         }
@@ -283,9 +281,6 @@ impl Printer {
             Made::Cast(_, dtype) => format!("{}({})", wgsl_name(*dtype), args[0]),
         })
     }
-}
-
-impl Printer {
     fn call(&mut self, name: &str, args: &[&str]) -> String {
         self.called.insert(name.to_string());
         format!("{name}({})", args.join(", "))

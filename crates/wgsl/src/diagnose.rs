@@ -51,8 +51,7 @@ impl Problem {
         let drawn = framed.emit_to_string_with_path(&source.text, &source.name);
         // the first line is the headline, which stands in the message already
         let frame = drawn.split_once('\n').map_or("", |(_, frame)| frame.trim_end());
-        let message =
-            if self.labels.is_empty() { self.message } else { format!("{}\n{frame}", self.message) };
+        let message = if line.is_none() { self.message } else { format!("{}\n{frame}", self.message) };
         let mut error = Error::new(self.code, &source.name, message);
         if let Some(line) = line {
             error = error.with("line", Detail::Integer(line.into()));

@@ -77,18 +77,12 @@ pub(crate) fn part(module: &Module, ty: &TypeInner, index: usize) -> Result<(usi
             (count.get() as usize, index * scalars_of(module, *base)?.len())
         }
         TypeInner::Struct { members, .. } => {
-            let before = members.iter().take(index).map(|member| scalars_of(module, member.ty));
-            (members.len(), before.sum_lengths()?)
+            let mut before = 0;
+            for member in members.iter().take(index) {
+                before += scalars_of(module, member.ty)?.len();
+            }
+            (members.len(), before)
         }
         _ => return Err(Problem::new(Code::WgslType, "a value of this type has no parts")),
     })
-}
-
-trait SumLengths {
-    fn sum_lengths(self) -> Result<usize, Problem>;
-}
-impl<I: Iterator<Item = Result<Vec<DType>, Problem>>> SumLengths for I {
-    fn sum_lengths(mut self) -> Result<usize, Problem> {
-        self.try_fold(0, |sum, scalars| Ok(sum + scalars?.len()))
-    }
 }

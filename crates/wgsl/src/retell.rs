@@ -80,6 +80,10 @@ fn retold(module: &Module, error: &ValidationError) -> Option<Problem> {
                 .at(span(*rhs_expr), format!("{} is {right}", named(*rhs_expr)))
                 .help("WGSL converts nothing by itself: write f32(x) or i32(x)")
         }
+        FunctionError::InvalidReturnType { expression: None, expected_ty: Some(_) } => {
+            Problem::new(Code::WgslReturn, format!("`{name}` does not return a value on every path"))
+                .at(module.functions.get_span(*handle), "this function")
+        }
         FunctionError::InvalidReturnType { expression: Some(value), expected_ty: Some(expected) } => {
             wrong(format!("`{name}` returns the wrong type"))
                 .at(span(*value), format!("{:?} is expected", expected.for_debug(&module.types)))

@@ -82,6 +82,16 @@ impl Text {
             None => error,
         }
     }
+    /// Whether the user's text gives this name to a function, a type or a value of the module.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        let is = |other: &Option<String>| other.as_deref() == Some(name);
+        let module = &self.module;
+        self.find(name).is_some()
+            || module.types.iter().any(|(_, ty)| is(&ty.name))
+            || module.constants.iter().any(|(_, constant)| is(&constant.name))
+            || module.overrides.iter().any(|(_, constant)| is(&constant.name))
+            || module.global_variables.iter().any(|(_, variable)| is(&variable.name))
+    }
     /// The function of a name, in the prelude too.
     pub(crate) fn find_any(&self, name: &str) -> Option<Handle<Function>> {
         self.module.functions.iter().map(|(handle, _)| handle).find(|&handle| self.name_of(handle) == name)

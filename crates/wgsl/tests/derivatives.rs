@@ -89,6 +89,7 @@ fn names_of_the_text_are_not_taken() {
     assert!(Module::parse("beside.wgsl", &beside).unwrap().function("f_vjp").is_ok(), "{beside}");
     for text in [
         "fn sigmoid(x: f32) -> f32 { return x / (1.0 + abs(x)); } fn f(x: f32) -> f32 { return softplus(x) + sigmoid(x); }",
+        "const exp2 = 2.0; fn f(x: f32) -> f32 { return pow(exp2, x) + sin(x); } struct cos { x: f32 }",
         "fn f(select: f32, y: f32) -> f32 { return max(select, y); }",
     ] {
         let function = Module::parse("test.wgsl", text).unwrap().function("f").unwrap();

@@ -130,12 +130,15 @@ impl<'a> Lowering<'a> {
         let ty = &*self.type_of(frame, base);
         let (count, _) = layout::part(module, ty, 0)?;
         let index_value = self.value(frame, index)?[0];
-        let span = frame.function.expressions.get_span(index);
+        // an index that is a variable has no place of its own
+        let spans = [index, base].map(|expression| frame.function.expressions.get_span(expression));
+        let span = spans.into_iter().find(|span| span.is_defined()).unwrap_or_default();
         if let Some(known) = index_value.as_integer() {
             let inside = usize::try_from(known).ok().filter(|&known| known < count);
             let Some(inside) = inside else {
                 let message = format!("index {known} is outside of an array of {count}");
-                return Err(Problem::new(Code::WgslConstant, message).at(span, "this index"));
+                let problem = Problem::new(Code::WgslConstant, message).at(span, "indexed here");
+                return Err(problem.help(format!("indices go from 0 to {}", count.saturating_sub(1))));
             };
             return Ok(vec![(layout::part(module, ty, inside)?.1, None)]);
         }
