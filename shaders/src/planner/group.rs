@@ -4,6 +4,8 @@
 //! may be reduced; a node may join if its value at each loop coordinate needs values of the group at that same
 //! coordinate only, if everything else it needs is computed before the group, and if limits are kept.
 
+mod bindings;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cotangent_tensor::Op;
@@ -185,10 +187,6 @@ impl<'a> Groups<'a> {
         }
         group.outside.remove(&id);
         group.escaping += usize::from(escapes);
-    }
-    /// Whether a value is needed outside of its group.
-    fn escapes(&self, id: usize) -> bool {
-        self.readers[id] > 0 || self.leaves[id]
     }
     pub(super) fn group(&self, index: usize) -> &Group {
         self.groups[index].as_ref().expect("an index of a group that has not been merged away")
@@ -443,42 +441,6 @@ impl<'a> Groups<'a> {
         result.sort_unstable();
         result.dedup();
         result
-    }
-
-    /// Buffers that a group (or none) would bind with a further node.
-    fn bindings_with(&self, index: Option<usize>, id: usize) -> usize {
-        let inside = |read: usize| index.is_some() && self.of[read] == index;
-        let (mut inputs, mut stored) = (0, usize::from(self.escapes(id)));
-        if let Some(group) = index.map(|index| self.group(index)) {
-            inputs += group.outside.len() - usize::from(group.outside.contains(&id));
-            stored += group.escaping;
-        }
-        for &read in &self.reads[id] {
-            if inside(read) {
-                stored -= usize::from(self.readers[read] == 1 && !self.leaves[read]);
-            } else {
-                inputs += usize::from(!index.is_some_and(|index| self.group(index).outside.contains(&read)));
-            }
-        }
-        inputs + stored + 1
-    }
-    /// Buffers that the union of two groups would bind.
-    fn bindings_of(&self, a: usize, b: usize) -> usize {
-        let (first, second) = (self.group(a), self.group(b));
-        let inside = |id: usize| self.of[id] == Some(a) || self.of[id] == Some(b);
-        let inputs = first.outside.union(&second.outside).filter(|&&read| !inside(read)).count();
-        // those that only the other group reads need not be stored any more
-        let mut met: BTreeMap<usize, usize> = BTreeMap::new();
-        for (&id, other) in
-            first.members.keys().map(|id| (id, b)).chain(second.members.keys().map(|id| (id, a)))
-        {
-            for &read in self.reads[id].iter().filter(|&&read| self.of[read] == Some(other)) {
-                *met.entry(read).or_default() += 1;
-            }
-        }
-        let settled =
-            met.into_iter().filter(|&(read, count)| self.readers[read] == count && !self.leaves[read]);
-        inputs + first.escaping + second.escaping - settled.count() + 1
     }
 
     fn mergeable(&self, a: usize, b: usize) -> bool {
