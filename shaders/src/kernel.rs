@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use cotangent_tensor::{DType, Elementwise, Integer, Key, Node, Reduce};
 
+use crate::Recurrence;
+
 /// Index into [`Plan::buffers`](crate::Plan::buffers).
 pub type BufferId = usize;
 /// Index into the code of a [`Loop`].
@@ -199,6 +201,12 @@ pub enum Code {
     Integer(Integer, DType, Vec<Value>),
     /// Conversion from the type of the operand to the type of the instruction.
     Cast(Value),
+    /// The last state of a loop, as a tuple of which [`Code::Part`] takes a value. Operands: the initial state, then what is captured.
+    While(Arc<Recurrence>, Vec<Value>),
+    /// One value of a [`Code::While`].
+    Part(Value, usize),
+    /// Carried or captured value of a [`Recurrence`], in its code.
+    Parameter(usize),
     /// Combines an element-level value over the reduced dimensions.
     Reduce(Reduce, Value),
     /// First position (I32, row-major over the reduced dimensions) of the extreme element, or of the first NaN.
@@ -346,6 +354,9 @@ impl Code {
     pub fn operands(&self) -> Vec<Value> {
         match self {
             Code::Constant(_) | Code::Accumulator | Code::Coordinate(_) | Code::InRange { .. } => vec![],
+            Code::Parameter(_) => vec![],
+            Code::While(_, operands) => operands.clone(),
+            Code::Part(tuple, _) => vec![*tuple],
             Code::Load { guard, .. } => guard.iter().copied().collect(),
             Code::LoadIndexed { index, guard, .. } => std::iter::once(*index).chain(*guard).collect(),
             Code::RandomBits { step, .. } => vec![*step],
@@ -375,6 +386,7 @@ impl Code {
             | Code::Elementwise(..)
             | Code::Integer(..)
             | Code::Cast(_) => false,
+            Code::While(..) | Code::Part(..) | Code::Parameter(_) => false,
             Code::Softmax { .. } | Code::SoftmaxResidual { .. } => false,
         }
     }

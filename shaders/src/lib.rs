@@ -6,6 +6,7 @@ mod emit;
 mod kernel;
 mod plan;
 mod planner;
+mod recurrence;
 mod scatter;
 
 pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Watch, Which};
@@ -16,4 +17,5 @@ pub use kernel::{
 };
 pub use plan::{Buffer, Plan, Slot, Source};
 pub use planner::{PlanOptions, computing_again, plan};
+pub use recurrence::Recurrence;
 pub use scatter::{Scatter, Update};

@@ -100,6 +100,7 @@ mod gradient;
 mod guard;
 mod jacobian;
 mod join;
+mod looped;
 mod object;
 mod picture;
 mod pullback;

@@ -9,6 +9,7 @@ use cotangent_tensor::{
 
 use crate::enclosure::pull_enclosure;
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
+use crate::looped::pull_loop;
 use crate::reverse::{Found, Reached};
 use crate::stamp::{cast_at, masked_at, source_at};
 use crate::structure::{
@@ -82,7 +83,7 @@ impl Missing {
 }
 
 /// An invalid cotangent for every operand.
-fn invalid(node: &Node, error: &Error) -> Vec<Flow> {
+pub(crate) fn invalid(node: &Node, error: &Error) -> Vec<Flow> {
     let one = |_| Flow::Value(Guarded::plain(Tensor::invalid(error.clone())));
     node.operands.iter().map(one).collect()
 }
@@ -110,6 +111,7 @@ pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded, needed: impl Fn(usize)
         Op::Elementwise(row) => pull_elementwise(*row, node, &primals, cotangent, needed),
         Op::Cast if node.operands[0].dtype.is_float() => vec![Value(cotangent.clone())],
         Op::Cast => vec![Discrete],
+        Op::While(looped, output) => pull_loop(node, (looped, *output), cotangent, needed),
         Op::Reshape => moved(&|t| t.reshape(shape)),
         Op::Permute(axes) => {
             let inverse: Vec<usize> =

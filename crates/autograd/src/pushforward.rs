@@ -9,6 +9,7 @@ use cotangent_tensor::{Elementwise, Error, Node, Op, Partial, Reduce, Tensor};
 
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
 use crate::join::join;
+use crate::looped::push_loop;
 use crate::pullback::{Missing, undefined};
 use crate::structure::{Factors, count, gathered, leaves_out, operands, placed, spread, spread_last};
 
@@ -28,6 +29,7 @@ pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, E
         Op::Detach | Op::Rule(_) => Ok(None),
         Op::Elementwise(row) => push_elementwise(*row, node, &primals, tangents),
         Op::Cast => Ok(first.filter(|_| node.dtype.is_float()).cloned()),
+        Op::While(looped, output) => push_loop(node, (looped, *output), tangents),
         Op::Project(slot) if undefined(node, *slot).is_some() => Ok(None),
         Op::Inspect(_) | Op::After | Op::Project(_) => Ok(first.cloned()),
         Op::Reshape => moved(&|t| t.reshape(node.shape)),

@@ -168,6 +168,6 @@ fn is_zero(node: &Node, operands: &[bool]) -> bool {
         Op::Reduce { kind: Reduce::Prod, axes } => all && axes.iter().all(|&a| node.operands[0].shape[a] > 0),
         Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) | Op::Iota { .. } | Op::RandomBits(_) => false,
         Op::Integer(_) | Op::ArgReduce { .. } | Op::LogSumExp | Op::Softmax | Op::CrossEntropy => false,
-        Op::SoftmaxResidual | Op::Rule(_) => false,
+        Op::SoftmaxResidual | Op::While(..) | Op::Rule(_) => false,
     }
 }

@@ -124,6 +124,7 @@ fn dependent(op: &Op) -> Option<&'static str> {
         Op::Elementwise(_) => "elementwise",
         Op::Integer(_) => "integer",
         Op::Cast => "cast",
+        Op::While(..) => "while",
         Op::Reshape => "reshape",
         Op::Permute(_) => "permute",
         Op::Broadcast => "broadcast",
@@ -150,7 +151,7 @@ fn dependent(op: &Op) -> Option<&'static str> {
         Op::Project(_) => "project",
     })
 }
-const DEPENDENT: usize = 28;
+const DEPENDENT: usize = 29;
 
 /// Names of the operations between `inputs` and `output`.
 fn between(inputs: &[Tensor], output: &Tensor) -> BTreeSet<&'static str> {

@@ -17,6 +17,7 @@ fn differentiable(op: &Op) -> Option<&'static str> {
         Op::Iota { .. } | Op::RandomBits(_) | Op::Integer(_) | Op::ArgReduce { .. } => return None,
         Op::Elementwise(_) => "elementwise",
         Op::Cast => "cast",
+        Op::While(..) => "while",
         Op::Reshape => "reshape",
         Op::Permute(_) => "permute",
         Op::Broadcast => "broadcast",
@@ -39,7 +40,7 @@ fn differentiable(op: &Op) -> Option<&'static str> {
         Op::Project(_) => "project",
     })
 }
-const DIFFERENTIABLE: usize = 25;
+const DIFFERENTIABLE: usize = 26;
 
 #[test]
 fn every_structural_operation_agrees_with_its_witnesses() {

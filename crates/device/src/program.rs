@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cotangent_shaders::{
     Body as Kind, BufferId, Code as Instruction, Dispatch, Kernel, Place, Plan, Source, Watch, lower,
 };
-use cotangent_tensor::{Array, Chain, Code, DType, Detail, Error, Token, index_error};
+use cotangent_tensor::{Array, Chain, Code, DType, Detail, Error, Token, endless_error, index_error};
 
 use crate::anomaly::{self, Anomaly, Replay};
 use crate::cpu;
@@ -260,7 +260,12 @@ impl Program {
         if let [violations, position, index, kernel, _] = words[..STATUS_WORDS]
             && violations > 0
         {
-            return Err(self.index_error(violations, !position, index, !kernel));
+            // An even number is that of a kernel with a wrong index, the next one that of a kernel with an endless loop.
+            let (kernel, loops) = (!kernel / 2, !kernel % 2 == 1);
+            return Err(match loops {
+                false => self.index_error(violations, !position, index, kernel),
+                true => self.endless_error(!position, index, kernel),
+            });
         }
         let report = words[STATUS_WORDS..].chunks_exact(2);
         // Kernels run in order: the first that reports is the cause.
@@ -320,6 +325,25 @@ impl Program {
         let (operation, size) = indexed(kernel).into_iter().find(wrong).unwrap_or((&kernel.name, 0));
         let error = index_error(operation, position as usize, index, size);
         error.at(kernel.location).with("violations", Detail::Integer(i64::from(violations)))
+    }
+    /// The error of element `position` of loop number `number` of a kernel.
+    fn endless_error(&self, position: u32, number: u32, kernel: u32) -> Error {
+        let found = self.plan.kernels.get(kernel as usize).and_then(|kernel| {
+            let looped = |instruction: &cotangent_shaders::Instruction| match &instruction.code {
+                Instruction::While(looped, _) => Some(looped.clone()),
+                _ => None,
+            };
+            let looped = code_of(kernel)?.code.iter().filter_map(looped).nth(number as usize)?;
+            Some((kernel, looped))
+        });
+        match found {
+            Some((kernel, looped)) => {
+                endless_error(&looped.name, looped.rounds, position as usize).at(kernel.location)
+            }
+            None => {
+                Error::new(Code::Internal, "step", format!("loop {number} of kernel {kernel} does not exist"))
+            }
+        }
     }
     fn nonfinite(
         &self,
@@ -586,13 +610,18 @@ fn checked(plan: &Plan) -> Vec<Checked> {
     checked
 }
 
+/// The code of a kernel, if it has some.
+fn code_of(kernel: &Kernel) -> Option<&cotangent_shaders::Loop> {
+    match &kernel.body {
+        Kind::Loop(body) => Some(body),
+        Kind::Matmul(matmul) => Some(&matmul.epilogue),
+        Kind::Scan(_) => None,
+    }
+}
+
 /// The operations of a kernel that index an axis, and its size.
 fn indexed(kernel: &Kernel) -> Vec<(&str, usize)> {
-    let body = match &kernel.body {
-        Kind::Loop(body) => body,
-        Kind::Matmul(matmul) => &matmul.epilogue,
-        Kind::Scan(_) => return Vec::new(),
-    };
+    let Some(body) = code_of(kernel) else { return Vec::new() };
     let row = body.reduced_elements();
     let size = |instruction: &cotangent_shaders::Instruction| match &instruction.code {
         Instruction::LoadIndexed { size, operation, .. } => Some((*operation, *size)),

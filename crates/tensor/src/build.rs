@@ -428,6 +428,14 @@ pub fn index_error(name: &str, position: usize, value: f64, size: usize) -> Erro
         .with("size", Detail::Integer(size as i64))
 }
 
+/// The error of an element of a loop that goes on after its last round. An adapter may have stopped it before.
+#[expect(clippy::cast_possible_wrap, reason = "elements are counted in 32 bits")]
+pub fn endless_error(name: &str, rounds: u32, element: usize) -> Error {
+    Error::new(Code::LoopRounds, name, format!("element {element} does not end within {rounds} rounds"))
+        .with("element", Detail::Integer(element as i64))
+        .with("rounds", Detail::Integer(rounds.into()))
+}
+
 /// The error of reading an argument of a function while it is traced, or after that outside of it.
 pub fn placeholder_error(node: &Node) -> Error {
     let Node { dtype, shape, location, .. } = node;

@@ -163,8 +163,14 @@ codes! {
     WgslPointer "AD022", "return a structure instead";
     /// A WGSL rule `f_vjp` whose parameters or result do not fit `f`.
     WgslRule "AD030";
-    /// A WGSL loop whose number of rounds is not known when it is built.
-    WgslLoop "AD040", "bound it with a constant and leave it with `break`";
+    /// A WGSL loop of which nobody can see that it ends.
+    WgslLoop "E_WGSL_LOOP", "count its rounds towards a limit that stays, or set a limit with `unbounded`";
+    /// The body of a loop holds what is not computed element by element.
+    LoopBody "E_LOOP_BODY", "compute it before the loop and pass it as a captured value";
+    /// A loop through which more values are differentiated than forward mode should carry.
+    LoopInputs "AD004", "pass fewer values into the loop, or give its function a rule";
+    /// A loop that would go on after its last round.
+    LoopRounds "AD044", "allow more rounds, or see why it does not end";
     /// A WGSL function that becomes too many operations.
     WgslNodes "AD041", "shorten its loops, or split the function";
     /// A family or link that does not exist, or a pair that does not fit.

@@ -70,10 +70,11 @@ mod rule;
 pub mod shape;
 pub mod special;
 mod tensor;
+mod while_loop;
 
 pub use address::{AddressHasher, AddressMap, AddressSet};
 pub use array::{Array, Values};
-pub use build::{index_error, placeholder_error};
+pub use build::{endless_error, index_error, placeholder_error};
 pub use dtype::{DType, Scalar};
 pub use elementwise::{Class, Elementwise, Partial, Real};
 pub use error::{Code, Detail, Error, edit_distance};
@@ -86,3 +87,4 @@ pub use reference::{Arithmetic, Bounded, Chain, Reference, Violation, bounded};
 pub use rule::{InputGradient, Pullback, Pushforward, RuleKind, TracedRule};
 pub use shape::{Axes, Dims, IntoShape, MAX_RANK, Shape};
 pub use tensor::{At, Operand, Tensor};
+pub use while_loop::{DEFAULT_ROUNDS, WhileLoop};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::address::{AddressMap, AddressSet};
-use crate::{Array, DType, Elementwise, Integer, Scalar, Shape, TracedRule};
+use crate::{Array, DType, Elementwise, Integer, Scalar, Shape, TracedRule, WhileLoop};
 
 /// What a node computes from its operands. Closed: every pass is an exhaustive `match`.
 ///
@@ -38,6 +38,9 @@ pub enum Op {
     Integer(Integer),
     /// Conversion to the element type of the node. Float to integer saturates and maps NaN to 0.
     Cast,
+    /// One of the carried values, by number, when a loop has ended that every element runs by itself. Operands: the initial state, then
+    /// what the loop captures.
+    While(Arc<WhileLoop>, usize),
     /// The same elements in row-major order under another shape.
     Reshape,
     /// Result axis `i` is operand axis `axes[i]`.
@@ -344,6 +347,7 @@ impl Node {
             Op::Elementwise(row) => row.name(),
             Op::Integer(row) => row.name(),
             Op::Cast => "cast",
+            Op::While(..) => "while",
             Op::Reshape => "reshape",
             Op::Permute(_) => "permute",
             Op::Broadcast => "broadcast",

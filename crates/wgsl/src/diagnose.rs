@@ -27,6 +27,9 @@ impl Problem {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Problem {
         Problem { code, message: message.into(), help: None, labels: Vec::new(), details: Vec::new() }
     }
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
     /// Adds a value that programs may read.
     pub(crate) fn with(mut self, name: &'static str, detail: Detail) -> Problem {
         self.details.push((name, detail));

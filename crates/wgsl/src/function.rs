@@ -10,7 +10,7 @@ use naga::{Function as Naga, Handle, TypeInner};
 use crate::derivative::{Derivative, derivative};
 use crate::diagnose::Problem;
 use crate::layout;
-use crate::lower::{Budget, Lowering, Surrogates, together};
+use crate::lower::{Budget, Lowering, Settings, together};
 use crate::text::{Text, name_or};
 
 /// A function written in WGSL. Called on tensors it is an expression like any other.
@@ -18,7 +18,7 @@ use crate::text::{Text, name_or};
 pub struct Function {
     text: Arc<Text>,
     handle: Handle<Naga>,
-    surrogates: Surrogates,
+    settings: Settings,
 }
 
 /// A parameter of a function.
@@ -33,8 +33,8 @@ pub struct Parameter {
 }
 
 impl Function {
-    pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>) -> Function {
-        Function { text: text.clone(), handle, surrogates: Surrogates::new() }
+    pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>, settings: Settings) -> Function {
+        Function { text: text.clone(), handle, settings }
     }
     /// Its name.
     pub fn name(&self) -> &str {
@@ -64,7 +64,7 @@ impl Function {
             return Err(Error::new(Code::WgslRule, &self.text.source.name, message)
                 .hint("surrogates are declared for functions that have a rule"));
         }
-        self.surrogates.insert(function.to_string(), reason.to_string());
+        self.settings.surrogates.insert(function.to_string(), reason.to_string());
         Ok(self)
     }
 
@@ -77,7 +77,7 @@ impl Function {
     /// The function on single numbers, one tensor for each scalar of its parameters: one for each scalar of its result.
     pub(crate) fn on_numbers(&self, inputs: &[Tensor], at: At) -> Result<Vec<Tensor>, Error> {
         let budget = Budget::default();
-        Lowering::new(&self.text, &self.surrogates, at, &budget).on_tensors(self.handle, inputs, true)
+        Lowering::new(&self.text, &self.settings, at, &budget).on_tensors(self.handle, inputs, true)
     }
     /// Its pullback as WGSL: what the gradients of [`Function::call`] compute. Rules in the text are written out.
     ///
@@ -223,7 +223,7 @@ impl Function {
         // one check for all, so that a mistake names the function and not the first operation in it
         let shape = self.common_shape(&scalars, at)?;
         let budget = Budget::default();
-        let lowering = Lowering::new(&self.text, &self.surrogates, at, &budget);
+        let lowering = Lowering::new(&self.text, &self.settings, at, &budget);
         let results = lowering.on_tensors(self.handle, &scalars, true)?;
         let mut results = results.into_iter();
         let parts: Vec<&TypeInner> = match self.result_type() {

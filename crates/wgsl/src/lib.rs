@@ -56,12 +56,14 @@ use cotangent_tensor::Error;
 pub use derivative::Derivative;
 pub use function::{Function, Parameter};
 pub use interpret::{Binding, Interpreter, Nonfinite, Run};
+use lower::Settings;
 use text::{Kind, Text};
 
 /// Admitted, parsed and validated WGSL.
 #[derive(Clone, Debug)]
 pub struct Module {
     text: Arc<Text>,
+    rounds: Option<u32>,
 }
 
 impl Module {
@@ -74,14 +76,37 @@ impl Module {
     /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for
     /// anything that is not valid WGSL.
     pub fn parse(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Functions)?) })
+        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Functions)?), rounds: None })
     }
     /// Reads WGSL with entry points, for the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
     /// 64 deep, 4096 operators in a statement, 64 `else if` in a row, 4096 functions.
     ///
     /// Errors as those of [`Module::parse`].
     pub fn parse_kernels(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?) })
+        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?), rounds: None })
+    }
+    /// Lets loops run of which nothing shows that they end, such as searches that stop when they are near enough. No loop whose rounds
+    /// are counted when it runs then takes more rounds than this: an element that would go on is an error of the run, `AD044`. Without it
+    /// such a loop must count towards a limit that stays, and takes up to 65 535 rounds.
+    ///
+    /// ```
+    /// # use cotangent_wgsl::Module;
+    /// use cotangent_tensor::{Evaluate, Reference, Tensor};
+    /// let text = "fn root(a: f32) -> f32 {
+    ///     var x = a;
+    ///     while (abs(x * x - a) > 1e-3 * a) { x = 0.5 * (x + a / x); }
+    ///     return x;
+    /// }";
+    /// let refused = Module::parse("root.wgsl", text)?.function("root").unwrap_err();
+    /// assert_eq!(refused.code().as_str(), "E_WGSL_LOOP");
+    /// let root = Module::parse("root.wgsl", text)?.unbounded(100).function("root")?;
+    /// let y = root.call(&[&Tensor::new([9.0])]);
+    /// assert!((Reference::new().evaluate(&[&y])?[0].to_f64()[0] - 3.0).abs() < 1e-3);
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    pub fn unbounded(mut self, rounds: u32) -> Module {
+        self.rounds = Some(rounds);
+        self
     }
     /// The name given to [`Module::parse`].
     pub fn name(&self) -> &str {
@@ -89,7 +114,7 @@ impl Module {
     }
     /// The functions, in order of the text.
     pub fn functions(&self) -> Vec<Function> {
-        self.text.functions().map(|handle| Function::new(&self.text, handle)).collect()
+        self.text.functions().map(|handle| Function::new(&self.text, handle, self.settings())).collect()
     }
     /// The function of a name, which can be computed and differentiated: what cannot says so now.
     ///
@@ -98,9 +123,12 @@ impl Module {
     #[track_caller]
     pub fn function(&self, name: &str) -> Result<Function, Error> {
         let Some(handle) = self.text.find(name) else { return Err(self.text.no_function(name)) };
-        let function = Function::new(&self.text, handle);
+        let function = Function::new(&self.text, handle, self.settings());
         function.check(Location::caller())?;
         Ok(function)
+    }
+    fn settings(&self) -> Settings {
+        Settings { rounds: self.rounds, ..Settings::default() }
     }
 }
 

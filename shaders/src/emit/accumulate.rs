@@ -131,6 +131,7 @@ pub(crate) fn componentwise(nest: &Loop) -> bool {
         Code::Constant(_) | Code::Accumulator | Code::Load { .. } | Code::LoadIndexed { .. } => true,
         Code::Coordinate(_) | Code::InRange { .. } | Code::RandomBits { .. } => true,
         Code::Elementwise(..) | Code::Integer(..) | Code::Cast(_) | Code::Reduce(..) => true,
+        Code::While(..) | Code::Part(..) | Code::Parameter(_) => true,
     })
 }
 

@@ -85,7 +85,13 @@ fn loop_cost(kernel: &Kernel, nest: &Loop) -> Cost {
                 0.0
             }
             Code::Constant(_) | Code::Accumulator | Code::Load { .. } | Code::LoadIndexed { .. } => 0.0,
+            // One round: nobody knows how many there are.
+            Code::While(inner, _) => {
+                inner.code.iter().filter(|i| matches!(i.code, Code::Elementwise(..))).count() as f64
+            }
             Code::Coordinate(_)
+            | Code::Part(..)
+            | Code::Parameter(_)
             | Code::InRange { .. }
             | Code::Integer(..)
             | Code::Cast(_)

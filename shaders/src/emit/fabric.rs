@@ -328,7 +328,9 @@ impl<'a> Fabric<'a> {
             }
         }
         self.statements(module, &mut text, &stage.order, &mut Vec::new(), true)?;
-        for &value in &stage.order {
+        // What a loop returns has no type that a parameter could have; its parts are here.
+        let is_tuple = |value: &Value| matches!(self.nest.code[*value].code, Code::While(..));
+        for &value in stage.order.iter().filter(|value| !is_tuple(value)) {
             module.set_type(&self.names[value], value_type(self.nest.code[value].dtype));
             self.scope.insert(value, Slot::Uniform(self.names[value].clone()));
         }

@@ -110,7 +110,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
         return Err(context
             .limit(format!("{memory} bytes of workgroup memory are needed, the adapter grants {granted}")));
     }
-    if turns > usize::try_from(context.target.loop_budget).unwrap_or(usize::MAX) {
+    if turns > context.own_turns(nest) {
         return Err(context.loop_budget(turns));
     }
     let header = header(&fabric, "a workgroup per row");

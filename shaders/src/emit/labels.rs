@@ -22,14 +22,15 @@ pub(crate) fn literal(dtype: DType, bits: u32) -> Option<&'static str> {
     })
 }
 
-/// Whether each value is a constant that compilers must not see: one whose user has no other operands, or a zero factor.
+/// Whether each value is a constant that compilers must not see: one whose user has no other operands or is a loop, or a zero factor.
 pub(crate) fn hidden_constants(nest: &Loop) -> Vec<bool> {
     let constant = |v: Value| matches!(nest.code[v].code, Code::Constant(_));
     let mut hidden = vec![false; nest.code.len()];
     for instruction in &nest.code {
         let operands = instruction.code.operands();
-        if operands.iter().all(|&o| constant(o)) {
-            operands.into_iter().for_each(|o| hidden[o] = true);
+        let looped = matches!(instruction.code, Code::While(..));
+        if looped || operands.iter().all(|&o| constant(o)) {
+            operands.into_iter().filter(|&o| constant(o)).for_each(|o| hidden[o] = true);
         } else if let Code::Elementwise(Elementwise::Mul | Elementwise::Div, operands) = &instruction.code {
             // A product with a zero that a compiler sees is zero to it, NaN or not.
             let zero = |o: &&Value| matches!(nest.code[**o].code, Code::Constant(bits) if bits << 1 == 0);
@@ -51,6 +52,9 @@ pub(crate) fn default_name(code: &Code) -> &str {
         Code::Elementwise(row, _) => row.name(),
         Code::Integer(row, ..) => row.name(),
         Code::Cast(_) => "cast",
+        Code::While(..) => "run",
+        Code::Part(..) => "last",
+        Code::Parameter(_) => "state",
         Code::Reduce(kind, _) => kind.name(),
         Code::ArgReduce { maximum: true, .. } => "argmax",
         Code::ArgReduce { maximum: false, .. } => "argmin",

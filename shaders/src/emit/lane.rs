@@ -128,7 +128,7 @@ pub(crate) fn lower(context: Context<'_>, nest: &Loop, phases: &Phases) -> Resul
             finished = Some((value, partial));
         }
     }
-    if turns > usize::try_from(context.target.loop_budget).unwrap_or(usize::MAX) {
+    if turns > context.own_turns(nest) {
         return Err(context.loop_budget(turns));
     }
     let groups = cut.lanes.div_ceil(cut.width) * cut.chunks;
@@ -244,7 +244,7 @@ fn merge(
     let width = usize::try_from(context.invocations(if context.target.cpu { 8 } else { 64 })).unwrap_or(1);
     let merged = Cut { chunks: 1, rows: 1, width, ..*cut };
     open(&mut module, &mut fabric, &merged, side)?;
-    if cut.chunks > usize::try_from(context.target.loop_budget).unwrap_or(usize::MAX) {
+    if cut.chunks > context.own_turns(nest) {
         return Err(context.loop_budget(cut.chunks));
     }
     let count = module.size("lanes", "lane_count", cut.lanes)?;

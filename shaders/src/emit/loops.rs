@@ -119,7 +119,8 @@ pub(crate) fn coordinates(
 
 /// Whether element-level code may report an index.
 pub(crate) fn reports_elements(nest: &Loop) -> bool {
-    nest.code.iter().any(|i| i.level == Level::Element && matches!(i.code, Code::LoadIndexed { .. }))
+    let reports = |code: &Code| matches!(code, Code::LoadIndexed { .. } | Code::While(..));
+    nest.code.iter().any(|i| i.level == Level::Element && reports(&i.code))
 }
 
 /// The header of a shader: what it computes, without any size.

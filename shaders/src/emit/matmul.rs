@@ -199,6 +199,8 @@ fn renumber(code: &mut Code, shift: impl Fn(usize) -> usize) {
         }
         Code::RandomBits { step, .. } => *step = shift(*step),
         Code::Elementwise(_, operands) | Code::Integer(_, _, operands) => each(operands),
+        Code::While(_, operands) => each(operands),
+        Code::Part(tuple, _) => *tuple = shift(*tuple),
         Code::Cast(value) | Code::Reduce(_, value) | Code::ArgReduce { value, .. } => *value = shift(*value),
         Code::LogSumExpMax(value) | Code::LogSumExpRest(value) => *value = shift(*value),
         Code::Softmax { value, max, rest } => [value, max, rest].into_iter().for_each(|v| *v = shift(*v)),
@@ -207,6 +209,7 @@ fn renumber(code: &mut Code, shift: impl Fn(usize) -> usize) {
         }
         Code::Pick { value, index } => [value, index].into_iter().for_each(|v| *v = shift(*v)),
         Code::Constant(_) | Code::Accumulator | Code::Coordinate(_) | Code::InRange { .. } => {}
+        Code::Parameter(_) => {}
     }
 }
 

@@ -32,6 +32,7 @@ mod memory;
 mod module;
 mod names;
 mod nest;
+mod recurrence;
 mod scan;
 mod statements;
 mod sweep;

@@ -7,9 +7,10 @@ use cotangent_tensor::{Code as ErrorCode, DType, Error};
 
 use super::library;
 use super::names::Names;
+use super::recurrence::Looped;
 use super::text::Text;
 use crate::catalogue;
-use crate::{Cost, Dispatch, DispatchBuffer, Kernel, Target, Watch, Which};
+use crate::{Code, Cost, Dispatch, DispatchBuffer, Kernel, Loop, Recurrence, Target, Watch, Which};
 
 /// Number of the scratch buffer for unfinished matrix products; reductions count theirs from 0.
 const PRODUCT: usize = 9;
@@ -67,6 +68,17 @@ impl Context<'_> {
             .at(self.kernel.location)
             .hint("split the reduced axis, or run this on the CPU device")
     }
+    /// Turns of the loops of elements that an invocation may take, where an adapter counts them: half, if the kernel's own loops are
+    /// content with the other half.
+    pub(crate) fn loop_turns(&self) -> Option<u32> {
+        (self.target.loop_budget != u32::MAX).then_some(self.target.loop_budget / 2)
+    }
+    /// Turns of the kernel's own loops that an invocation may take.
+    pub(crate) fn own_turns(&self, nest: &Loop) -> usize {
+        let runs = nest.code.iter().any(|i| matches!(i.code, Code::While(..)));
+        let turns = self.loop_turns().filter(|_| runs).unwrap_or(self.target.loop_budget);
+        usize::try_from(turns).unwrap_or(usize::MAX)
+    }
     /// Invocations per workgroup: the largest power of two up to `wanted` that the adapter grants.
     pub(crate) fn invocations(&self, wanted: u32) -> u32 {
         let granted = wanted.min(self.target.max_invocations).max(1);
@@ -98,6 +110,10 @@ pub(crate) struct Module<'a> {
     buffers: Vec<Declared>,
     butterfly: bool,
     chain: usize,
+    /// Loops that have a function.
+    pub(crate) recurrences: Vec<(Arc<Recurrence>, Looped)>,
+    /// Whether the turns of loops are counted.
+    pub(crate) counts_turns: bool,
 }
 
 /// Functions that look at what is stored.
@@ -124,6 +140,8 @@ impl<'a> Module<'a> {
             buffers: Vec::new(),
             butterfly: false,
             chain: 0,
+            recurrences: Vec::new(),
+            counts_turns: false,
         }
     }
     /// The name of a word of the parameter block, read at the top of the entry point. One word per key.
@@ -339,6 +357,9 @@ impl<'a> Module<'a> {
     /// The functions that some code calls: our own two, and those of the library.
     fn library(&mut self, code: &str) -> String {
         let mut text = String::new();
+        if self.counts_turns {
+            text.push_str("// Turns that the loops of elements have taken.\nvar<private> turned: u32;\n");
+        }
         if library::mentions(code, "report") {
             let status = self.buffer(Which::Status, "atomic<u32>", true);
             text.push_str(&format!(

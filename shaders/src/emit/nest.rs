@@ -16,6 +16,7 @@ pub(crate) fn affine(code: &Code) -> Option<&Affine> {
         }
         Code::Reduce(..) | Code::ArgReduce { .. } | Code::LogSumExpMax(_) | Code::LogSumExpRest(_) => None,
         Code::Softmax { .. } | Code::SoftmaxResidual { .. } | Code::Pick { .. } => None,
+        Code::While(..) | Code::Part(..) | Code::Parameter(_) => None,
     }
 }
 
@@ -28,6 +29,7 @@ fn affine_mut(code: &mut Code) -> Option<&mut Affine> {
         }
         Code::Reduce(..) | Code::ArgReduce { .. } | Code::LogSumExpMax(_) | Code::LogSumExpRest(_) => None,
         Code::Softmax { .. } | Code::SoftmaxResidual { .. } | Code::Pick { .. } => None,
+        Code::While(..) | Code::Part(..) | Code::Parameter(_) => None,
     }
 }
 

@@ -148,6 +148,24 @@ impl<'a> Fabric<'a> {
                     names.peak, names.center, names.hit
                 )
             }
+            Code::While(looped, operands) => {
+                let mut names = Vec::new();
+                for &o in operands {
+                    names.push(self.operand(module, o, capture, in_place)?);
+                }
+                let function = module.recurrence(looped).function;
+                text.line(format!("let {name} = {function}({});", names.join(", ")));
+                self.report_endless(module, text, value, capture, in_place);
+                return Ok(());
+            }
+            Code::Part(tuple, part) => {
+                let Code::While(looped, _) = &nest.code[*tuple].code else {
+                    return Err(self.context.internal(format!("{name} is a part of no loop")));
+                };
+                let field = module.recurrence(looped).fields[*part].clone();
+                format!("{}.{field}", self.names[*tuple])
+            }
+            Code::Parameter(_) => return Err(self.context.internal("a parameter outside of a loop")),
             Code::Accumulator => {
                 return Err(self.context.internal("an accumulator outside a matrix product"));
             }
@@ -209,7 +227,7 @@ impl<'a> Fabric<'a> {
         in_place: bool,
     ) {
         let Blame { index: value, condition } = blame;
-        let kernel = module.parameter("kernel number", "kernel", self.context.number);
+        let kernel = module.parameter("kernel number", "kernel", reported(self.context.number));
         capture(Argument::Name(kernel.clone()));
         let place = match (self.origin(value), in_place) {
             (Some(at), true) => self.address(module, Key::Origin(value), &at, false, None),
@@ -231,6 +249,32 @@ impl<'a> Fabric<'a> {
             (Some(condition), Some(reporter)) => format!("if ({condition} && {reporter})"),
         };
         text.line(format!("{head} {{ report({place}, {index}, {kernel}); }}"));
+    }
+
+    /// Reports a loop that has not ended: by the number of the value, at the element that ran it.
+    fn report_endless(
+        &mut self,
+        module: &mut Module<'a>,
+        text: &mut Text,
+        value: Value,
+        capture: &mut dyn FnMut(Argument),
+        in_place: bool,
+    ) {
+        let kernel = module.parameter("kernel number", "kernel", reported(self.context.number));
+        capture(Argument::Name(kernel.clone()));
+        let place = if in_place {
+            self.kept_index.clone().unwrap_or_else(|| "0u".to_owned())
+        } else {
+            capture(Argument::Place);
+            "place".to_owned()
+        };
+        let reporter = self.reporter.as_deref().filter(|_| in_place);
+        let also = reporter.map_or(String::new(), |reporter| format!(" && {reporter}"));
+        // Loops are counted, not values: those are renumbered on the way.
+        let is_loop = |v: &Value| matches!(self.nest.code[*v].code, Code::While(..));
+        let number = (0..value).filter(is_loop).count();
+        let name = &self.names[value];
+        text.line(format!("if (!{name}.ended{also}) {{ report({place}, {number}u, {kernel} + 1u); }}"));
     }
 
     /// The names that a row prepared for its softmax.
@@ -312,6 +356,11 @@ impl<'a> Fabric<'a> {
     }
 }
 
+/// How a report names a kernel: an even number for an index, the odd one after it for a loop.
+fn reported(kernel: u32) -> u32 {
+    2 * kernel
+}
+
 /// What a report is about.
 struct Blame<'c> {
     /// The index, as a value of the loop.
@@ -329,7 +378,7 @@ pub(crate) fn unsigned(dtype: DType, name: &str) -> String {
 }
 
 /// Conversion between element types: floats saturate to integers, NaN becomes 0; anything but zero is true.
-fn cast(from: DType, to: DType, x: &str) -> String {
+pub(crate) fn cast(from: DType, to: DType, x: &str) -> String {
     match (from, to) {
         (DType::F32 | DType::F16, DType::F32) => x.to_owned(),
         (DType::F32, DType::F16) => format!("half_value(half_bits({x}))"),
@@ -356,7 +405,7 @@ fn cast(from: DType, to: DType, x: &str) -> String {
 }
 
 /// Table rows come in parentheses, which a `let` does not need.
-fn without_parentheses(expression: &str) -> &str {
+pub(crate) fn without_parentheses(expression: &str) -> &str {
     let inner = expression.strip_prefix('(').and_then(|e| e.strip_suffix(')'));
     let balanced = |inner: &&str| {
         let mut depth = 0i32;

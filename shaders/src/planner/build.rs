@@ -1,6 +1,7 @@
 //! Each group becomes a kernel.
 
 mod indexed;
+mod looped;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -370,6 +371,7 @@ impl<'a> Builder<'a> {
                 let dtype = if graph.users[id].iter().all(stays) { dtype } else { node.dtype };
                 self.push(Code::Cast(value), dtype, &[value], id)
             }
+            Op::While(looped, output) => self.looped(id, looped, *output, at)?,
             Op::RandomBits(key) => {
                 let step = self.operand(operands[0], vec![], None)?;
                 let (index, level) = self.placed(&linear(at, &node.shape, dimensions));

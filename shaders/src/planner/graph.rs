@@ -7,6 +7,8 @@ use cotangent_tensor::{
     Class, DType, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, expand, placeholder_error, topological,
 };
 
+use super::recurrence::Loops;
+
 /// What a node means for planning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -41,6 +43,8 @@ pub(super) struct Graph {
     pub parts: BTreeMap<usize, Vec<Part>>,
     /// Nodes that are computed before anything is computed from these.
     pub waits: HashMap<usize, Vec<usize>>,
+    /// Loops as code.
+    pub loops: Loops,
     /// Copies that share a kernel with nothing, so that they read nothing but what they copy.
     pub alone: HashSet<usize>,
 }
@@ -96,6 +100,7 @@ fn key(node: &Node, operands: &[usize]) -> (Vec<u64>, Shape, u8) {
         Op::Rule(rule) => vec![26, Arc::as_ptr(rule) as u64],
         Op::Project(index) => vec![27, *index as u64],
         Op::After => vec![28],
+        Op::While(looped, output) => vec![29, Arc::as_ptr(looped) as u64, *output as u64],
     };
     words.push(u64::MAX);
     words.extend(operands.iter().map(|&o| o as u64));
@@ -104,9 +109,10 @@ fn key(node: &Node, operands: &[usize]) -> (Vec<u64>, Shape, u8) {
 
 /// Builds nodes by number, merging equal ones.
 #[derive(Default)]
-struct Merger {
-    nodes: Vec<Arc<Node>>,
-    operands: Vec<Vec<usize>>,
+pub(super) struct Merger {
+    pub(super) nodes: Vec<Arc<Node>>,
+    pub(super) operands: Vec<Vec<usize>>,
+    pub(super) loops: Loops,
     known: HashMap<(Vec<u64>, Shape, u8), usize>,
     parts: BTreeMap<usize, Vec<Part>>,
     placed: HashSet<usize>,
@@ -161,7 +167,12 @@ impl Merger {
         matches!(self.nodes[id].op, Op::Constant(Scalar::Float(v)) if v.to_bits() == 1f64.to_bits())
     }
     /// The number of a node whose operands are known, after exact simplifications.
-    fn add(&mut self, node: &Arc<Node>, operands: Vec<usize>, widest_concat: usize) -> Result<usize, Error> {
+    pub(super) fn add(
+        &mut self,
+        node: &Arc<Node>,
+        operands: Vec<usize>,
+        widest_concat: usize,
+    ) -> Result<usize, Error> {
         let empty = |m: &Merger, o: usize| m.nodes[o].shape.elements() == 0;
         let waits = matches!(node.op, Op::After);
         if node.shape.elements() > 0 && !waits && operands.iter().any(|&o| empty(self, o)) {
@@ -203,6 +214,10 @@ impl Merger {
                 let size = self.like(node, Op::Elementwise(Elementwise::Abs), vec![a]);
                 let zero = self.constant(node, 0.0);
                 self.like(node, Op::Elementwise(Elementwise::Mul), vec![size, zero])
+            }
+            (Op::While(looped, output), _) => {
+                let op = Op::While(self.loops.canonical(looped)?, *output);
+                self.like(node, op, operands)
             }
             (Op::After, &[o, ..]) => self.after(node, o, &operands),
             (Op::Concat(axis), _) => self.concat(node, *axis, operands, widest_concat),
@@ -431,6 +446,7 @@ impl Graph {
             parts: merger.parts,
             alone: merger.alone,
             waits: merger.waits,
+            loops: merger.loops,
         };
         graph.drop_unreachable();
         graph.inline_factors();
@@ -561,6 +577,7 @@ fn role(node: &Node) -> Role {
         | Op::Elementwise(_)
         | Op::Integer(_)
         | Op::Cast
+        | Op::While(..)
         | Op::Pad { .. }
         | Op::Concat(_) => Role::Compute,
         Op::Reduce { .. } | Op::ArgReduce { .. } | Op::CumulativeSum { .. } | Op::Matmul | Op::Gather(_) => {

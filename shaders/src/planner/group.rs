@@ -115,7 +115,7 @@ fn stored(graph: &Graph, nodes: &[usize], later: &mut Vec<usize>) -> Vec<usize> 
 
 /// Whether every operand of a node is needed at the node's own coordinates.
 fn pointwise(op: &Op) -> bool {
-    matches!(op, Op::Elementwise(_) | Op::Integer(_) | Op::Cast | Op::RandomBits(_))
+    matches!(op, Op::Elementwise(_) | Op::Integer(_) | Op::Cast | Op::While(..) | Op::RandomBits(_))
 }
 
 impl<'a> Groups<'a> {

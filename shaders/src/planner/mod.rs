@@ -16,6 +16,7 @@ mod group;
 mod memory;
 mod order;
 mod places;
+mod recurrence;
 
 use std::collections::HashSet;
 use std::sync::Arc;

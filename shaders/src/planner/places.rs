@@ -173,7 +173,8 @@ fn update_in_place(graph: &Graph, groups: &mut Groups<'_>, variable: usize, valu
     let target = linear(&member.coordinates, graph.shape(value), group.domain.len());
     for (&id, reader) in &group.members {
         if groups.reads[id].contains(&variable) {
-            let elementwise = matches!(graph.nodes[id].op, Op::Elementwise(_) | Op::Integer(_) | Op::Cast);
+            let elementwise =
+                matches!(graph.nodes[id].op, Op::Elementwise(_) | Op::Integer(_) | Op::Cast | Op::While(..));
             let same = |&o: &usize| {
                 let leaves = access::leaves(graph, o, reader.coordinates.clone(), &group.domain);
                 leaves.iter().all(|base| base.node != variable || base.linear.as_ref() == Some(&target))

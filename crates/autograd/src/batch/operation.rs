@@ -44,7 +44,7 @@ fn operation(node: &Arc<Node>, operands: &[Image], size: usize) -> Result<Tensor
             Ok(Tensor::from_node(shared.spread(size)?))
         }
         Op::RandomBits(key) => Ok(random_bits(*key, &operands[0].tensor(), shape)),
-        Op::Elementwise(_) | Op::Integer(_) | Op::Cast | Op::Reshape => with(node.op.clone()),
+        Op::Elementwise(_) | Op::Integer(_) | Op::Cast | Op::While(..) | Op::Reshape => with(node.op.clone()),
         Op::Detach | Op::Inspect(_) | Op::After | Op::Project(_) => with(node.op.clone()),
         // Rows lie along the last axis.
         Op::LogSumExp | Op::Softmax | Op::CrossEntropy | Op::SoftmaxResidual => with(node.op.clone()),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    AddressSet, Class, DType, Elementwise, Error, Node, Op, Partial, Reduce, Tensor, topological,
+    AddressSet, Class, DType, Elementwise, Error, Node, Op, Partial, Reduce, Shape, Tensor, WhileLoop,
+    expand, topological,
 };
 
 use crate::structure::{operands, spread};
@@ -20,6 +21,7 @@ pub(super) fn decisions(roots: &[Arc<Node>]) -> Result<Vec<Tensor>, Error> {
             Op::Elementwise(row) if row.class() == Class::Real => of_row(*row, &node, &mut found)?,
             Op::Cast if !node.dtype.is_float() => found.push(result()),
             Op::ArgReduce { .. } => found.push(result()),
+            Op::While(looped, _) => found.push(of_loop(looped, &node)?),
             Op::Reduce { kind: Reduce::Max | Reduce::Min, axes } if node.dtype.is_float() => {
                 let operand = &node.operands[0];
                 found.push(operands(&node)[0].eq(spread(&result(), &operand.shape, axes)));
@@ -29,6 +31,30 @@ pub(super) fn decisions(roots: &[Arc<Node>]) -> Result<Vec<Tensor>, Error> {
     }
     found.iter().try_for_each(|decision| decision.node().map(|_| ()))?;
     Ok(found)
+}
+
+/// What a loop decides in all its rounds, and how many there are, as one word.
+fn of_loop(looped: &WhileLoop, node: &Arc<Node>) -> Result<Tensor, Error> {
+    let tensors = |nodes: &[Arc<Node>]| nodes.iter().cloned().map(Tensor::from_node).collect::<Vec<_>>();
+    let roots = looped.next.iter().chain([&looped.condition]).cloned().collect();
+    let decided = decisions(&expand(roots).roots)?;
+    let mut state = tensors(&looped.carried);
+    let mut next = tensors(&looped.next);
+    let mut operands = operands(node);
+    let captured = operands.split_off(state.len());
+    let seen = Tensor::placeholder("seen", Shape::SCALAR, DType::U32);
+    let mixed = decided.iter().fold(&seen * 31u32 + 1u32, |seen, decision| {
+        let word = if decision.dtype().is_float() { decision.cast(DType::I32) } else { decision.clone() };
+        seen * 31u32 + word.cast(DType::U32)
+    });
+    state.push(seen);
+    next.push(mixed);
+    operands.push(Tensor::full(node.shape, 0u32));
+    let condition = Tensor::from_node(looped.condition.clone());
+    let traced = (&state[..], &tensors(&looped.captured)[..]);
+    let looped = WhileLoop::new(&looped.name, looped.rounds, traced, &condition, &next)?;
+    let mut outputs = looped.apply_at(node.location, &operands, &captured);
+    Ok(outputs.pop().unwrap_or_else(|| Tensor::from_node(node.clone())))
 }
 
 /// The decisions of a row stand in its derivatives: in their conditions, and in what a condition lets pass.

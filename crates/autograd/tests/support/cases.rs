@@ -137,6 +137,19 @@ pub(crate) fn cases(noise: &mut Noise) -> Vec<Case> {
             s * c.exp()
         }),
     ];
+    all.push(case("while counted", [some(&[3]), some(&[3]), vec![Array::from([3, 0, 2])]].concat(), |x| {
+        let zero = Tensor::full([], 0i32);
+        let state = Tensor::while_loop("counted", 10, &[&zero, &x[0], &x[0]], &[&x[1], &x[2]], |s, c| {
+            (s[0].lt(&c[1]), vec![&s[0] + 1i32, s[1].sin() * &c[0] + &s[2], &s[1] * 0.5])
+        });
+        &state[1] + state[2].exp()
+    }));
+    all.push(case("while near", some(&[4]), |x| {
+        let state = Tensor::while_loop("near", 100, &[&x[0]], &[&x[0]], |s, c| {
+            ((&s[0] * &s[0] - &c[0]).abs().gt(1e-3), vec![(&s[0] + &c[0] / &s[0]) * 0.5])
+        });
+        state[0].exp()
+    }));
     for &kind in Reduce::ALL {
         for (shape, axes) in [
             (&[2, 3][..], vec![1]),

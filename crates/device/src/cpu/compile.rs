@@ -7,8 +7,9 @@ use cotangent_tensor::DType;
 
 use super::geometry::{Access, Pattern, Tiling, range, signed};
 use super::program::{
-    Action, Cell, Check, Destination, From, Lanes, OPERANDS, Op, Program, Region, Row, Segment, Stream,
+    Action, Cell, Check, Destination, From, Lanes, OPERANDS, Op, Program, Region, Row, Run, Segment, Stream,
 };
+use super::recurrence::Rounds;
 use super::reduction::Kind;
 use super::values::{Node, Values, What};
 
@@ -48,6 +49,7 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
         between: Vec::new(),
         sweeps: Vec::new(),
         registers: Vec::new(),
+        runs: Vec::new(),
         reductions: Vec::new(),
         accesses: Vec::new(),
         destinations: Vec::new(),
@@ -61,6 +63,7 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
         homes: vec![Home::default(); count],
         uses: vec![Uses::default(); count],
         reduction: vec![None; count],
+        run: vec![None; count],
         values,
         program,
         sweeps: 0,
@@ -110,8 +113,8 @@ struct Uses {
 }
 
 /// The rows of an operation with one operand.
-fn only(row: Row) -> [Row; OPERANDS] {
-    let mut rows = [Row::None; OPERANDS];
+fn only(row: Row) -> Vec<Row> {
+    let mut rows = vec![Row::None; OPERANDS];
     rows[0] = row;
     rows
 }
@@ -126,6 +129,8 @@ struct Compiler<'a> {
     uses: Vec<Uses>,
     /// Which reduction of the program a value is.
     reduction: Vec<Option<usize>>,
+    /// Which run of a loop.
+    run: Vec<Option<usize>>,
     sweeps: usize,
     temporaries: usize,
     /// Registers for temporaries.
@@ -201,6 +206,10 @@ impl Compiler<'_> {
             earliest.max(self.uses[v].first.saturating_sub(1) | 1)
         }
     }
+    /// Whether an element-level value stays from one sweep to the next. What a run of a loop gives stays with its parts.
+    fn retains(&self, v: usize) -> bool {
+        self.form.retain && !matches!(self.node(v).what, What::Run(_))
+    }
     /// The first segment in which a kept-level value can be computed.
     fn earliest(&self, v: usize) -> usize {
         let node = self.node(v);
@@ -268,6 +277,14 @@ impl Compiler<'_> {
             }
         }
         for (v, node) in values.nodes.iter().enumerate().filter(|(v, _)| live[*v]) {
+            if let What::Run(of) = &node.what {
+                self.run[v] = Some(self.program.runs.len());
+                self.program.runs.push(Run {
+                    rounds: Rounds::new(of),
+                    of: of.clone(),
+                    element: node.element,
+                });
+            }
             if let What::Reduction(kind) = node.what {
                 self.reduction[v] = Some(self.program.reductions.len());
                 self.program.reductions.push((kind, node.phase));
@@ -352,7 +369,7 @@ impl Compiler<'_> {
         let segments: Vec<usize> = if self.node(v).element && !self.node(v).uniform {
             let sweeps = self.uses[v].sweeps;
             let first = sweeps & sweeps.wrapping_neg();
-            let computed = if self.form.retain { first } else { sweeps };
+            let computed = if self.retains(v) { first } else { sweeps };
             (0..self.sweeps).filter(|s| computed >> s & 1 == 1).map(|s| 2 + 2 * s).collect()
         } else {
             vec![self.available(v)]

@@ -1,5 +1,8 @@
 //! Executes segments of a program: one operation at a time, on the lanes of one block.
 
+use std::sync::Arc;
+
+use cotangent_shaders::Recurrence;
 use pulp::Arch;
 
 use crate::raw::{LINE, prefetch};
@@ -7,26 +10,37 @@ use crate::raw::{LINE, prefetch};
 use super::geometry::{Access, Pattern, signed, unravel};
 use super::lanes;
 use super::memory::{self, Source, Target};
-use super::program::{Action, Check, From, Lanes, Op, Program, Row, Segment, Stream};
+use super::program::{Action, Check, From, Lanes, Op, Program, Row, Run, Segment, Stream};
+use super::recurrence::{PIECE, Scratch};
 use super::reduction::{Kind, Running, State};
 
-/// An index out of range.
+/// Something wrong that a run has found.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
-    pub(super) name: &'static str,
-    /// Position of the index, row-major.
+    pub(super) what: Wrong,
+    /// Position of the index or of the element, row-major.
     pub(super) position: usize,
-    pub(super) index: f64,
-    pub(super) size: usize,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug)]
+pub(super) enum Wrong {
+    /// An index that is out of range.
+    Index { name: &'static str, index: f64, size: usize },
+    /// A loop that goes on.
+    Endless(Arc<Recurrence>),
 }
 
 impl Fault {
-    /// The one with the lower position.
+    /// Indices come before loops, as on an adapter; then the one with the lower position.
     pub(super) fn first(a: Option<Fault>, b: Option<Fault>) -> Option<Fault> {
         match (a, b) {
-            (Some(a), Some(b)) => Some(if b.position < a.position { b } else { a }),
+            (Some(a), Some(b)) => Some(if b.rank() < a.rank() { b } else { a }),
             (a, b) => a.or(b),
         }
+    }
+    fn rank(&self) -> (bool, usize) {
+        (matches!(self.what, Wrong::Endless(_)), self.position)
     }
 }
 
@@ -37,6 +51,8 @@ pub(super) struct Machine {
     running: Vec<Running>,
     /// Results of reductions so far, one per kept lane.
     pub(super) states: Vec<Vec<State>>,
+    /// What the runs of loops have left.
+    runs: Vec<Last>,
     bases: Vec<i64>,
     origin: Vec<usize>,
     /// Operands that are the same for all lanes.
@@ -60,6 +76,7 @@ impl Machine {
             registers: program.registers.iter().map(row).collect(),
             running: program.reductions.iter().map(|_| Running::default()).collect(),
             states: program.reductions.iter().map(|_| Vec::new()).collect(),
+            runs: program.runs.iter().map(|run| Last::new(run, program.tiling.lanes)).collect(),
             bases: vec![0; program.accesses.len()],
             origin: vec![0; program.kept.len() + program.reduced.len()],
             kept_first: 0,
@@ -219,6 +236,8 @@ impl Machine {
                     let (base, pattern) = (self.bases[to.access], &program.accesses[to.access].pattern);
                     target.store(arch, place.row(op.from[0], lanes), base, pattern, to.cell);
                     outputs[to.region] = target;
+                } else if let Action::Run(run) = op.action {
+                    self.run_loop(arch, program, op, run, lanes, inputs, outputs);
                 } else if let Action::Reduce(k) = op.action {
                     self.reduce(arch, program, op, k, lanes, inputs, outputs);
                 } else {
@@ -226,6 +245,44 @@ impl Machine {
                 }
             }
         }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the place of execution")]
+    fn run_loop(
+        &mut self,
+        arch: Arch,
+        program: &Program,
+        op: &Op,
+        number: usize,
+        lanes: usize,
+        inputs: &[&[u32]],
+        outputs: &[Target<'_>],
+    ) {
+        let mut last = std::mem::take(&mut self.runs[number]);
+        let Run { rounds, of, element } = &program.runs[number];
+        let place = Place { machine: self, program, inputs, outputs };
+        let mut endless = None;
+        for first in (0..lanes).step_by(PIECE) {
+            let count = (lanes - first).min(PIECE);
+            for (register, &from) in last.scratch.registers.iter_mut().zip(&op.from[..rounds.parameters]) {
+                match place.row(from, lanes) {
+                    &[one] => register[..count].fill(one),
+                    row => register[..count].copy_from_slice(&row[first..first + count]),
+                }
+            }
+            let found = rounds.run(arch, &mut last.scratch, count, &[true; PIECE]);
+            endless = endless.or(found.map(|lane| first + lane));
+            for (value, register) in last.values.iter_mut().zip(&last.scratch.registers) {
+                value[first..first + count].copy_from_slice(&register[..count]);
+            }
+        }
+        let fault = endless.map(|lane| {
+            let (kept, reduced) = place.coordinates(lane);
+            let position = if *element { kept * program.reduced_elements() + reduced } else { kept };
+            Fault { what: Wrong::Endless(of.clone()), position }
+        });
+        self.fault = Fault::first(self.fault.take(), fault);
+        self.runs[number] = last;
     }
 
     #[expect(clippy::too_many_arguments, reason = "the place of execution")]
@@ -353,9 +410,24 @@ impl Machine {
                     self.fault = Fault::first(self.fault.take(), Some(fault));
                 }
             }
-            Action::Store(_) | Action::Reduce(_) => {}
+            Action::Part { run, value } => out.copy_from_slice(&self.runs[*run].values[*value][..lanes]),
+            Action::Store(_) | Action::Reduce(_) | Action::Run(_) => {}
         }
         self.same = same;
+    }
+}
+
+/// What the run of a loop has left, lane by lane.
+#[derive(Debug, Default)]
+struct Last {
+    scratch: Scratch,
+    values: Vec<Vec<f32>>,
+}
+
+impl Last {
+    fn new(run: &Run, lanes: usize) -> Last {
+        let values = vec![vec![0.0; lanes.max(1)]; run.rounds.carried];
+        Last { scratch: run.rounds.scratch(), values }
     }
 }
 
@@ -418,13 +490,18 @@ impl<'a> Place<'a> {
             residual(lane);
         }
     }
-    /// The report of an index that is out of range.
-    fn fault(&self, check: &Check, size: usize, lane: usize, index: f32) -> Fault {
-        let (machine, program) = (self.machine, self.program);
-        let (kept, reduced) = match program.vertical {
+    /// The kept and the reduced element of a lane.
+    fn coordinates(&self, lane: usize) -> (usize, usize) {
+        let machine = self.machine;
+        match self.program.vertical {
             true => (machine.kept_first + lane, machine.reduced_first),
             false => (machine.kept_first, machine.reduced_first + lane),
-        };
+        }
+    }
+    /// The report of an index that is out of range.
+    fn fault(&self, check: &Check, size: usize, lane: usize, index: f32) -> Fault {
+        let program = self.program;
+        let (kept, reduced) = self.coordinates(lane);
         let position = match &check.origin {
             None => kept * program.reduced_elements() + reduced,
             Some(at) => {
@@ -437,7 +514,7 @@ impl<'a> Place<'a> {
         };
         let word = index.to_bits();
         let index = if check.signed { f64::from(word.cast_signed()) } else { f64::from(word) };
-        Fault { name: check.name, position, index, size }
+        Fault { what: Wrong::Index { name: check.name, index, size }, position }
     }
 }
 

@@ -207,6 +207,9 @@ pub(super) fn affines(body: &mut Loop) -> impl Iterator<Item = &mut Affine> {
         | Code::Elementwise(..)
         | Code::Integer(..)
         | Code::Cast(_)
+        | Code::While(..)
+        | Code::Part(..)
+        | Code::Parameter(_)
         | Code::Reduce(..)
         | Code::ArgReduce { .. }
         | Code::LogSumExpMax(_)

@@ -38,6 +38,7 @@ mod loops;
 mod matmul;
 mod memory;
 mod program;
+mod recurrence;
 mod reduction;
 mod scan;
 mod scatter;
@@ -51,12 +52,12 @@ use std::ops::Range;
 use std::panic::Location;
 
 use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan, Source};
-use cotangent_tensor::{Code, Error, index_error};
+use cotangent_tensor::{Code, Error, endless_error, index_error};
 use pulp::Arch;
 
 pub(crate) use buffers::Words;
 pub use buffers::{Buffers, Variable, pack, unpack};
-use execute::Fault;
+use execute::{Fault, Wrong};
 use loops::Loops;
 use matmul::Product;
 use scatter::Scattered;
@@ -202,8 +203,9 @@ impl Compiled {
                 Ok(())
             }
         };
-        outcome.map_err(|Fault { name, position, index, size }| {
-            index_error(name, position, index, size).at(self.location)
+        outcome.map_err(|Fault { what, position }| match what {
+            Wrong::Index { name, index, size } => index_error(name, position, index, size).at(self.location),
+            Wrong::Endless(looped) => endless_error(&looped.name, looped.rounds, position).at(self.location),
         })
     }
 }

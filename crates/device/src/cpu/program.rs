@@ -1,13 +1,16 @@
 //! A loop as a program over rows of lanes: what is executed, in which order, on which rows.
 
-use cotangent_shaders::Affine;
+use std::sync::Arc;
+
+use cotangent_shaders::{Affine, Recurrence};
 use cotangent_tensor::{DType, Elementwise, Integer};
 
 use super::geometry::{Access, Tiling};
+use super::recurrence::Rounds;
 use super::reduction::Kind;
 use super::values::Logistic;
 
-/// Most operands of an operation.
+/// Most operands of an operation that is no loop.
 pub(super) const OPERANDS: usize = 6;
 
 /// A row of lanes.
@@ -96,6 +99,13 @@ pub(super) enum Action {
         access: usize,
         size: usize,
     },
+    /// Runs a loop of the program. From: the initial state, then what is captured.
+    Run(usize),
+    /// A value of the run of a loop of the program.
+    Part {
+        run: usize,
+        value: usize,
+    },
     /// From: step.
     Random {
         access: usize,
@@ -157,7 +167,8 @@ pub(super) struct Op {
     pub(super) action: Action,
     pub(super) lanes: Lanes,
     pub(super) into: Row,
-    pub(super) from: [Row; OPERANDS],
+    /// At least [`OPERANDS`].
+    pub(super) from: Vec<Row>,
 }
 
 /// Operations in order, and the accesses whose base they need.
@@ -197,6 +208,15 @@ pub(super) struct Region {
     pub(super) cell: Cell,
 }
 
+/// A loop that lanes run by themselves.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) rounds: Rounds,
+    pub(super) of: Arc<Recurrence>,
+    /// Whether it runs for each element, or for each kept one.
+    pub(super) element: bool,
+}
+
 /// A loop, ready to run.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -219,6 +239,8 @@ pub(super) struct Program {
     pub(super) accesses: Vec<Access>,
     pub(super) destinations: Vec<Destination>,
     pub(super) regions: Vec<Region>,
+    /// Loops that lanes run by themselves.
+    pub(super) runs: Vec<Run>,
     /// Whether results of elementwise operations that are stored go past the caches.
     pub(super) past_caches: bool,
 }

@@ -9,7 +9,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
-use super::execute::Fault;
+use super::execute::{Fault, Wrong};
 use super::geometry::{range, signed, unravel};
 
 /// Additions from which several threads take part.
@@ -166,7 +166,7 @@ impl Scattered {
         let position = usize::try_from(stride * signed(update)).unwrap_or(update);
         let word = u32::try_from(index).unwrap_or(u32::MAX);
         let index = if self.signed { f64::from(word.cast_signed()) } else { f64::from(word) };
-        Fault { name: self.operation, position, index, size: self.size }
+        Fault { what: Wrong::Index { name: self.operation, index, size: self.size }, position }
     }
     fn add(&self, inputs: &[&[u32]], order: &Order, result: &mut [f32]) {
         let constant;

@@ -1,7 +1,9 @@
 //! The values of a loop as the CPU device sees them: exponentials of softmax rows become values of their own, so that
 //! they are computed once, and every value knows when it is available.
 
-use cotangent_shaders::{Access, Affine, Binding, Code, Instruction, Level, Loop, Value};
+use std::sync::Arc;
+
+use cotangent_shaders::{Access, Affine, Binding, Code, Instruction, Level, Loop, Recurrence, Value};
 use cotangent_tensor::{DType, Elementwise, Integer, Key, Reduce};
 
 use super::reduction::Kind;
@@ -36,6 +38,10 @@ pub(super) enum What {
     Elementwise(Elementwise),
     Integer(Integer, DType),
     Cast,
+    /// Runs a loop; its values lie beside the registers.
+    Run(Arc<Recurrence>),
+    /// One of the values of a run; operand: the run.
+    Part(usize),
     /// Operands as [`Kind`] says.
     Reduction(Kind),
     /// `e^−|x|`; operand: x or −x.
@@ -150,7 +156,7 @@ impl Values {
             }
             What::Reduction(_) => false,
             What::Constant(_) | What::Elementwise(_) | What::Integer(..) | What::Cast => true,
-            What::Decay | What::Logistic(_) => true,
+            What::Decay | What::Logistic(_) | What::Run(_) | What::Part(_) => true,
             What::Exponential | What::Factor | What::Softmax | What::SoftmaxResidual => false,
         };
         let uniform = still && operands.iter().all(|&o| self.nodes[o].uniform);
@@ -187,6 +193,10 @@ impl Values {
             Code::Elementwise(row, _) => What::Elementwise(*row),
             Code::Integer(row, dtype, _) => What::Integer(*row, *dtype),
             Code::Cast(_) => What::Cast,
+            Code::While(looped, _) => What::Run(looped.clone()),
+            Code::Part(_, part) => What::Part(*part),
+            // stands in the code of a loop only
+            Code::Parameter(_) => What::Constant(0),
             Code::Reduce(reduce, _) => What::Reduction(kind(*reduce, instruction.dtype)),
             Code::ArgReduce { maximum, .. } => What::Reduction(Kind::Arg { maximum: *maximum }),
             Code::Pick { .. } => What::Reduction(Kind::Pick),

@@ -5,6 +5,7 @@
 
 mod bound;
 mod elementwise;
+mod looped;
 mod rows;
 mod structure;
 mod value;
@@ -111,6 +112,10 @@ impl Meaning for Reference {
         Ok(value::from_array(array, node.dtype, self.rounded))
     }
     fn compute(&self, node: &Node, operands: &[&Vec<f64>]) -> Result<Vec<f64>, Error> {
+        if let Op::While(inner, output) = &node.op {
+            let result = looped::looped(self, inner, *output, operands);
+            return result.map_err(|e| if e.location().is_some() { e } else { e.at(node.location) });
+        }
         let operands: Vec<&[f64]> = operands.iter().map(|o| o.as_slice()).collect();
         compute(node, &operands, self.rounded)
     }
@@ -169,8 +174,9 @@ fn compute(node: &Node, operands: &[&[f64]], round: bool) -> Result<Vec<f64>, Er
         Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) => {
             return Err(walk::unbound(node, token));
         }
-        Op::Rule(_) | Op::Project(_) => {
-            return Err(Error::new(Code::Internal, "reference", "a rule was not entered").at(node.location));
+        Op::Rule(_) | Op::Project(_) | Op::While(..) => {
+            let message = format!("`{}` was not entered", node.name());
+            return Err(Error::new(Code::Internal, "reference", message).at(node.location));
         }
     })
 }

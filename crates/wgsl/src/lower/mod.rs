@@ -1,18 +1,19 @@
 //! From functions of WGSL to nodes of the graph.
 //!
 //! A value is a run of scalars. Calls are inlined; both sides of a branch are computed and one is chosen; loops
-//! are unrolled while it is known that they go on. So what a function computes is a tensor expression like any other: it fuses with its
+//! are unrolled if it is known when they end, and else become loops of the graph. So what a function computes is a tensor expression like any other: it fuses with its
 //! neighbors, has derivatives of every order, and runs on every device. Adjoints of the graph are guarded, so that no
 //! NaN comes back from a side that was not chosen.
 
 mod builtins;
 mod expressions;
+mod looped;
 mod scalars;
 mod statements;
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use cotangent_autograd::{CustomGradient, Rule, Upstream};
 use cotangent_tensor::{At, Code, DType, Error, InputGradient, Tensor};
@@ -37,16 +38,26 @@ const MAX_INDEXED: usize = 32;
 /// Deepest calls.
 const MAX_CALLS: usize = 64;
 
-/// Reasons why rules are not the derivatives of their functions, by name of the function.
-pub(crate) type Surrogates = BTreeMap<String, String>;
+/// What a function is told by its host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Reasons why rules are not the derivatives of their functions, by name of the function.
+    pub(crate) surrogates: BTreeMap<String, String>,
+    /// Most rounds of a loop of which nothing shows that it ends; none without.
+    pub(crate) rounds: Option<u32>,
+}
 
 /// Computes functions of a text on scalars.
 pub(crate) struct Lowering<'a> {
     text: &'a Text,
-    surrogates: &'a Surrogates,
+    settings: &'a Settings,
     at: At,
     scalars: Scalars,
     budget: &'a Budget,
+    /// Under which conditions what is computed now counts, and how they must turn out.
+    path: Vec<(Value, bool)>,
+    /// Loops that are not unrolled, by their bodies.
+    kept: HashSet<*const naga::Block>,
 }
 
 /// What a call and all rules in it have used.
@@ -54,6 +65,8 @@ pub(crate) struct Lowering<'a> {
 pub(crate) struct Budget {
     calls: Cell<usize>,
     steps: Cell<usize>,
+    /// Steps that came to nothing: of loops that turned out not to be unrolled.
+    lost: Cell<usize>,
 }
 
 /// One function while it is computed.
@@ -67,11 +80,11 @@ struct Frame<'a> {
 impl<'a> Lowering<'a> {
     pub(crate) fn new(
         text: &'a Text,
-        surrogates: &'a Surrogates,
+        settings: &'a Settings,
         at: At,
         budget: &'a Budget,
     ) -> Lowering<'a> {
-        Lowering { text, surrogates, at, scalars: Scalars::new(at), budget }
+        Lowering { text, settings, at, scalars: Scalars::new(at), budget, path: Vec::new(), kept: HashSet::new() }
     }
     /// Computes a function on tensors, one for each scalar of its parameters, in order; gives one for each scalar of its
     /// result.
@@ -163,8 +176,8 @@ impl<'a> Lowering<'a> {
             return self.plain(function, parts);
         }
         let tensors: Vec<Tensor> = arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
-        let (text, surrogates, at, budget) = (self.text, self.surrogates, self.at, self.budget);
-        let rule = TextRule { text, surrogates, at, budget, function, rule };
+        let (text, settings, at, budget) = (self.text, self.settings, self.at, self.budget);
+        let rule = TextRule { text, settings, at, budget, function, rule };
         let together = together(&tensors, self.at);
         let outputs = rule.apply_at(self.at, &together.iter().collect::<Vec<_>>());
         Ok(outputs
@@ -191,7 +204,7 @@ impl<'a> Lowering<'a> {
     }
     fn steps(&self, count: usize, span: Span) -> Result<(), Problem> {
         self.budget.steps.set(self.budget.steps.get() + count);
-        if self.budget.steps.get() > MAX_STEPS {
+        if self.budget.steps.get() > MAX_STEPS || self.budget.lost.get() > 2 * MAX_STEPS {
             let message = format!(
                 "the function takes more than {MAX_STEPS} steps when its loops and calls are written out"
             );
@@ -226,7 +239,7 @@ pub(crate) fn together(tensors: &[Tensor], at: At) -> Vec<Tensor> {
 /// A function with its pullback `name_vjp`, as a custom gradient.
 struct TextRule<'a> {
     text: &'a Text,
-    surrogates: &'a Surrogates,
+    settings: &'a Settings,
     at: At,
     budget: &'a Budget,
     function: Handle<Function>,
@@ -236,7 +249,7 @@ struct TextRule<'a> {
 impl TextRule<'_> {
     /// A function on tensors; the function itself as its text says, its rule by the rule of the rule if there is one.
     fn computed(&self, function: Handle<Function>, inputs: &[Tensor], count: usize) -> Vec<Tensor> {
-        let lowering = Lowering::new(self.text, self.surrogates, self.at, self.budget);
+        let lowering = Lowering::new(self.text, self.settings, self.at, self.budget);
         let results = lowering.on_tensors(function, inputs, function == self.rule);
         results.unwrap_or_else(|error| vec![Tensor::invalid(error); count])
     }
@@ -247,7 +260,7 @@ impl Rule for TextRule<'_> {
 
     fn declare(&self) -> CustomGradient {
         let name = self.text.name_of(self.function);
-        match self.surrogates.get(name) {
+        match self.settings.surrogates.get(name) {
             Some(reason) => CustomGradient::surrogate(name, reason),
             None => CustomGradient::exact(name),
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cotangent_tensor::At;
-use cotangent_tensor::{Class, DType, Elementwise as E, Integer, Operand, Scalar, Tensor};
+use cotangent_tensor::{Class, DType, Elementwise as E, Integer, Operand, Scalar, Shape, Tensor};
 
 /// One scalar of a WGSL value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +129,19 @@ impl Scalars {
             known: HashMap::new(),
             negated: HashMap::new(),
         }
+    }
+    /// Scalars on which a round of a loop is computed: what is here stands outside of it, as stand-ins under the same numbers.
+    pub(crate) fn inner(&self) -> Scalars {
+        let stand_in = |(_, dtype): &(Tensor, DType)| (Tensor::placeholder("outer", Shape::SCALAR, *dtype), *dtype);
+        Scalars { nodes: self.nodes.iter().map(stand_in).collect(), ..Scalars::new(self.at) }
+    }
+    /// Forgets all but the first nodes.
+    pub(crate) fn forget(&mut self, count: usize) {
+        let is_kept = |value: &Value| !matches!(value, Value::Node(node) if *node >= count);
+        self.nodes.truncate(count);
+        self.made.retain(|node, _| *node < count);
+        self.known.retain(|_, value| is_kept(value));
+        self.negated.retain(|node, _| *node < count);
     }
     /// How many nodes there are.
     pub(crate) fn len(&self) -> usize {

@@ -7,6 +7,7 @@
 use cotangent_tensor::{Code, Elementwise as E};
 use naga::{Block, Expression, Handle, Span, Statement, SwitchCase, SwitchValue};
 
+use super::looped::Looped;
 use super::{Frame, Lowering, MAX_ROUNDS, Value};
 use crate::diagnose::Problem;
 use crate::layout;
@@ -16,19 +17,19 @@ use crate::text::name_or;
 pub(super) type Variables = Vec<Vec<Value>>;
 
 /// What goes on behind a statement, and what has left.
-struct Flow {
+pub(super) struct Flow {
     /// The variables of what goes on; none if everything has left.
-    now: Option<Variables>,
+    pub(super) now: Option<Variables>,
     /// In order: a condition means something where no earlier one holds.
-    exits: Vec<Exit>,
+    pub(super) exits: Vec<Exit>,
 }
 
-struct Exit {
-    condition: Value,
-    how: How,
+pub(super) struct Exit {
+    pub(super) condition: Value,
+    pub(super) how: How,
 }
 
-enum How {
+pub(super) enum How {
     Return(Vec<Value>),
     Break(Variables),
     Continue(Variables),
@@ -77,13 +78,16 @@ impl<'a> Lowering<'a> {
 
     fn block(&mut self, frame: &mut Frame<'a>, block: &'a Block, now: Variables) -> Result<Flow, Problem> {
         let mut flow = Flow::on(now);
+        let depth = self.path.len();
         for (statement, &span) in block.span_iter() {
             let Some(now) = flow.now.take() else { break };
             self.step(span)?;
             let next = self.statement(frame, statement, span, now)?;
+            self.leaving(&next.exits);
             flow.now = next.now;
             flow.exits.extend(next.exits);
         }
+        self.path.truncate(depth);
         Ok(flow)
     }
 
@@ -167,15 +171,16 @@ impl<'a> Lowering<'a> {
                     Some(true) => self.block(frame, accept, now),
                     Some(false) => self.block(frame, reject, now),
                     None => {
-                        let accepted = self.block(frame, accept, now.clone())?;
-                        let rejected = self.block(frame, reject, now)?;
+                        let accepted = self.branch(frame, accept, now.clone(), &[(condition, true)])?;
+                        let rejected = self.branch(frame, reject, now, &[(condition, false)])?;
                         Ok(self.branched(condition, accepted, rejected))
                     }
                 };
             }
             Statement::Switch { selector, cases } => return self.switch(frame, *selector, cases, now),
             Statement::Loop { body, continuing, break_if } => {
-                return self.rounds(frame, body, continuing, *break_if, span, now);
+                let looped = Looped { body, continuing, break_if: *break_if, span };
+                return self.looped(frame, looped, now);
             }
             Statement::Break => return Ok(Flow::out(How::Break(now))),
             Statement::Continue => return Ok(Flow::out(How::Continue(now))),
@@ -257,13 +262,16 @@ impl<'a> Lowering<'a> {
             return Ok(self.joined(flow, leaves_the_case));
         }
         let mut end = match default {
-            Some(block) => self.block(frame, block, now.clone())?,
+            Some(block) => {
+                let none: Vec<(Value, bool)> = arms.iter().map(|arm| (arm.0, false)).collect();
+                self.branch(frame, block, now.clone(), &none)?
+            }
             None => Flow::on(now.clone()),
         };
         end = self.joined(end, leaves_the_case);
         for (condition, block) in arms {
             if condition != Value::FALSE {
-                let taken = self.block(frame, block, now.clone())?;
+                let taken = self.branch(frame, block, now.clone(), &[(condition, true)])?;
                 let taken = self.joined(taken, leaves_the_case);
                 end = self.branched(condition, taken, end);
             }
@@ -271,43 +279,63 @@ impl<'a> Lowering<'a> {
         Ok(end)
     }
 
-    /// A loop, round after round while it may go on.
-    fn rounds(
+    /// A loop: round after round while it may go on, or as a loop of the graph where it is not known when that ends.
+    fn looped(
         &mut self,
         frame: &mut Frame<'a>,
-        body: &'a Block,
-        continuing: &'a Block,
-        break_if: Option<Handle<Expression>>,
-        span: Span,
+        looped: Looped<'a>,
         start: Variables,
     ) -> Result<Flow, Problem> {
+        let body = std::ptr::from_ref(looped.body);
+        if !self.kept.contains(&body) {
+            let (nodes, steps, known) = (self.scalars.len(), self.budget.steps.get(), frame.values.clone());
+            let depth = self.path.len();
+            let unrolled = self.unrolled(frame, looped, start.clone());
+            self.path.truncate(depth);
+            match unrolled {
+                Err(problem) if matches!(problem.code(), Code::WgslLoop | Code::WgslNodes | Code::WgslLimit) => {
+                    self.budget.lost.set(self.budget.lost.get() + self.budget.steps.get() - steps);
+                    self.budget.steps.set(steps);
+                    self.scalars.forget(nodes);
+                    frame.values = known;
+                    self.kept.insert(body);
+                }
+                other => return other,
+            }
+        }
+        self.run_time(frame, looped, start)
+    }
+    fn unrolled(
+        &mut self,
+        frame: &mut Frame<'a>,
+        looped: Looped<'a>,
+        start: Variables,
+    ) -> Result<Flow, Problem> {
+        let unknown = |rounds: usize| {
+            let message = "the number of rounds of a loop is not known before it runs";
+            Problem::new(Code::WgslLoop, message)
+                .at(looped.span, format!("still running after {rounds} rounds"))
+        };
         let mut all = Flow::on(start);
         let mut round = 0;
         while let Some(now) = all.now.take() {
             if round > MAX_ROUNDS {
-                let message = "the number of rounds of a loop is not known before it runs";
-                return Err(Problem::new(Code::WgslLoop, message)
-                    .at(span, format!("still running after {MAX_ROUNDS} rounds")));
+                return Err(unknown(MAX_ROUNDS));
             }
             round += 1;
-            let flow = self.block(frame, body, now)?;
-            let flow = self.joined(flow, |how| match how {
-                How::Continue(variables) => Ok(variables),
-                How::Return(_) | How::Break(_) => Err(how),
-            });
-            all.exits.extend(flow.exits);
-            let Some(now) = flow.now else { break };
-            // nothing can leave here but by `break if`
-            let Some(now) = self.block(frame, continuing, now)?.now else { break };
-            let condition = match break_if {
-                Some(condition) => self.value(frame, condition)?[0],
-                None => Value::FALSE,
+            let before = constants(&now);
+            let left = all.exits.iter().any(|exit| matches!(exit.condition, Value::Node(_)));
+            let flow = match self.one_round(frame, looped, now) {
+                // an index outside of its array, in a round that may never be
+                Err(problem) if problem.code() == Code::WgslConstant && left => return Err(unknown(round)),
+                flow => flow?,
             };
-            if condition != Value::FALSE {
-                all.exits.push(Exit { condition, how: How::Break(now.clone()) });
-            }
-            if condition != Value::TRUE {
-                all.now = Some(now);
+            self.leaving(&flow.exits);
+            all.exits.extend(flow.exits);
+            all.now = flow.now;
+            // Only what is known decides: where that stays as it is, nothing will ever end the loop.
+            if all.now.as_ref().is_some_and(|now| constants(now) == before) {
+                return Err(unknown(round));
             }
         }
         Ok(self.joined(all, |how| match how {
@@ -315,4 +343,58 @@ impl<'a> Lowering<'a> {
             How::Return(_) | How::Continue(_) => Err(how),
         }))
     }
+    /// What a round of a loop makes of its variables, and what leaves the loop in it.
+    pub(super) fn one_round(
+        &mut self,
+        frame: &mut Frame<'a>,
+        looped: Looped<'a>,
+        start: Variables,
+    ) -> Result<Flow, Problem> {
+        let flow = self.block(frame, looped.body, start)?;
+        let mut flow = self.joined(flow, |how| match how {
+            How::Continue(variables) => Ok(variables),
+            How::Return(_) | How::Break(_) => Err(how),
+        });
+        let depth = self.path.len();
+        self.leaving(&flow.exits);
+        if let Some(now) = flow.now.take() {
+            // nothing can leave here but by `break if`
+            flow.now = self.block(frame, looped.continuing, now)?.now;
+        }
+        self.path.truncate(depth);
+        if let (Some(now), Some(condition)) = (&flow.now, looped.break_if) {
+            let condition = self.value(frame, condition)?[0];
+            if condition != Value::FALSE {
+                flow.exits.push(Exit { condition, how: How::Break(now.clone()) });
+            }
+            if condition == Value::TRUE {
+                flow.now = None;
+            }
+        }
+        Ok(flow)
+    }
+    /// A block that counts under conditions only.
+    fn branch(
+        &mut self,
+        frame: &mut Frame<'a>,
+        block: &'a Block,
+        now: Variables,
+        conditions: &[(Value, bool)],
+    ) -> Result<Flow, Problem> {
+        let depth = self.path.len();
+        self.path.extend_from_slice(conditions);
+        let flow = self.block(frame, block, now)?;
+        self.path.truncate(depth);
+        Ok(flow)
+    }
+    /// What follows counts where nothing of this has left.
+    fn leaving(&mut self, exits: &[Exit]) {
+        self.path.extend(exits.iter().map(|exit| (exit.condition, false)));
+    }
+}
+
+/// The values that are known, and where the others stand.
+fn constants(variables: &Variables) -> Vec<Option<Value>> {
+    let known = |value: &Value| (!matches!(value, Value::Node(_))).then_some(*value);
+    variables.iter().flatten().map(known).collect()
 }

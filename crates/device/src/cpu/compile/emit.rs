@@ -112,7 +112,7 @@ impl Compiler<'_> {
     }
     fn is_computed_in(&self, v: usize, segment: usize) -> bool {
         let node = self.node(v);
-        if !node.element || node.uniform || self.is_still(v) || self.form.retain {
+        if !node.element || node.uniform || self.is_still(v) || self.retains(v) {
             return self.available(v) == segment;
         }
         segment >= 2 && segment.is_multiple_of(2) && self.uses[v].sweeps >> (segment / 2 - 1) & 1 == 1
@@ -166,8 +166,8 @@ impl Compiler<'_> {
         streams
     }
     /// The rows of the operands of a value.
-    fn rows(&self, v: usize, wide: bool) -> [Row; OPERANDS] {
-        let mut rows = [Row::None; OPERANDS];
+    fn rows(&self, v: usize, wide: bool) -> Vec<Row> {
+        let mut rows = vec![Row::None; OPERANDS.max(self.node(v).operands.len())];
         for (o, (row, &operand)) in rows.iter_mut().zip(&self.node(v).operands).enumerate() {
             let home = self.homes[operand];
             *row = if wide && self.wants_row(v, o) { home.wide } else { home.narrow };
@@ -179,7 +179,7 @@ impl Compiler<'_> {
         let narrow = self.is_narrow(v);
         if let What::Constant(word) = self.node(v).what {
             let mut fill = |into, lanes| {
-                ops.push(Op { action: Action::Fill(word), lanes, into, from: [Row::None; OPERANDS] });
+                ops.push(Op { action: Action::Fill(word), lanes, into, from: vec![Row::None; OPERANDS] });
             };
             if uses.wide {
                 let lanes = self.program.tiling.lanes;
@@ -213,10 +213,15 @@ impl Compiler<'_> {
                 let max = if self.form.vertical { max.wide } else { max.narrow };
                 only(max)
             }
-            Some(_) => [Row::None; OPERANDS],
+            Some(_) => vec![Row::None; OPERANDS],
             None => self.rows(v, !narrow),
         };
         let action = self.action(v, !narrow)?;
+        if matches!(action, Action::Run(_)) {
+            let lanes = if narrow { Lanes::One } else { Lanes::Block };
+            ops.push(Op { action, lanes, into: Row::None, from });
+            return Ok(());
+        }
         let (into, lanes) = if narrow {
             (Row::Register(self.register(1)), Lanes::One)
         } else if self.is_still(v) {
@@ -257,6 +262,8 @@ impl Compiler<'_> {
             What::Logistic(logistic) => Action::Logistic(logistic),
             What::Exponential => Action::Exponential,
             What::Factor => Action::Factor,
+            What::Run(_) => Action::Run(self.run[v].unwrap_or(0)),
+            What::Part(value) => Action::Part { run: self.run[node.operands[0]].unwrap_or(0), value },
             What::Softmax => Action::Softmax,
             What::SoftmaxResidual => Action::SoftmaxResidual,
             What::Reduction(_) => Action::Finish(self.reduction[v].unwrap_or(0)),

@@ -77,6 +77,7 @@ impl<'a> Oracle<'a> {
                 DType::I32 | DType::U32 | DType::Bool => f64::from(*word),
             },
             Code::Accumulator => panic!("no product here"),
+            Code::While(..) | Code::Part(..) | Code::Parameter(_) => panic!("no loop of elements here"),
             Code::Load { binding, at, guard } => match guard {
                 Some(guard) if self.value(*guard, coordinate) == 0.0 => 0.0,
                 _ => self.element(*binding, at.at(coordinate)),

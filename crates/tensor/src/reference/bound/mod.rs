@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::looped::{Column, looped};
 use super::structure;
 use super::value::{from_array, largest};
 use super::walk::{Meaning, unbound, walk};
@@ -240,6 +241,31 @@ impl Ranged {
     }
 }
 
+impl Column for Ranged {
+    fn count(&self) -> usize {
+        self.value.len()
+    }
+    fn repeated(&self, count: usize) -> Ranged {
+        Ranged { value: self.value.repeated(count), bound: self.bound.repeated(count) }
+    }
+    fn taken(&self, elements: &[usize]) -> Ranged {
+        Ranged { value: self.value.taken(elements), bound: self.bound.taken(elements) }
+    }
+    fn put(&mut self, elements: &[usize], values: &Ranged) {
+        self.value.put(elements, &values.value);
+        self.bound.put(elements, &values.bound);
+    }
+    fn holds(&self, element: usize) -> bool {
+        self.value.holds(element)
+    }
+    fn doubtful(&self) -> Vec<usize> {
+        (0..self.bound.len()).filter(|&i| self.bound[i] > 0.0).collect()
+    }
+    fn spoil(&mut self, element: usize) {
+        self.bound[element] = f64::INFINITY;
+    }
+}
+
 /// Distance of two results: 0 for equal infinities and for two NaNs, infinity where only one is finite. Zeros of
 /// opposite sign are a denormal apart, so that a sign that is uncertain is not forgotten.
 fn distance(a: f64, b: f64) -> f64 {
@@ -267,6 +293,10 @@ impl Meaning for Bounding {
         Err(unbound(node, token))
     }
     fn compute(&self, node: &Node, operands: &[&Ranged]) -> Result<Ranged, Error> {
+        if let Op::While(inner, output) = &node.op {
+            let result = looped(self, inner, *output, operands);
+            return result.map_err(|e| if e.location().is_some() { e } else { e.at(node.location) });
+        }
         let values: Vec<&[f64]> = operands.iter().map(|o| o.value.as_slice()).collect();
         let value = super::compute(node, &values, true)?;
         let bounds: Vec<&[f64]> = operands.iter().map(|o| o.bound.as_slice()).collect();
@@ -351,6 +381,7 @@ fn bound(
         | Op::Variable(_)
         | Op::Placeholder(_)
         | Op::Rule(_)
+        | Op::While(..)
         | Op::Project(_) => {
             let message = format!("`{}` has no bound of its own", node.name());
             return Err(Error::new(Code::Internal, "bounded", message).at(node.location));

@@ -1,0 +1,199 @@
+//! Loops that every lane runs by itself: rounds over a piece of lanes until none of them goes on, those that have left kept as they are.
+
+use cotangent_shaders::{Code, Recurrence};
+use cotangent_tensor::{DType, Elementwise, Integer};
+use pulp::Arch;
+
+use super::lanes;
+
+/// Lanes that run together: as long as the longest of them takes.
+pub(super) const PIECE: usize = 64;
+
+/// A loop, ready to run. Values lie in registers of a piece each; the carried ones first, then the captured ones.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    /// What the condition needs, then the rest.
+    tests: Vec<Step>,
+    steps: Vec<Step>,
+    condition: usize,
+    /// For each carried value that changes, where its next value lies.
+    next: Vec<(usize, usize)>,
+    pub(super) carried: usize,
+    pub(super) parameters: usize,
+    registers: usize,
+    limit: u32,
+    inner: Vec<Rounds>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Elementwise(Elementwise, Vec<usize>, usize),
+    Integer(Integer, DType, Vec<usize>, usize),
+    Cast(DType, DType, usize, usize),
+    /// Which of the inner loops, its operands, and the first register of its last state.
+    Run(usize, Vec<usize>, usize),
+}
+
+/// The registers of a loop and of those inside of it.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) registers: Vec<Vec<f32>>,
+    staged: Vec<Vec<f32>>,
+    /// Lanes that go on.
+    inside: Vec<bool>,
+    /// Rounds that each lane has run, those of loops inside included.
+    turns: Vec<u32>,
+    inner: Vec<Scratch>,
+}
+
+impl Rounds {
+    pub(super) fn new(looped: &Recurrence) -> Rounds {
+        let parameters = looped.code.iter().take_while(|i| matches!(i.code, Code::Parameter(_))).count();
+        let (mut places, mut registers) = ((0..parameters).collect::<Vec<usize>>(), parameters);
+        let (mut tests, mut steps, mut inner) = (Vec::new(), Vec::new(), Vec::new());
+        let tested = looped.tests();
+        for (value, instruction) in looped.code.iter().enumerate().skip(parameters) {
+            let of = |values: &[usize]| values.iter().map(|&value| places[value]).collect::<Vec<_>>();
+            let into = registers;
+            let step = match &instruction.code {
+                Code::Elementwise(row, operands) => Step::Elementwise(*row, of(operands), into),
+                Code::Integer(row, dtype, operands) => Step::Integer(*row, *dtype, of(operands), into),
+                Code::Cast(from) => {
+                    Step::Cast(looped.code[*from].dtype, instruction.dtype, places[*from], into)
+                }
+                Code::While(within, operands) => {
+                    inner.push(Rounds::new(within));
+                    registers += within.carried.saturating_sub(1);
+                    Step::Run(inner.len() - 1, of(operands), into)
+                }
+                // The values of a run lie one after the other; nothing else is in a loop.
+                Code::Part(tuple, part) => {
+                    places.push(places[*tuple] + part);
+                    continue;
+                }
+                _ => continue,
+            };
+            registers += 1;
+            places.push(into);
+            if tested[value] { tests.push(step) } else { steps.push(step) }
+        }
+        let changed = (0..looped.carried).filter(|&value| looped.next[value] != value);
+        Rounds {
+            next: changed.map(|value| (value, places[looped.next[value]])).collect(),
+            condition: places[looped.condition],
+            carried: looped.carried,
+            limit: looped.rounds,
+            tests,
+            steps,
+            parameters,
+            registers,
+            inner,
+        }
+    }
+    pub(super) fn scratch(&self) -> Scratch {
+        let rows = |count: usize| vec![vec![0.0; PIECE]; count];
+        Scratch {
+            registers: rows(self.registers),
+            staged: rows(self.next.len()),
+            inside: vec![false; PIECE],
+            turns: vec![0; PIECE],
+            inner: self.inner.iter().map(Rounds::scratch).collect(),
+        }
+    }
+    /// Runs the loop on the first lanes of its registers, as far as they take part. Gives the first lane that has not ended.
+    pub(super) fn run(
+        &self,
+        arch: Arch,
+        scratch: &mut Scratch,
+        lanes: usize,
+        part: &[bool],
+    ) -> Option<usize> {
+        scratch.inside[..lanes].copy_from_slice(&part[..lanes]);
+        scratch.turns.fill(0);
+        let mut endless = None;
+        loop {
+            self.steps(arch, &self.tests, scratch, lanes, &mut endless);
+            let Scratch { registers, inside, turns, .. } = &mut *scratch;
+            let mut goes_on = false;
+            let lanes_of = inside[..lanes].iter_mut().zip(&registers[self.condition]).zip(turns);
+            for (lane, ((inside, condition), turns)) in lanes_of.enumerate() {
+                *inside &= *condition != 0.0;
+                if *inside && *turns >= self.limit {
+                    endless = earlier(endless, Some(lane));
+                    *inside = false;
+                }
+                *turns += u32::from(*inside);
+                goes_on |= *inside;
+            }
+            if !goes_on {
+                break;
+            }
+            self.steps(arch, &self.steps, scratch, lanes, &mut endless);
+            let Scratch { registers, staged, inside, .. } = &mut *scratch;
+            // All are read before one is overwritten: values may change places.
+            for ((value, next), staged) in self.next.iter().zip(staged.iter_mut()) {
+                for lane in 0..lanes {
+                    let from = if inside[lane] { *next } else { *value };
+                    staged[lane] = registers[from][lane];
+                }
+            }
+            for ((value, _), staged) in self.next.iter().zip(staged) {
+                registers[*value][..lanes].copy_from_slice(&staged[..lanes]);
+            }
+        }
+        endless
+    }
+    fn steps(
+        &self,
+        arch: Arch,
+        steps: &[Step],
+        scratch: &mut Scratch,
+        lanes: usize,
+        endless: &mut Option<usize>,
+    ) {
+        let Scratch { registers, inside, turns, inner, .. } = scratch;
+        for step in steps {
+            match step {
+                Step::Elementwise(row, from, into) => {
+                    let mut out = std::mem::take(&mut registers[*into]);
+                    lanes::elementwise(arch, *row, &mut out[..lanes], operands(registers, from, lanes));
+                    registers[*into] = out;
+                }
+                Step::Integer(row, dtype, from, into) => {
+                    let mut out = std::mem::take(&mut registers[*into]);
+                    let words = operands(registers, from, lanes).map(bytemuck::cast_slice);
+                    lanes::integer(arch, *row, *dtype, bytemuck::cast_slice_mut(&mut out[..lanes]), words);
+                    registers[*into] = out;
+                }
+                Step::Cast(of, to, from, into) => {
+                    let mut out = std::mem::take(&mut registers[*into]);
+                    lanes::cast(arch, *of, *to, &mut out[..lanes], &registers[*from][..lanes]);
+                    registers[*into] = out;
+                }
+                Step::Run(number, from, into) => {
+                    let (within, own) = (&self.inner[*number], &mut inner[*number]);
+                    for (to, from) in own.registers.iter_mut().zip(from) {
+                        to[..lanes].copy_from_slice(&registers[*from][..lanes]);
+                    }
+                    let found = within.run(arch, own, lanes, &inside[..]);
+                    *endless = earlier(*endless, found);
+                    for (turns, more) in turns.iter_mut().zip(&own.turns) {
+                        *turns = turns.saturating_add(*more);
+                    }
+                    for value in 0..within.carried {
+                        registers[into + value][..lanes].copy_from_slice(&own.registers[value][..lanes]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn earlier(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    a.into_iter().chain(b).min()
+}
+
+/// The rows of up to three operands.
+fn operands<'a>(registers: &'a [Vec<f32>], from: &[usize], lanes: usize) -> [&'a [f32]; 3] {
+    std::array::from_fn(|o| from.get(o).map_or(&[][..], |&from| &registers[from][..lanes]))
+}
