@@ -169,7 +169,7 @@ fn what_cannot_be_a_loop_says_why() {
     let endless = Tensor::while_loop("endless", 9, &[&x], &[], |x, _| (x[0].lt(5.0), vec![&x[0] * 1.0]));
     let error = Reference::new().evaluate(&[&endless[0]]).expect_err("it never ends");
     assert_eq!(error.code(), Code::LoopRounds);
-    assert!(error.to_string().contains("element 0 goes on after 9 rounds"), "{error}");
+    assert!(error.to_string().contains("element 0 does not end within 9 rounds"), "{error}");
     let number = Tensor::while_loop("number", 9, &[&x], &[], |x, _| (x[0].clone(), vec![x[0].clone()]));
     assert_eq!(code(number[0].node()), Code::Dtype);
     let other =

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cotangent_tensor::{Code, Error};
+use cotangent_tensor::{Code, Error, Evaluate, Reference, Tensor};
 use cotangent_wgsl::Module;
 
 /// Time for an answer, in a build without optimization too.
@@ -45,21 +45,20 @@ fn every_hostile_text_is_answered_with_its_code() {
         (repeated("/*", "/*", 10_000, ""), Code::Wgsl, ""),
         ("fn f(x: f32) -> f32 { return x; }\0".into(), Code::Wgsl, "NUL"),
         // unrolling and size of what comes out
-        (f("var y = x; loop { y = y + 1.0; } return y;"), Code::WgslLoop, "rounds"),
-        (f("var y = x; while true { y = y + 1.0; } return y;"), Code::WgslLoop, "rounds"),
-        (f("var y = x; for (;;) { y = y + 1.0; } return y;"), Code::WgslLoop, "rounds"),
-        (f("var y = x; for (var i = 0; i < 1000000; i++) { y = sin(y); } return y;"), Code::WgslLoop, "rounds"),
-        (f("var y = x; for (var i = 0; i >= 0; i += 0) { y = sin(y); } return y;"), Code::WgslLoop, "rounds"),
-        (f("var y = x; while y < 10.0 { y = y * 2.0; } return y;"), Code::WgslLoop, "rounds"),
+        (f("var y = x; loop { y = y + 1.0; } return y;"), Code::WgslLoop, "nothing leaves"),
+        (f("var y = x; while true { y = y + 1.0; } return y;"), Code::WgslLoop, "nothing leaves"),
+        (f("var y = x; for (;;) { y = y + 1.0; } return y;"), Code::WgslLoop, "nothing leaves"),
+        (f("var y = x; loop { if (y > 9.0) { return y; } y = sin(y) + y; } return y;"), Code::WgslLoop, "nothing shows"),
+        (f("var y = x; for (var i = 0; i >= 0; i += 0) { y = sin(y); } return y;"), Code::WgslLoop, "nothing shows"),
+        (f("var y = x; while y < 10.0 { y = y * 2.0; } return y;"), Code::WgslLoop, "nothing shows"),
         (
-            f("var y = x; for (var i = 0; i < 255; i++) { for (var j = 0; j < 255; j++) { y = sin(y) + cos(y); } } return y;"),
+            // calls that double, each of them on another value
+            (1..16).fold("fn g0(x: f32) -> f32 { return sin(x); }\n".to_string(), |text, i| {
+                let callee = i - 1;
+                format!("{text}fn g{i}(x: f32) -> f32 {{ return g{callee}(x) + g{callee}(x + {i}.0); }}\n")
+            }) + "fn f(x: f32) -> f32 { return g15(x); }",
             Code::WgslNodes,
             "operations",
-        ),
-        (
-            f("var y = 0.0; for (var i = 0; i < 255; i++) { for (var j = 0; j < 255; j++) { for (var k = 0; k < 255; k++) { for (var l = 0; l < 255; l++) { y += 1.0; } } } } return x + y;"),
-            Code::WgslLimit,
-            "steps",
         ),
         (
             // calls that double: 2³⁰ of them
@@ -172,5 +171,21 @@ fn strange_but_valid_text_works() {
         "fn f(x: f32) -> f32 { var y = x; for (var i = 0; i < 256; i++) { y += 1.0; } return y; }",
     ] {
         assert!(answer(text).is_ok(), "{text}: {}", answer(text).unwrap_err());
+    }
+}
+
+#[test]
+fn loops_that_take_for_ever_are_accepted_and_stopped() {
+    let nest = "var y = 0.0; for (var i = 0; i < 255; i++) { for (var j = 0; j < 255; j++) { for (var k = 0; k < 255; k++) { for (var l = 0; l < 255; l++) { y += 1.0; } } } } return x + y;";
+    for body in [nest, "var y = x; for (var i = 0; i < 1000000; i++) { y = sin(y); } return y;"] {
+        let start = Instant::now();
+        let module = Module::parse("hostile.wgsl", &format!("fn f(x: f32) -> f32 {{ {body} }}"))
+            .unwrap()
+            .unbounded(2000);
+        let function = module.function("f").unwrap_or_else(|error| panic!("{error}"));
+        let took = start.elapsed();
+        assert!(took < AT_ONCE, "{body}: {took:?}");
+        let error = Reference::new().evaluate(&[&function.call(&[&Tensor::new([1.0])])]).unwrap_err();
+        assert_eq!(error.code(), Code::LoopRounds, "{body}: {error}");
     }
 }

@@ -65,7 +65,10 @@ fn a_search_needs_a_limit() {
     let error = Reference::new().evaluate(&[&searching(HERON, "heron").call(&[&Tensor::new([4.0, -1.0])])]);
     let error = error.unwrap_err();
     assert_eq!(error.code(), Code::LoopRounds);
-    assert!(error.to_string().contains("the loop in `heron` (loops.wgsl:3): element 1 does not end"), "{error}");
+    assert!(
+        error.to_string().contains("the loop in `heron` (loops.wgsl:3): element 1 does not end"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -98,7 +101,10 @@ fn what_is_seen_to_end() {
         let error = module.function("f").expect_err(body);
         assert_eq!(error.code(), Code::WgslLoop, "{body}: {error}");
         // what nothing leaves has no use for a limit
-        let left = body.contains("break") || body.contains("return x") || body.contains("s <") || body.contains("i <");
+        let left = body.contains("break")
+            || body.contains("return x")
+            || body.contains("s <")
+            || body.contains("i <");
         assert_eq!(module.unbounded(99).function("f").is_ok(), left, "{body}");
     }
 }
@@ -137,9 +143,12 @@ fn loops_compute_what_their_text_says() {
                 let y = f.call(&[&at, &count]);
                 kept += usize::from(format!("{:?}", y.node().unwrap().op).contains("While"));
                 let interpreter = Interpreter::new(&module).f64();
-                let wanted = interpreter.call("f", &[&[x], &[f64::from(n)]]).unwrap_or_else(|e| panic!("{body}: {e}"));
+                let wanted =
+                    interpreter.call("f", &[&[x], &[f64::from(n)]]).unwrap_or_else(|e| panic!("{body}: {e}"));
                 let (got, wanted) = (numbers(&y)[0], wanted.result()[0]);
-                let same = got == wanted || got.is_nan() && wanted.is_nan() || (got - wanted).abs() <= 1e-12 * wanted.abs();
+                let same = got == wanted
+                    || got.is_nan() && wanted.is_nan()
+                    || (got - wanted).abs() <= 1e-12 * wanted.abs();
                 assert!(same, "{body} at {x}, {n}: {got} is not {wanted}");
                 // central differences of five points, and forward mode
                 let h = 1e-3;
@@ -150,7 +159,10 @@ fn loops_compute_what_their_text_says() {
                 let slope = numbers(&slope(&y, &at))[0];
                 if difference.is_finite() && slope.is_finite() {
                     let tolerance = 1e-7 * (1.0 + slope.abs());
-                    assert!((slope - difference).abs() < tolerance, "{body} at {x}, {n}: {slope} is not {difference}");
+                    assert!(
+                        (slope - difference).abs() < tolerance,
+                        "{body} at {x}, {n}: {slope} is not {difference}"
+                    );
                 }
                 let pushed = jvp(&[&y], &[(&at, &Tensor::new([1.0]))]).unwrap();
                 close(&numbers(&pushed[0]), &[slope]);

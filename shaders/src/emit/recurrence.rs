@@ -29,7 +29,7 @@ impl Module<'_> {
     }
     fn write_recurrence(&mut self, looped: &Recurrence) -> Looped {
         let mut names = Names::default();
-        for own in ["ended", "turns"] {
+        for own in ["ended", "turns", "whole", "longest"] {
             names.fresh(own);
         }
         let named = |names: &mut Names, value: Value| {
@@ -69,6 +69,11 @@ impl Module<'_> {
                 module.instruction(text, looped, &names, value);
             }
         };
+        let nests = looped.code.iter().any(|i| matches!(i.code, Code::While(..)));
+        if nests {
+            // A loop and its derivatives are one: the longest inside counts.
+            text.line("var longest = 0u;");
+        }
         write(self, &mut text, true);
         text.open(format!("if (!{})", names[looped.condition]));
         text.line("ended = true;");
@@ -81,6 +86,9 @@ impl Module<'_> {
             text.line("turned += 1u;");
         }
         write(self, &mut text, false);
+        if nests {
+            text.line("turns += longest;");
+        }
         // What is carried over from another value is read before that is overwritten.
         let moved = |value: Value| value < looped.carried;
         let changed = || (0..looped.carried).filter(|&value| looped.next[value] != value);
@@ -122,7 +130,7 @@ impl Module<'_> {
                 let Looped { function, .. } = self.recurrence(inner);
                 text.line(format!("let {name} = {function}({});", of(operands).join(", ")));
                 text.line(format!("whole = whole && {name}.ended;"));
-                text.line(format!("turns += {name}.turns;"));
+                text.line(format!("longest = max(longest, {name}.turns);"));
                 return;
             }
             Code::Part(tuple, part) => match &looped.code[*tuple].code {

@@ -43,6 +43,8 @@ pub(super) struct Scratch {
     inside: Vec<bool>,
     /// Rounds that each lane has run, those of loops inside included.
     turns: Vec<u32>,
+    /// Rounds of the longest loop inside: a loop and its derivatives are one.
+    longest: Vec<u32>,
     inner: Vec<Scratch>,
 }
 
@@ -97,6 +99,7 @@ impl Rounds {
             staged: rows(self.next.len()),
             inside: vec![false; PIECE],
             turns: vec![0; PIECE],
+            longest: vec![0; PIECE],
             inner: self.inner.iter().map(Rounds::scratch).collect(),
         }
     }
@@ -122,14 +125,17 @@ impl Rounds {
                     endless = earlier(endless, Some(lane));
                     *inside = false;
                 }
-                *turns += u32::from(*inside);
+                *turns = turns.saturating_add(u32::from(*inside));
                 goes_on |= *inside;
             }
             if !goes_on {
                 break;
             }
             self.steps(arch, &self.steps, scratch, lanes, &mut endless);
-            let Scratch { registers, staged, inside, .. } = &mut *scratch;
+            let Scratch { registers, staged, inside, turns, longest, .. } = &mut *scratch;
+            for (turns, longest) in turns.iter_mut().zip(longest) {
+                *turns = turns.saturating_add(std::mem::take(longest));
+            }
             // All are read before one is overwritten: values may change places.
             for ((value, next), staged) in self.next.iter().zip(staged.iter_mut()) {
                 for lane in 0..lanes {
@@ -151,7 +157,7 @@ impl Rounds {
         lanes: usize,
         endless: &mut Option<usize>,
     ) {
-        let Scratch { registers, inside, turns, inner, .. } = scratch;
+        let Scratch { registers, inside, longest, inner, .. } = scratch;
         for step in steps {
             match step {
                 Step::Elementwise(row, from, into) => {
@@ -177,8 +183,8 @@ impl Rounds {
                     }
                     let found = within.run(arch, own, lanes, &inside[..]);
                     *endless = earlier(*endless, found);
-                    for (turns, more) in turns.iter_mut().zip(&own.turns) {
-                        *turns = turns.saturating_add(*more);
+                    for (longest, turns) in longest.iter_mut().zip(&own.turns) {
+                        *longest = (*longest).max(*turns);
                     }
                     for value in 0..within.carried {
                         registers[into + value][..lanes].copy_from_slice(&own.registers[value][..lanes]);

@@ -1,7 +1,7 @@
 //! Loops: every element runs by itself, and those that go on are evaluated together.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -55,9 +55,8 @@ struct Body<'a, M: Meaning> {
     meaning: &'a M,
     count: usize,
     values: HashMap<u64, Rc<M::Value>>,
-    /// Rounds of loops inside, by element, and which runs have been counted: all values of a run come of one.
+    /// Rounds of the longest loop inside, by element: a loop and its derivatives are one.
     turns: RefCell<Vec<u32>>,
-    counted: RefCell<HashSet<Vec<*const Node>>>,
 }
 
 impl<M: Meaning> Meaning for Body<'_, M>
@@ -69,12 +68,8 @@ where
     fn compute(&self, node: &Node, operands: &[&M::Value]) -> Result<M::Value, Error> {
         if let Op::While(inner, output) = &node.op {
             let (value, turns) = run(self.meaning, inner, *output, operands)?;
-            let mut key: Vec<*const Node> = node.operands.iter().map(Node::key).collect();
-            key.push(Arc::as_ptr(inner).cast());
-            if self.counted.borrow_mut().insert(key) {
-                let all = &mut *self.turns.borrow_mut();
-                all.iter_mut().zip(turns).for_each(|(all, turns)| *all = all.saturating_add(turns));
-            }
+            let all = &mut *self.turns.borrow_mut();
+            all.iter_mut().zip(turns).for_each(|(all, turns)| *all = (*all).max(turns));
             return Ok(value);
         }
         let value = self.meaning.compute(node, operands)?;
@@ -135,8 +130,8 @@ where
                 values.insert(token.id, value.clone());
             }
         }
-        let (turns, counted) = (RefCell::new(vec![0; count]), RefCell::default());
-        let body = Body { meaning, count, values, turns, counted };
+        let turns = RefCell::new(vec![0; count]);
+        let body = Body { meaning, count, values, turns };
         let values = walk(&body, of, &HashMap::new()).map_err(|error| outside(error, looped, inside))?;
         Ok::<_, Error>((values, body.turns.into_inner()))
     };
@@ -164,7 +159,10 @@ where
             break;
         }
         let (next, more) = compute(&state, &kept, &inside, &looped.next)?;
-        inside.iter().zip(more).for_each(|(&i, more)| turns[i] = turns[i].saturating_add(more).saturating_add(1));
+        inside
+            .iter()
+            .zip(more)
+            .for_each(|(&i, more)| turns[i] = turns[i].saturating_add(more).saturating_add(1));
         state = next;
     }
     doubtful.into_iter().for_each(|element| result.spoil(element));

@@ -1,12 +1,13 @@
 //! Loops whose number of rounds is not known: one round is computed on stand-ins for what changes, and becomes a loop of the graph.
 //!
-//! Which values change is found out by trying: a round is computed with nothing changing, then with what that round changed, until nothing
-//! else does. What leaves the loop becomes a part of its state.
+//! What leaves the loop becomes a part of its state.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use cotangent_tensor::{Code, DEFAULT_ROUNDS, DType, Elementwise as E, Shape, Tensor, WhileLoop, topological};
-use naga::{Block, Expression, Handle, Span};
+use cotangent_tensor::{
+    Code, DEFAULT_ROUNDS, DType, Elementwise as E, Shape, Tensor, WhileLoop, topological,
+};
+use naga::{Block, Expression, Function, Handle, Span, Statement};
 
 use super::scalars::Scalars;
 use super::statements::{Exit, Flow, How, Variables};
@@ -60,7 +61,7 @@ impl<'a> Lowering<'a> {
         let inside = self.scalars.inner();
         let mut around = std::mem::replace(&mut self.scalars, inside);
         let known = frame.values.clone();
-        let traced = self.changing(frame, looped, &start, &around, active);
+        let traced = self.changing(frame, looped, &start, (outside, active));
         frame.values = known;
         self.path = path;
         let (changes, traced) = match traced {
@@ -85,9 +86,10 @@ impl<'a> Lowering<'a> {
             let tensor = self.scalars.tensor(*value);
             tensor.node().is_ok_and(|node| reached.contains(&node.identity()))
         };
-        let captured: Vec<Value> = (0..outside).map(Value::Node).filter(is_used).collect();
+        let captured: Vec<Value> = self.scalars.asked(outside).filter(is_used).collect();
         let kept = tensors(&self.scalars, &captured);
-        let inside = std::mem::replace(&mut self.scalars, std::mem::replace(&mut around, Scalars::new(self.at)));
+        let inside =
+            std::mem::replace(&mut self.scalars, std::mem::replace(&mut around, Scalars::new(self.at)));
         let name = format!(
             "the loop in `{}` ({}:{})",
             name_or(&frame.function.name, "_"),
@@ -119,47 +121,28 @@ impl<'a> Lowering<'a> {
         Ok(Flow { now: traced.breaks.then_some(now), exits })
     }
 
-    /// Computes rounds until it is known which slots of which variables change.
+    /// Computes a round in which everything changes that the text may change.
     fn changing(
         &mut self,
         frame: &mut Frame<'a>,
         looped: Looped<'a>,
         start: &Variables,
-        around: &Scalars,
-        active: Value,
+        (outside, active): (usize, Value),
     ) -> Result<(Vec<(usize, usize)>, Traced), Problem> {
-        let mut changes: Vec<(usize, usize)> = Vec::new();
-        loop {
-            self.scalars = around.inner();
-            let mut before = start.clone();
-            for &(variable, slot) in &changes {
-                let dtype = around.dtype(start[variable][slot]);
-                let name = self.variable_name(frame, variable, slot);
-                before[variable][slot] = self.stand_in(&name, dtype);
-            }
-            let round = self.round(frame, looped, before)?;
-            let mut found = Vec::new();
-            let ends = round.end.exits.iter().filter_map(|exit| match &exit.how {
-                How::Break(variables) | How::Continue(variables) => Some(variables),
-                How::Return(_) => None,
-            });
-            for variables in ends.chain(&round.end.now) {
-                for (variable, slots) in variables.iter().enumerate() {
-                    for (slot, value) in slots.iter().enumerate() {
-                        let place = (variable, slot);
-                        let differs = *value != round.before[variable][slot];
-                        if differs && !changes.contains(&place) && !found.contains(&place) {
-                            found.push(place);
-                        }
-                    }
-                }
-            }
-            if found.is_empty() {
-                let traced = self.traced(&changes, round, looped, start, (around.len(), active))?;
-                return Ok((changes, traced));
-            }
-            changes.extend(found);
+        let mut variables = BTreeSet::new();
+        stored(frame.function, looped.body, &mut variables);
+        stored(frame.function, looped.continuing, &mut variables);
+        let slots = |variable: usize| (0..start[variable].len()).map(move |slot| (variable, slot));
+        let changes: Vec<(usize, usize)> = variables.into_iter().flat_map(slots).collect();
+        let mut before = start.clone();
+        for &(variable, slot) in &changes {
+            let name = self.variable_name(frame, variable, slot);
+            // also of what is known outside
+            before[variable][slot] = self.stand_in(&name, self.scalars.dtype(start[variable][slot]));
         }
+        let round = self.round(frame, looped, before)?;
+        let traced = self.traced(&changes, round, looped, start, (outside, active))?;
+        Ok((changes, traced))
     }
     fn stand_in(&mut self, name: &str, dtype: DType) -> Value {
         self.scalars.given(Tensor::placeholder(name, Shape::SCALAR, dtype), dtype)
@@ -229,10 +212,8 @@ impl<'a> Lowering<'a> {
                 How::Return(values) => Some(values.clone()),
                 How::Break(_) | How::Continue(_) => None,
             });
-            let kinds: Vec<DType> =
-                width.iter().flatten().map(|&value| self.scalars.dtype(value)).collect();
-            let results: Vec<Value> =
-                kinds.iter().map(|&dtype| self.stand_in("result", dtype)).collect();
+            let kinds: Vec<DType> = width.iter().flatten().map(|&value| self.scalars.dtype(value)).collect();
+            let results: Vec<Value> = kinds.iter().map(|&dtype| self.stand_in("result", dtype)).collect();
             let mut result = results.clone();
             // An exit counts where no earlier one does: the last comes first.
             for Exit { condition, how } in exits.into_iter().rev() {
@@ -327,5 +308,33 @@ impl<'a> Lowering<'a> {
             }
         }
         true
+    }
+}
+
+/// The variables into which a block may store, by number.
+fn stored(function: &Function, block: &Block, found: &mut BTreeSet<usize>) {
+    let variable = |mut pointer: Handle<Expression>| loop {
+        match &function.expressions[pointer] {
+            Expression::LocalVariable(local) => return Some(local.index()),
+            Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => pointer = *base,
+            _ => return None,
+        }
+    };
+    let mut pending = vec![block];
+    while let Some(block) = pending.pop() {
+        for statement in block {
+            match statement {
+                Statement::Store { pointer, .. } => found.extend(variable(*pointer)),
+                // a pointer may be stored through
+                Statement::Call { arguments, .. } => {
+                    found.extend(arguments.iter().filter_map(|a| variable(*a)))
+                }
+                Statement::Block(block) => pending.push(block),
+                Statement::If { accept, reject, .. } => pending.extend([accept, reject]),
+                Statement::Switch { cases, .. } => pending.extend(cases.iter().map(|case| &case.body)),
+                Statement::Loop { body, continuing, .. } => pending.extend([body, continuing]),
+                _ => {}
+            }
+        }
     }
 }

@@ -33,6 +33,8 @@ const MAX_STEPS: usize = 200_000;
 const RULE_STEPS: usize = 200;
 /// Most rounds of one loop.
 const MAX_ROUNDS: usize = 256;
+/// Most rounds of one loop that has others inside that are not unrolled.
+const MAX_LOOPS: usize = 8;
 /// Longest array that is indexed by a number that is not known.
 const MAX_INDEXED: usize = 32;
 /// Deepest calls.
@@ -58,6 +60,8 @@ pub(crate) struct Lowering<'a> {
     path: Vec<(Value, bool)>,
     /// Loops that are not unrolled, by their bodies.
     kept: HashSet<*const naga::Block>,
+    /// How often one of them was computed.
+    loops: usize,
 }
 
 /// What a call and all rules in it have used.
@@ -78,13 +82,17 @@ struct Frame<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    pub(crate) fn new(
-        text: &'a Text,
-        settings: &'a Settings,
-        at: At,
-        budget: &'a Budget,
-    ) -> Lowering<'a> {
-        Lowering { text, settings, at, scalars: Scalars::new(at), budget, path: Vec::new(), kept: HashSet::new() }
+    pub(crate) fn new(text: &'a Text, settings: &'a Settings, at: At, budget: &'a Budget) -> Lowering<'a> {
+        Lowering {
+            text,
+            settings,
+            at,
+            scalars: Scalars::new(at),
+            budget,
+            path: Vec::new(),
+            kept: HashSet::new(),
+            loops: 0,
+        }
     }
     /// Computes a function on tensors, one for each scalar of its parameters, in order; gives one for each scalar of its
     /// result.

@@ -1,5 +1,6 @@
 //! The numbers a function computes: constants that are known now, and nodes of the graph. Equal ones are made once.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use cotangent_tensor::At;
@@ -112,7 +113,8 @@ impl Made {
 /// Builds nodes, at one line.
 pub(crate) struct Scalars {
     at: At,
-    nodes: Vec<(Tensor, DType)>,
+    /// Of what lies outside, the stand-ins that somebody has asked for.
+    nodes: Vec<(OnceCell<Tensor>, DType)>,
     /// How the nodes were made that were made here.
     made: HashMap<usize, Made>,
     known: HashMap<Made, Value>,
@@ -132,8 +134,12 @@ impl Scalars {
     }
     /// Scalars on which a round of a loop is computed: what is here stands outside of it, as stand-ins under the same numbers.
     pub(crate) fn inner(&self) -> Scalars {
-        let stand_in = |(_, dtype): &(Tensor, DType)| (Tensor::placeholder("outer", Shape::SCALAR, *dtype), *dtype);
+        let stand_in = |(_, dtype): &(OnceCell<Tensor>, DType)| (OnceCell::new(), *dtype);
         Scalars { nodes: self.nodes.iter().map(stand_in).collect(), ..Scalars::new(self.at) }
+    }
+    /// Those of the first nodes that somebody has asked for.
+    pub(crate) fn asked(&self, count: usize) -> impl Iterator<Item = Value> {
+        (0..count).filter(|&node| self.nodes[node].0.get().is_some()).map(Value::Node)
     }
     /// Forgets all but the first nodes.
     pub(crate) fn forget(&mut self, count: usize) {
@@ -153,7 +159,7 @@ impl Scalars {
     }
     /// A scalar that comes from outside.
     pub(crate) fn given(&mut self, tensor: Tensor, dtype: DType) -> Value {
-        self.nodes.push((tensor, dtype));
+        self.nodes.push((OnceCell::from(tensor), dtype));
         Value::Node(self.nodes.len() - 1)
     }
     pub(crate) fn dtype(&self, value: Value) -> DType {
@@ -172,7 +178,10 @@ impl Scalars {
             Value::Int(x) => Scalar::Int(x),
             Value::Uint(x) => Scalar::Uint(x),
             Value::Bool(x) => Scalar::Bool(x),
-            Value::Node(node) => return self.nodes[node].0.clone(),
+            Value::Node(node) => {
+                let (tensor, dtype) = &self.nodes[node];
+                return tensor.get_or_init(|| Tensor::placeholder("outer", Shape::SCALAR, *dtype)).clone();
+            }
         };
         Tensor::scalar_at(self.at, scalar)
     }

@@ -8,7 +8,7 @@ use cotangent_tensor::{Code, Elementwise as E};
 use naga::{Block, Expression, Handle, Span, Statement, SwitchCase, SwitchValue};
 
 use super::looped::Looped;
-use super::{Frame, Lowering, MAX_ROUNDS, Value};
+use super::{Frame, Lowering, MAX_LOOPS, MAX_ROUNDS, Value};
 use crate::diagnose::Problem;
 use crate::layout;
 use crate::text::name_or;
@@ -293,7 +293,9 @@ impl<'a> Lowering<'a> {
             let unrolled = self.unrolled(frame, looped, start.clone());
             self.path.truncate(depth);
             match unrolled {
-                Err(problem) if matches!(problem.code(), Code::WgslLoop | Code::WgslNodes | Code::WgslLimit) => {
+                Err(problem)
+                    if matches!(problem.code(), Code::WgslLoop | Code::WgslNodes | Code::WgslLimit) =>
+                {
                     self.budget.lost.set(self.budget.lost.get() + self.budget.steps.get() - steps);
                     self.budget.steps.set(steps);
                     self.scalars.forget(nodes);
@@ -303,6 +305,7 @@ impl<'a> Lowering<'a> {
                 other => return other,
             }
         }
+        self.loops += 1;
         self.run_time(frame, looped, start)
     }
     fn unrolled(
@@ -316,6 +319,7 @@ impl<'a> Lowering<'a> {
             Problem::new(Code::WgslLoop, message)
                 .at(looped.span, format!("still running after {rounds} rounds"))
         };
+        let loops = self.loops;
         let mut all = Flow::on(start);
         let mut round = 0;
         while let Some(now) = all.now.take() {
@@ -333,6 +337,10 @@ impl<'a> Lowering<'a> {
             self.leaving(&flow.exits);
             all.exits.extend(flow.exits);
             all.now = flow.now;
+            // A loop of the graph in every round: one around it is better.
+            if round > MAX_LOOPS && self.loops > loops {
+                return Err(unknown(round));
+            }
             // Only what is known decides: where that stays as it is, nothing will ever end the loop.
             if all.now.as_ref().is_some_and(|now| constants(now) == before) {
                 return Err(unknown(round));
