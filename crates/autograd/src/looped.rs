@@ -1,10 +1,12 @@
 //! Derivatives of loops: tangents run beside the state, so a loop needs neither a tape nor a limit. What comes out is another loop, hence
 //! every order and both modes. Reverse mode is one direction for each operand, times the cotangent.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use cotangent_tensor::{Code, DType, Error, Node, Op, Shape, Tensor, WhileLoop};
+use cotangent_tensor::{
+    Code, DType, Elementwise, Error, Node, Op, Partial, Shape, Tensor, WhileLoop, topological,
+};
 
 use crate::forward::changes;
 use crate::guard::{Guarded, Literal, shape_of};
@@ -28,8 +30,9 @@ struct Moving {
 }
 
 impl Moving {
-    /// `moves[d][o]`: whether operand `o` moves in direction `d`.
-    fn new(looped: &WhileLoop, moves: &[Vec<bool>]) -> Result<Moving, Error> {
+    /// `moves[d][o]`: whether operand `o` moves in direction `d`; if all of them are `units`, a captured one that moves does so by 1.
+    fn new(looped: &WhileLoop, moves: &[Vec<bool>], units: bool) -> Result<Moving, Error> {
+        let steep = is_steep(looped);
         let count = looped.carried.len();
         let parameters: Vec<&Arc<Node>> = looped.carried.iter().chain(&looped.captured).collect();
         let float: Vec<HashSet<*const ()>> =
@@ -59,12 +62,19 @@ impl Moving {
             for (position, parameter) in
                 parameters.iter().enumerate().filter(|(position, _)| moving[*position])
             {
+                if units && position >= count {
+                    let one = Guarded::number(Shape::SCALAR, 1.0);
+                    seeds.push(((*parameter).clone(), (Some(one), None)));
+                    continue;
+                }
                 let name = format!("d_{}", parameter.called());
                 let tangent = Tensor::placeholder(&name, Shape::SCALAR, DType::F32);
-                // A tangent that is zero contributes nothing, whatever it meets: an operand may not move although it could.
-                let condition = tangent.ne(0.0);
-                let seed = Guarded::plain(tangent.clone());
-                let seed = seed.with(Literal { condition, holds: true, pending: false, hides: false });
+                let mut seed = Guarded::plain(tangent.clone());
+                if steep {
+                    // A tangent that is zero contributes nothing, whatever it meets: an operand may not move although it could.
+                    let condition = tangent.ne(0.0);
+                    seed = seed.with(Literal { condition, holds: true, pending: false, hides: false });
+                }
                 seeds.push(((*parameter).clone(), (Some(seed), None)));
                 if position < count {
                     carried.push((direction, position));
@@ -112,6 +122,30 @@ impl Moving {
         };
         results.into_iter().skip(count).zip(&self.carried).filter_map(of_output).collect()
     }
+}
+
+/// Whether a derivative may be infinite where the operands are not: by a row that says so at a few points, or by what is not one.
+fn is_steep(looped: &WhileLoop) -> bool {
+    const POINTS: [f64; 4] = [0.0, 1.0, -1.0, 0.5];
+    let body = topological(&looped.next);
+    let rows: BTreeSet<Elementwise> = body
+        .iter()
+        .filter_map(|node| if let Op::Elementwise(row) = node.op { Some(row) } else { None })
+        .collect();
+    let infinite = |row: Elementwise| {
+        let points = |number: usize| -> Vec<f64> {
+            (0..row.arity()).map(|o| POINTS[number / POINTS.len().pow(o as u32) % POINTS.len()]).collect()
+        };
+        (0..POINTS.len().pow(3)).map(points).any(|args| {
+            let partials = row.partials::<f64>(&args.iter().collect::<Vec<_>>(), &row.eval(&args), |_| true);
+            partials.iter().any(|partial| match partial {
+                Partial::Product(factor) | Partial::Pick { factor: Some(factor), .. } => !factor.is_finite(),
+                _ => false,
+            })
+        })
+    };
+    let unknown = |node: &Arc<Node>| matches!(node.op, Op::Rule(_) | Op::While(..));
+    body.iter().any(unknown) || rows.into_iter().any(infinite)
 }
 
 /// What a path may lead through. Truth values are piecewise constant.
@@ -173,7 +207,7 @@ pub(crate) fn pull_loop(
         return invalid(node, &error);
     }
     let direction = |&only: &usize| (0..node.operands.len()).map(|operand| operand == only).collect();
-    let moving = match Moving::new(looped, &wanted.iter().map(direction).collect::<Vec<_>>()) {
+    let moving = match Moving::new(looped, &wanted.iter().map(direction).collect::<Vec<_>>(), true) {
         Ok(moving) => moving,
         Err(error) => return invalid(node, &error),
     };
@@ -196,7 +230,7 @@ pub(crate) fn push_loop(
     tangents: &[&Tangent],
 ) -> Result<Tangent, Error> {
     let moves: Vec<bool> = tangents.iter().map(|tangent| tangent.is_some()).collect();
-    let moving = Moving::new(looped, &[moves])?;
+    let moving = Moving::new(looped, &[moves], false)?;
     if moving.lost[0][output] {
         let message = "no derivative through its integers, which leave the floats";
         return Err(Error::new(Code::NotDifferentiable, &looped.name, message).at(node.location));

@@ -3,6 +3,8 @@
 //! The pullback is made by reverse mode on the graph of one element, and its nodes are taken through the same folding and merging as a
 //! function that is lowered. What it calls beside the builtins is in the prelude.
 
+mod looped;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
@@ -11,6 +13,8 @@ use cotangent_tensor::{
     At, Code, DType, Elementwise as E, Error, Integer, Op, Scalar, Shape, Tensor, expand, topological,
 };
 use naga::{Handle, Type, TypeInner};
+
+use looped::Met;
 
 use crate::diagnose::Problem;
 use crate::function::Function;
@@ -71,8 +75,10 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     let gradients: Vec<Tensor> =
         unchecked(|| vjp(&seeds, &floats))?.iter().map(|gradient| gradient.or_zero()).collect();
 
-    let mut printer = Printer::beside(&parameters, at);
-    let results = printer.rebuild(&gradients, given.iter().chain(&upstream))?;
+    let mut printer = Printer::beside(text, &parameters, at);
+    printer.taken.insert(upstream_name.clone());
+    let results = printer
+        .rebuild(&gradients, given.iter().chain(&upstream).map(|g| (g.name.as_str(), &g.placeholder)))?;
     let (lines, results) = printer.lines(&results)?;
     // a name that means something else in the text
     let owned =
@@ -143,28 +149,53 @@ struct Printer {
     names: HashMap<Value, String>,
     /// What the names of values begin with.
     prefix: String,
+    /// How many values have names of their own.
+    named: usize,
     /// Functions that were called.
     called: BTreeSet<String>,
+    at: At,
+    /// Names that mean something else.
+    taken: BTreeSet<String>,
+    /// Loops, and which of them a node comes of.
+    met: Vec<Met>,
+    of_loop: HashMap<usize, usize>,
+    written: BTreeSet<usize>,
 }
 impl Printer {
     /// Names that begin as those of no parameter do.
-    fn beside(parameters: &[(String, Handle<Type>)], at: At) -> Printer {
+    fn beside(text: &Text, parameters: &[(String, Handle<Type>)], at: At) -> Printer {
         let mut prefix = String::from("t");
         while parameters.iter().any(|parameter| parameter.0.starts_with(&prefix)) {
             prefix.push_str("mp_");
         }
-        Printer { scalars: Scalars::new(at), names: HashMap::new(), prefix, called: BTreeSet::new() }
+        Printer {
+            scalars: Scalars::new(at),
+            names: HashMap::new(),
+            prefix,
+            named: 0,
+            called: BTreeSet::new(),
+            at,
+            taken: text
+                .names()
+                .chain(parameters.iter().map(|parameter| parameter.0.clone()))
+                .chain(E::ALL.iter().map(|row| row.name().to_string()))
+                .chain(["select", "inverseSqrt", "f32", "i32", "u32", "bool"].map(str::to_string))
+                .collect(),
+            met: Vec::new(),
+            of_loop: HashMap::new(),
+            written: BTreeSet::new(),
+        }
     }
     fn rebuild<'g>(
         &mut self,
         results: &[Tensor],
-        given: impl Iterator<Item = &'g Given>,
+        given: impl Iterator<Item = (&'g str, &'g Tensor)>,
     ) -> Result<Vec<Value>, Error> {
         let mut images: HashMap<*const (), Value> = HashMap::new();
-        for given in given {
-            let node = given.placeholder.node()?;
-            let value = self.scalars.given(given.placeholder.clone(), node.dtype);
-            self.names.insert(value, given.name.clone());
+        for (name, placeholder) in given {
+            let node = placeholder.node()?;
+            let value = self.scalars.given(placeholder.clone(), node.dtype);
+            self.names.insert(value, name.to_string());
             images.insert(node.identity(), value);
         }
         let roots = results.iter().map(|result| result.node().cloned()).collect::<Result<Vec<_>, _>>()?;
@@ -192,6 +223,7 @@ impl Printer {
                     self.scalars.apply(*twin.ok_or_else(unknown)?, &operands)
                 }
                 Op::Cast => self.scalars.cast(operands[0], node.dtype),
+                Op::While(looped, output) => self.last(looped, operands, *output)?,
                 // of one element
                 Op::Broadcast | Op::Reshape => operands[0],
                 _ => return Err(unknown()),
@@ -212,8 +244,17 @@ impl Printer {
         };
         results.iter().for_each(|&value| use_of(value));
         // operands come before their users, so that one pass from the end counts what is needed
+        let mut read = BTreeSet::new();
         for node in (0..count).rev() {
             if uses[node] > 0 {
+                // those of a loop come after all that it reads
+                if let Some(&number) = self.of_loop.get(&node).filter(|number| read.insert(**number)) {
+                    for operand in self.read_by_loop(number) {
+                        if let Value::Node(operand) = operand {
+                            uses[operand] += 1;
+                        }
+                    }
+                }
                 for operand in self.scalars.made(node).into_iter().flat_map(Made::operands) {
                     if let Value::Node(operand) = operand {
                         uses[operand] += 1;
@@ -221,15 +262,20 @@ impl Printer {
                 }
             }
         }
-        let (mut lines, mut named) = (Vec::new(), 0);
+        let mut lines = Vec::new();
         for (node, uses) in uses.into_iter().enumerate() {
+            if let (Some(&number), true) = (self.of_loop.get(&node), uses > 0) {
+                self.write_loop(number, &mut lines)?;
+            }
+            if self.names.contains_key(&Value::Node(node)) {
+                continue;
+            }
             let (Some(made), true) = (self.scalars.made(node), uses > 0) else { continue };
             let text = self.expression(&made)?;
             let text = if uses == 1 && text.len() <= INLINE {
                 text
             } else {
-                named += 1;
-                let name = format!("{}{named}", self.prefix);
+                let name = self.fresh();
                 let bare =
                     text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).filter(|_| made.is_infix());
                 lines.push(format!("let {name} = {};", bare.unwrap_or(&text)));
@@ -239,6 +285,11 @@ impl Printer {
         }
         let results = results.iter().map(|&value| self.name(value)).collect::<Result<Vec<_>, _>>()?;
         Ok((lines, results))
+    }
+    /// A name that nothing has.
+    fn fresh(&mut self) -> String {
+        self.named += 1;
+        format!("{}{}", self.prefix, self.named)
     }
     fn name(&self, value: Value) -> Result<String, Error> {
         if let Some(name) = self.names.get(&value) {

@@ -92,6 +92,16 @@ impl Text {
             || module.overrides.iter().any(|(_, constant)| is(&constant.name))
             || module.global_variables.iter().any(|(_, variable)| is(&variable.name))
     }
+    /// The names of all that the module declares, and of the prelude.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> + '_ {
+        let module = &self.module;
+        let functions = module.functions.iter().map(|(_, function)| &function.name);
+        let types = module.types.iter().map(|(_, ty)| &ty.name);
+        let constants = module.constants.iter().map(|(_, constant)| &constant.name);
+        let overrides = module.overrides.iter().map(|(_, constant)| &constant.name);
+        let variables = module.global_variables.iter().map(|(_, variable)| &variable.name);
+        functions.chain(types).chain(constants).chain(overrides).chain(variables).flatten().cloned()
+    }
     /// The function of a name, in the prelude too.
     pub(crate) fn find_any(&self, name: &str) -> Option<Handle<Function>> {
         self.module.functions.iter().map(|(handle, _)| handle).find(|&handle| self.name_of(handle) == name)

@@ -215,3 +215,48 @@ fn a_product_over_an_array() {
     close(&numbers(&y), &[8.0]);
     close(&numbers(&slope(&y, &a)), &[4.0, 4.0, 4.0]);
 }
+
+#[test]
+fn derivatives_are_written_as_loops() {
+    let geo = function(GEO, "geo").derivative().unwrap();
+    println!("{geo}");
+    assert_eq!(
+        geo.wgsl(),
+        "fn geo_vjp(x: f32, n: i32, upstream: f32) -> f32 {
+  var t = 1.0;
+  var i = 0i;
+  var d_t = 0.0;
+  var d_s = 0.0;
+  while i < n {
+    let t1 = (d_t * x) + t;
+    t = t * x;
+    i = i + 1i;
+    d_t = t1;
+    d_s = d_s + t1;
+  }
+  return (upstream * d_s);
+}
+"
+    );
+}
+
+#[test]
+fn written_derivatives_compute_what_the_graph_computes() {
+    for body in WAYS {
+        let text = format!("fn f(x: f32, n: i32) -> f32 {{ {body} }}");
+        let f = searching(&text, "f");
+        let derivative = f.derivative().unwrap_or_else(|error| panic!("{body}: {error}"));
+        let beside = format!("{text}\n{derivative}");
+        let pullback = searching(&beside, "f_vjp");
+        for n in [0, 2, 4] {
+            for x in [0.7, -0.8] {
+                let (x, n, upstream) = (Tensor::new([x]), Tensor::new([n]), Tensor::new([1.5]));
+                let wanted = numbers(&(slope(&f.call(&[&x, &n]), &x) * 1.5))[0];
+                let got = numbers(&pullback.call(&[&x, &n, &upstream]))[0];
+                let same =
+                    got.is_nan() && wanted.is_nan() || (got - wanted).abs() <= 1e-6 * (1.0 + wanted.abs());
+                assert!(same, "{derivative}\n{got} is not {wanted}");
+            }
+        }
+    }
+}
