@@ -6,6 +6,7 @@ use crate::harness::{Case, Findings};
 pub const CASES: &[Case] = &[
     Case { label: "t73_slopes", origin: "Warp documentation", program: t73 },
     Case { label: "t74_safe_sqrt", origin: "Warp documentation", program: t74 },
+    Case { label: "t75_rounds_from_an_argument", origin: "Warp documentation, Dynamic Loops", program: t75 },
     Case { label: "t78_rule_of_two_results", origin: "Warp test_custom_overload_grad", program: t78 },
     Case {
         label: "t79_loops_and_returns",
@@ -48,6 +49,18 @@ fn t74(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let slope = evaluator.evaluate(&[&grad(&bare.call(&[&x]).sum(..), &x)?.or_error()?])?;
     f.text("bare square root", format!("{:?}", slope[0].to_f64()), "[inf, 0.25]");
     Ok(())
+}
+
+fn t75(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+    let text = "fn product(a: array<f32, 3>, n: i32) -> f32 {
+        var p = 1.0;
+        for (var i = 0; i < n; i++) { p *= a[i]; }
+        return p;
+    }";
+    let a = Tensor::new([[2.0, 2.0, 2.0]]);
+    let y = function(text, "product")?.rows(&[&a, &Tensor::new([3i32])]);
+    f.value("value", &y, "8");
+    f.gradient("slope", &grad(&y.sum(..), &a)?, "4 4 4")
 }
 
 fn t78(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
@@ -115,7 +128,7 @@ fn t72(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
 /// Value, gradient and diagonal of the Hessian, as `cotangent grad` gives them.
 fn command(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     type Row = (&'static str, &'static str, &'static [&'static [f64]], [&'static str; 3]);
-    let rows: [Row; 4] = [
+    let rows: [Row; 5] = [
         ("poly", "fn poly(x: f32) -> f32 { return x * x + 3.0 * x + 1.0; }", &[&[2.0]], ["11", "7", "2"]),
         (
             "hinge",
@@ -128,6 +141,12 @@ fn command(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
             "fn ring(v: vec3<f32>, t: f32) -> f32 { let d = length(v) - t; return d * d; }",
             &[&[1.0, 2.0, 2.0], &[2.5]],
             ["0.25", "0.333333333333 0.666666666667 0.666666666667 -1", "0.518518518519 1.07407407407 1.07407407407 2"],
+        ),
+        (
+            "heron",
+            "fn heron(a: f32) -> f32 { var x = a; while (abs(x * x - a) > 0.0009765625 * a) { x = 0.5 * (x + a / x); } return x; }",
+            &[&[9.0]],
+            ["3.00009155413", "0.166732790026", "-0.00922308792783"],
         ),
         (
             "ste",
@@ -143,7 +162,7 @@ fn command(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
             .iter()
             .map(|x| if x.len() == 1 { Tensor::new(x[0]) } else { Tensor::new(x.to_vec()) })
             .collect();
-        let function = function(text, name)?;
+        let function = wgsl::Module::parse("case.wgsl", text)?.unbounded(1000).function(name)?;
         let function =
             if text.contains("s_vjp") { function.surrogate("s", "straight through")? } else { function };
         let result = function.rows(&inputs.iter().collect::<Vec<_>>());
@@ -166,5 +185,11 @@ fn command(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
         f.value(&format!("{name}, gradient"), &joined(&slopes), first);
         f.value(&format!("{name}, Hessian"), &joined(&curvatures), second);
     }
+    let text = "fn geo(x: f32, n: i32) -> f32 { var t = 1.0; var s = 0.0; for (var i = 0; i < n; i++) { t *= x; s += t; } return s; }";
+    let x = Tensor::new(0.5);
+    let geo = function(text, "geo")?.call(&[&x, &Tensor::new(4i32)]);
+    f.value("geo", &geo, "0.9375");
+    f.gradient("geo, gradient", &grad(&geo, &x)?, "3.25")?;
+    f.value("geo, Hessian", &hvp(&geo, &x, &Tensor::new(1.0))?, "8");
     Ok(())
 }

@@ -109,13 +109,38 @@ pub const ROWS: &[Row] = &[
                 "loop",
                 |e| called(e, "fn f(x: f32) -> f32 { var y = x; loop { y += 1.0; } return y; }"),
                 Code::WgslLoop,
-                &["256 rounds"],
+                &["nothing leaves this loop"],
             ),
             Fails(
                 "while",
                 |e| called(e, "fn f(x: f32) -> f32 { var y = x; while true { y += 1.0; } return y; }"),
                 Code::WgslLoop,
-                &["256 rounds"],
+                &["nothing leaves this loop"],
+            ),
+            Fails(
+                "a search",
+                |e| called(e, "fn f(x: f32) -> f32 { var y = x; while y < 100.0 { y *= 2.0; } return y; }"),
+                Code::WgslLoop,
+                &["losses.wgsl:1:34", "unbounded"],
+            ),
+            Fails(
+                "a search that never ends",
+                |e| {
+                    let text = "fn f(x: f32) -> f32 { var y = x; while y < 100.0 { y *= 2.0; } return y; }";
+                    let module = wgsl::Module::parse("losses.wgsl", text)?.unbounded(50);
+                    read(e, &[&module.function("f")?.call(&[&Tensor::new([200.0, -1.0])])])
+                },
+                Code::LoopRounds,
+                &["element 1 does not end within 50 rounds", "`f` (losses.wgsl:1)"],
+            ),
+            Gives(
+                "a search with a limit",
+                |e| {
+                    let text = "fn f(x: f32) -> f32 { var y = x; while y < 100.0 { y *= 2.0; } return y; }";
+                    let module = wgsl::Module::parse("losses.wgsl", text)?.unbounded(50);
+                    read(e, &[&module.function("f")?.call(&[&Tensor::new([1.0])])])
+                },
+                &[128.0],
             ),
             Fails(
                 "a bound that is far away",
@@ -125,8 +150,8 @@ pub const ROWS: &[Row] = &[
                         "fn f(x: f32) -> f32 { var y = x; for (var i = 0; i < 1000000; i++) { y += 1.0; } return y; }",
                     )
                 },
-                Code::WgslLoop,
-                &["losses.wgsl:1:34"],
+                Code::LoopRounds,
+                &["element 0 does not end within 65535 rounds"],
             ),
             Gives(
                 "a bound and a way out",

@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// 2 for second derivatives too
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     order: u8,
+    /// Most rounds of a loop whose rounds are counted when it runs
+    #[arg(long, value_name = "N", default_value_t = 65_535)]
+    rounds: u32,
     #[command(flatten)]
     device: DeviceArgument,
     /// One JSON document on standard output
@@ -44,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let name = arguments.file.display().to_string();
     let text = std::fs::read_to_string(&arguments.file)
         .map_err(|cause| Error::new(Code::File, &name, format!("cannot be read: {cause}")))?;
-    let module = Module::parse(&name, &text)?;
+    let module = Module::parse(&name, &text)?.unbounded(arguments.rounds);
     let function = chosen(&module, arguments.function.as_deref())?;
     let parameters = function.parameters();
     let point = point(&function, &parameters, &arguments.at)?;

@@ -365,6 +365,8 @@ const FUNCTIONS: &str = "
 fn hinge(p: f32, y: f32, m: f32) -> f32 { return max(0.0, 1.0 - y * p + m); }
 fn ring(v: vec3<f32>, t: f32) -> f32 { let d = length(v) - t; return d * d; }
 fn pick(z: array<f32, 3>, k: u32) -> f32 { return z[k] * z[0] + z[2] * z[2] * z[2]; }
+fn geo(x: f32, n: i32) -> f32 { var t = 1.0; var s = 0.0; for (var i = 0; i < n; i++) { t *= x; s += t; } return s; }
+fn heron(a: f32) -> f32 { var x = a; while (abs(x * x - a) > 0.0009765625 * a) { x = 0.5 * (x + a / x); } return x; }
 fn s(x: f32) -> f32 { return sign(x); }
 fn s_vjp(x: f32, upstream: f32) -> f32 { let q = 1.0 / (1.0 + exp(-x)); return upstream * q * (1.0 - q); }
 fn ste(x: f32, y: f32) -> f32 { let d = s(x) - y; return 0.5 * d * d; }
@@ -384,7 +386,9 @@ fn grad_prints_value_gradient_and_curvature_of_reference_and_device() {
     };
     type Row<'a> = (&'a str, &'a str, f64, &'a [(&'a str, &'a [f64], &'a [f64])]);
     let third = 1.0 / 3.0;
-    let rows: [Row; 4] = [
+    let rows: [Row; 6] = [
+        ("geo", "x=0.5,n=4", 0.9375, &[("x", &[3.25], &[8.0])]),
+        ("heron", "a=9", 3.00009155413, &[("a", &[0.166732790026], &[-0.00922308792783])]),
         (
             "hinge",
             "p=1,y=1,m=0.5",

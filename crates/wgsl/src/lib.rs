@@ -63,7 +63,7 @@ use text::{Kind, Text};
 #[derive(Clone, Debug)]
 pub struct Module {
     text: Arc<Text>,
-    rounds: Option<u32>,
+    settings: Settings,
 }
 
 impl Module {
@@ -76,14 +76,17 @@ impl Module {
     /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for
     /// anything that is not valid WGSL.
     pub fn parse(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Functions)?), rounds: None })
+        Ok(Module {
+            text: Arc::new(Text::parse(name, text, Kind::Functions)?),
+            settings: Settings::default(),
+        })
     }
     /// Reads WGSL with entry points, for the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
     /// 64 deep, 4096 operators in a statement, 64 `else if` in a row, 4096 functions.
     ///
     /// Errors as those of [`Module::parse`].
     pub fn parse_kernels(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?), rounds: None })
+        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?), settings: Settings::default() })
     }
     /// Lets loops run of which nothing shows that they end, such as searches that stop when they are near enough. No loop whose rounds
     /// are counted when it runs then takes more rounds than this: an element that would go on is an error of the run, `AD044`. Without it
@@ -105,7 +108,14 @@ impl Module {
     /// # Ok::<(), cotangent_tensor::Error>(())
     /// ```
     pub fn unbounded(mut self, rounds: u32) -> Module {
-        self.rounds = Some(rounds);
+        self.settings.rounds = Some(rounds);
+        self
+    }
+    /// Writes loops out whose rounds are known if there are up to so many of them, 256 without this; other loops stay loops. What is written
+    /// out is faster where it is short, and its reverse mode costs the same for one parameter and for many; with 0 the text of kernels
+    /// stays small.
+    pub fn unroll(mut self, rounds: usize) -> Module {
+        self.settings.unrolled = rounds;
         self
     }
     /// The name given to [`Module::parse`].
@@ -114,7 +124,7 @@ impl Module {
     }
     /// The functions, in order of the text.
     pub fn functions(&self) -> Vec<Function> {
-        self.text.functions().map(|handle| Function::new(&self.text, handle, self.settings())).collect()
+        self.text.functions().map(|handle| Function::new(&self.text, handle, self.settings.clone())).collect()
     }
     /// The function of a name, which can be computed and differentiated: what cannot says so now.
     ///
@@ -123,12 +133,9 @@ impl Module {
     #[track_caller]
     pub fn function(&self, name: &str) -> Result<Function, Error> {
         let Some(handle) = self.text.find(name) else { return Err(self.text.no_function(name)) };
-        let function = Function::new(&self.text, handle, self.settings());
+        let function = Function::new(&self.text, handle, self.settings.clone());
         function.check(Location::caller())?;
         Ok(function)
-    }
-    fn settings(&self) -> Settings {
-        Settings { rounds: self.rounds, ..Settings::default() }
     }
 }
 

@@ -7,6 +7,7 @@ use cotangent_tensor::{
     Class, DType, Elementwise, Error, Node, Op, Reduce, Scalar, Shape, expand, placeholder_error, topological,
 };
 
+use super::loops;
 use super::recurrence::Loops;
 
 /// What a node means for planning.
@@ -61,7 +62,7 @@ pub(super) struct Part {
 }
 
 /// Equal keys compute equal values.
-fn key(node: &Node, operands: &[usize]) -> (Vec<u64>, Shape, u8) {
+pub(super) fn key(node: &Node, operands: &[usize]) -> (Vec<u64>, Shape, u8) {
     let signed = |v: isize| v as u64;
     let mut words: Vec<u64> = match &node.op {
         Op::Leaf(array) => vec![0, Arc::as_ptr(array) as u64],
@@ -412,7 +413,7 @@ impl Graph {
     ) -> Result<Graph, Error> {
         let roots =
             outputs.iter().cloned().chain(updates.iter().flat_map(|(v, n)| [v.clone(), n.clone()])).collect();
-        let roots = expand(roots).roots;
+        let roots = loops::joined(expand(roots).roots)?;
         let mut merger = Merger { copied: copied_parts.clone(), ..Merger::default() };
         let mut id: HashMap<*const Node, usize> = HashMap::new();
         for node in topological(&roots) {

@@ -13,6 +13,7 @@ mod build;
 mod dimensions;
 mod graph;
 mod group;
+mod loops;
 mod memory;
 mod order;
 mod places;

@@ -41,12 +41,20 @@ const MAX_INDEXED: usize = 32;
 const MAX_CALLS: usize = 64;
 
 /// What a function is told by its host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Reasons why rules are not the derivatives of their functions, by name of the function.
     pub(crate) surrogates: BTreeMap<String, String>,
     /// Most rounds of a loop of which nothing shows that it ends; none without.
     pub(crate) rounds: Option<u32>,
+    /// Most rounds of a loop that is written out.
+    pub(crate) unrolled: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { surrogates: BTreeMap::new(), rounds: None, unrolled: MAX_ROUNDS }
+    }
 }
 
 /// Computes functions of a text on scalars.

@@ -8,7 +8,7 @@ use cotangent_tensor::{Code, Elementwise as E};
 use naga::{Block, Expression, Handle, Span, Statement, SwitchCase, SwitchValue};
 
 use super::looped::Looped;
-use super::{Frame, Lowering, MAX_LOOPS, MAX_ROUNDS, Value};
+use super::{Frame, Lowering, MAX_LOOPS, Value};
 use crate::diagnose::Problem;
 use crate::layout;
 use crate::text::name_or;
@@ -287,7 +287,7 @@ impl<'a> Lowering<'a> {
         start: Variables,
     ) -> Result<Flow, Problem> {
         let body = std::ptr::from_ref(looped.body);
-        if !self.kept.contains(&body) {
+        if self.settings.unrolled > 0 && !self.kept.contains(&body) {
             let (nodes, steps, known) = (self.scalars.len(), self.budget.steps.get(), frame.values.clone());
             let depth = self.path.len();
             let unrolled = self.unrolled(frame, looped, start.clone());
@@ -323,8 +323,8 @@ impl<'a> Lowering<'a> {
         let mut all = Flow::on(start);
         let mut round = 0;
         while let Some(now) = all.now.take() {
-            if round > MAX_ROUNDS {
-                return Err(unknown(MAX_ROUNDS));
+            if round > self.settings.unrolled {
+                return Err(unknown(round));
             }
             round += 1;
             let before = constants(&now);
