@@ -436,7 +436,7 @@ impl Program {
             (Body::Gpu(program, _), _) => program.chain(number),
             (Body::Host(_), Kind::Loop(_) | Kind::Scan(_)) => cpu::CHAIN,
             // The library behind it promises no order.
-            (Body::Host(_), Kind::Matmul(_)) => return Chain::Serial,
+            (Body::Host(_), Kind::Matmul(_) | Kind::User(_)) => return Chain::Serial,
         };
         Chain::Passes { terms: usize::MAX, depth }
     }
@@ -591,7 +591,7 @@ fn indexed(kernel: &Kernel) -> Vec<(&str, usize)> {
     let body = match &kernel.body {
         Kind::Loop(body) => body,
         Kind::Matmul(matmul) => &matmul.epilogue,
-        Kind::Scan(_) => return Vec::new(),
+        Kind::Scan(_) | Kind::User(_) => return Vec::new(),
     };
     let row = body.reduced_elements();
     let size = |instruction: &cotangent_shaders::Instruction| match &instruction.code {

@@ -327,6 +327,7 @@ impl<'a> Module<'a> {
             Dispatch {
                 label: context.kernel.name.clone(),
                 wgsl: wgsl.clone(),
+                entry: None,
                 parameters,
                 buffers: buffers.clone(),
                 workgroups: [part.x, part.y, 1],
