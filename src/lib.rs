@@ -88,14 +88,14 @@ pub use cotangent_device::{
     Options as DeviceOptions, Outputs as StepOutputs, Probe, Profile, Report, Roof, Step, StepMemory,
     StepOptions, Target, Variable, Variables, Watch, cross_check,
 };
-/// Losses written in WGSL.
+/// Losses and whole kernels written in WGSL.
 pub use cotangent_wgsl as wgsl;
 
 pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
-    Inspected, Integer, IntoShape, Key, MAX_RANK, Node, Op, Operand, Real, Reduce, Reference, RuleKind,
-    Scalar, Shape, Tensor, Token, TracedRule, Values, Violation, bounded, elementwise, index_error, random,
-    topological, where_,
+    Inspected, Integer, IntoShape, KernelBuffer, KernelMeaning, Key, MAX_RANK, Node, Op, Operand, Real,
+    Reduce, Reference, Rounding, RuleKind, Scalar, Shape, Tensor, Token, TracedRule, UserKernel, Values,
+    Violation, bounded, elementwise, index_error, random, topological, where_,
 };
 pub use families::{Family, Link};
 pub use gradients::OrError;

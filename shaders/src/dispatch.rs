@@ -44,14 +44,16 @@ impl Target {
 
 /// One dispatch. `wgsl` depends on the structure of the kernel only; sizes are in `parameters`.
 ///
-/// Bindings of group 0: binding 0 is a uniform buffer holding `parameters` as `array<vec4<u32>, N>` (word 0 is always 0, the zero
+/// Without [`Dispatch::entry`] the bindings are those of group 0: binding 0 is a uniform buffer holding `parameters` as `array<vec4<u32>, N>` (word 0 is always 0, the zero
 /// of the float barrier); binding `1 + i` is `buffers[i]` as a storage buffer. Entry point `main`.
 #[derive(Clone, Debug)]
 pub struct Dispatch {
     /// A readable name.
     pub label: String,
-    /// The shader, a complete module; the key of the pipeline cache.
+    /// The shader, a complete module; the key of the pipeline cache, with the name of the entry point.
     pub wgsl: Arc<str>,
+    /// Of a text of the user's, which has bindings of its own and no parameters.
+    pub entry: Option<Entry>,
     /// Words of the parameter block, a multiple of 4.
     pub parameters: Vec<u32>,
     /// Storage buffers in binding order.
@@ -63,6 +65,28 @@ pub struct Dispatch {
     /// Roundings that a term of a sum passes through in this dispatch, at most; 0 where the dispatch goes on with the grid
     /// of the one before. Their sum over the dispatches of a kernel bounds the error of its sums.
     pub chain: usize,
+}
+
+/// The entry point of a text of the user's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Where it expects each buffer of the dispatch.
+    pub slots: Vec<Slot>,
+}
+
+/// Where a text of the user's expects a buffer, and which part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// `@group`.
+    pub group: u32,
+    /// `@binding`.
+    pub binding: u32,
+    /// First 32-bit word.
+    pub first: usize,
+    /// Words.
+    pub words: usize,
 }
 
 /// A storage buffer of a dispatch.

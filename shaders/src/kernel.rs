@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_tensor::{DType, Elementwise, Integer, Key, Node, Reduce};
+use cotangent_tensor::{DType, Elementwise, Integer, Key, Node, Reduce, UserKernel};
 
 use crate::Recurrence;
 
@@ -73,6 +73,8 @@ pub enum Body {
     Matmul(Matmul),
     /// A running sum.
     Scan(Scan),
+    /// A kernel of the user's.
+    User(User),
 }
 
 /// An affine function of the coordinates of a loop: `offset + Σ strides[d] · coordinate[d]`, over the kept dimensions
@@ -317,6 +319,18 @@ pub struct Scan {
     pub output_offset: usize,
 }
 
+/// A kernel of the user's on its buffers; contiguous in and out.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The kernel.
+    pub kernel: Arc<UserKernel>,
+    /// Binding of each operand, and the offset of its first element, a multiple of
+    /// [`KERNEL_ALIGNMENT`](cotangent_tensor::KERNEL_ALIGNMENT).
+    pub inputs: Vec<(usize, usize)>,
+    /// Binding of the results, which fill its buffer.
+    pub output: usize,
+}
+
 impl Affine {
     /// The constant function.
     pub fn constant(offset: i64, dimensions: usize) -> Affine {
@@ -439,6 +453,16 @@ impl fmt::Display for Kernel {
                 &m.epilogue
             }
             Body::Scan(s) => return write!(f, "{} scan {}×{}×{}", self.name, s.outer, s.length, s.inner),
+            Body::User(u) => {
+                let UserKernel { workgroups, workgroup_size, .. } = &*u.kernel;
+                return write!(
+                    f,
+                    "{} written by the user, workgroups {workgroups:?} of {workgroup_size:?} ({}:{})",
+                    self.name,
+                    self.location.file(),
+                    self.location.line()
+                );
+            }
         };
         write!(f, " ({}:{})", self.location.file(), self.location.line())?;
         for (value, instruction) in body.code.iter().enumerate() {

@@ -9,11 +9,11 @@ mod planner;
 mod recurrence;
 mod scatter;
 
-pub use dispatch::{Cost, Dispatch, DispatchBuffer, Target, Watch, Which};
+pub use dispatch::{Cost, Dispatch, DispatchBuffer, Entry, Slot as EntrySlot, Target, Watch, Which};
 pub use emit::{cost, lower};
 pub use kernel::{
     Access, Affine, Binding, Body, BufferId, Code, Instruction, Kernel, Level, Loop, Matmul, Matrix, Place,
-    Scan, Schedule, Store, Value,
+    Scan, Schedule, Store, User, Value,
 };
 pub use plan::{Buffer, Plan, Slot, Source};
 pub use planner::{PlanOptions, computing_again, plan};

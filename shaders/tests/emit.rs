@@ -40,7 +40,9 @@ fn lowered(kernel: &Kernel, target: &Target, name: &str) -> Vec<Dispatch> {
 fn lowered_if_it_fits(kernel: &Kernel, target: &Target, name: &str) -> Vec<Dispatch> {
     let checks = match &kernel.body {
         cotangent_shaders::Body::Loop(l) => l.code.iter().any(|i| matches!(i.code, Code::Pick { .. })),
-        cotangent_shaders::Body::Matmul(_) | cotangent_shaders::Body::Scan(_) => false,
+        cotangent_shaders::Body::Matmul(_)
+        | cotangent_shaders::Body::Scan(_)
+        | cotangent_shaders::Body::User(_) => false,
     };
     let buffers = kernel.bindings.len() + usize::from(checks);
     if buffers <= target.max_storage_buffers as usize {

@@ -7,6 +7,7 @@ pub const CASES: &[Case] = &[
     Case { label: "t73_slopes", origin: "Warp documentation", program: t73 },
     Case { label: "t74_safe_sqrt", origin: "Warp documentation", program: t74 },
     Case { label: "t75_rounds_from_an_argument", origin: "Warp documentation, Dynamic Loops", program: t75 },
+    Case { label: "t76_array_overwrites", origin: "Warp documentation, Array Overwrites", program: t76 },
     Case { label: "t78_rule_of_two_results", origin: "Warp test_custom_overload_grad", program: t78 },
     Case {
         label: "t79_loops_and_returns",
@@ -61,6 +62,35 @@ fn t75(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let y = function(text, "product")?.rows(&[&a, &Tensor::new([3i32])]);
     f.value("value", &y, "8");
     f.gradient("slope", &grad(&y.sum(..), &a)?, "4 4 4")
+}
+
+fn t76(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+    const PARTS: &[&str] = &["`a`", "5 │", "read here", "7 │", "overwritten here"];
+    let text = "@group(0) @binding(0) var<storage, read_write> a: array<f32>;
+@group(0) @binding(1) var<storage, read_write> b: array<f32>;
+@compute @workgroup_size(4) fn square(@builtin(global_invocation_id) id: vec3<u32>) {
+  if id.x >= arrayLength(&a) { return; }
+  let value = a[id.x];
+  b[id.x] = value * value;
+  a[id.x] = 0.0;
+}";
+    let square = wgsl::Module::parse_kernels("case.wgsl", text)?.kernel("square")?;
+    let square = square.output("a", [3]).output_like("b", "a");
+    let a = Tensor::new([1.0, 2.0, 3.0]);
+    let b = square.call(&[("a", &a)]);
+    f.error("called", b.node(), Code::WgslInPlace, PARTS);
+    f.error("differentiated", grad(&b.sum(..), &a), Code::WgslInPlace, PARTS);
+    // what is right instead: an input that is only read, and a rule
+    let text = text.replace("read_write> a", "read> a").replace("  a[id.x] = 0.0;\n", "");
+    let square = wgsl::Module::parse_kernels("case.wgsl", &text)?.kernel("square")?.output_like("b", "a");
+    let b = square.call(&[("a", &a)]);
+    f.value("squares", &b, "1 4 9");
+    let gradient = grad(&b.sum(..), &a)?;
+    f.error("without a rule", gradient.or_error(), Code::WgslKernel, &["`square`", "vjp_kernel"]);
+    let squared = square.vjp(|inputs, _, upstream| vec![Some(&inputs[0] * &upstream[0] * 2.0)]);
+    let b = squared.call(&[("a", &a)]);
+    f.gradient("with a rule", &grad(&b.sum(..), &a)?, "2 4 6")?;
+    squared.verify(&[("a", &a)], evaluator).map(|_| ())
 }
 
 fn t78(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {

@@ -1,7 +1,9 @@
 //! E. User WGSL, before any driver sees it.
 
+use std::ops::Add as _;
+
 use crate::common::{Array, Code, Error, Evaluator, Tensor, grad, wgsl};
-use crate::table::Try::{Fails, Gives, Says};
+use crate::table::Try::{Fails, Gives, Holds, Says};
 use crate::table::{Row, read};
 
 pub const ROWS: &[Row] = &[
@@ -166,6 +168,97 @@ pub const ROWS: &[Row] = &[
         ],
     },
     Row {
+        id: 68,
+        input: "an index outside of a buffer",
+        tries: &[
+            Fails(
+                "seen by the interpreter",
+                |e| verified(e, "y[id.x + 1u] = x[id.x];"),
+                Code::WgslBounds,
+                &["kernel.wgsl:4:", "`y`"],
+            ),
+            Fails(
+                "both sides of a select",
+                |e| verified(e, "y[id.x] = select(0.0, x[id.x + 1u], id.x < 3u);"),
+                Code::WgslBounds,
+                &["`x`"],
+            ),
+            Gives(
+                "behind a guard",
+                |e| kernel(e, "if id.x + 1u < arrayLength(&x) { y[id.x] = x[id.x + 1u]; }"),
+                &[1.0, 1.0, 1.0, 0.0],
+            ),
+            Holds("harmless on an adapter, an error elsewhere", |e| {
+                match kernel(e, "y[4u * id.x] = x[id.x];") {
+                    Ok(arrays) if e.is_adapter() && arrays[0].to_f64()[1..3] == [0.0, 0.0] => Ok(()),
+                    Err(error) if !e.is_adapter() && error.code() == Code::WgslBounds => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            }),
+        ],
+    },
+    Row {
+        id: 69,
+        input: "a barrier that only some invocations reach",
+        tries: &[
+            Fails(
+                "by their number",
+                |e| kernel(e, "if id.x == 0u {\n  workgroupBarrier();\n}\ny[id.x] = x[id.x];"),
+                Code::WgslUniformity,
+                &["5 │", "this barrier"],
+            ),
+            Fails(
+                "after a return",
+                |e| kernel(e, "if id.x > 2u { return; } workgroupBarrier(); y[id.x] = x[id.x];"),
+                Code::WgslUniformity,
+                &["this barrier"],
+            ),
+            Fails(
+                "by data",
+                |e| kernel(e, "if x[id.x] > 0.0 { storageBarrier(); } y[id.x] = x[id.x];"),
+                Code::WgslUniformity,
+                &["this barrier"],
+            ),
+            Gives(
+                "by what is the same for all",
+                |e| kernel(e, "if arrayLength(&x) > 2u { workgroupBarrier(); } y[id.x] = x[id.x];"),
+                &[1.0, 1.0, 1.0, 1.0],
+            ),
+        ],
+    },
+    Row {
+        id: 70,
+        input: "too much workgroup memory",
+        tries: &[
+            Fails(
+                "in two variables",
+                |e| {
+                    let text =
+                        "var<workgroup> a: array<f32, 10000>;\nvar<workgroup> b: array<vec4<f32>, 2000>;\n";
+                    whole(
+                        e,
+                        &format!(
+                            "{BUFFERS}{text}{ENTRY} a[0] = 1.0; b[0].x = 1.0; y[id.x] = a[1] + b[1].x; }}"
+                        ),
+                    )
+                },
+                Code::Limit,
+                &["72000 bytes", "`a` 40000", "`b` 32000", "65536 are allowed"],
+            ),
+            Gives(
+                "less",
+                |e| {
+                    let text = "var<workgroup> a: array<f32, 4>;\n";
+                    whole(
+                        e,
+                        &format!("{BUFFERS}{text}{ENTRY} a[id.x] = x[id.x]; y[id.x] = 2.0 * a[id.x]; }}"),
+                    )
+                },
+                &[2.0, 2.0, 2.0, 2.0],
+            ),
+        ],
+    },
+    Row {
         id: 71,
         input: "arrays that are too large",
         tries: &[
@@ -185,6 +278,93 @@ pub const ROWS: &[Row] = &[
                 },
                 Code::WgslLimit,
                 &["numbers"],
+            ),
+        ],
+    },
+    Row {
+        id: 72,
+        input: "workgroups of no size, or of a size that no adapter grants",
+        tries: &[
+            Fails("0", |e| sized(e, "0"), Code::Limit, &["0 × 1 × 1"]),
+            Fails("more than 1024", |e| sized(e, "1025"), Code::Limit, &["1025", "1024 are allowed"]),
+            Fails("by the product", |e| sized(e, "64, 4, 8"), Code::Limit, &["64 × 4 × 8 = 2048"]),
+            Gives("one", |e| sized(e, "1"), &[1.0, 1.0, 1.0, 1.0]),
+        ],
+    },
+    Row {
+        id: 73,
+        input: "bindings that are there twice, or not at all",
+        tries: &[
+            Fails(
+                "twice",
+                |e| whole(e, &BUFFERS.replace("@binding(1)", "@binding(0)").add(ENTRY).add("y[0] = x[0]; }")),
+                Code::WgslBinding,
+                &["`x` and `y`", "@group(0) @binding(0)"],
+            ),
+            Fails(
+                "missing",
+                |e| whole(e, &BUFFERS.replace("@group(0) @binding(0) ", "").add(ENTRY).add("y[0] = x[0]; }")),
+                Code::WgslBinding,
+                &["`x` has no @group and @binding"],
+            ),
+            Fails(
+                "a write to what is read-only",
+                |e| kernel(e, "x[id.x] = 1.0; y[id.x] = 1.0;"),
+                Code::WgslBinding,
+                &["`x` is declared read-only", "written here"],
+            ),
+            Fails(
+                "a missing entry point",
+                |e| whole(e, &BUFFERS.to_string().add(&ENTRY.replace("main", "mian")).add("y[0] = x[0]; }")),
+                Code::WgslBinding,
+                &["no entry point `main`", "`mian` is meant"],
+            ),
+            Fails(
+                "an input that is not given",
+                |e| {
+                    let text = format!("{BUFFERS}{ENTRY} y[id.x] = x[id.x]; }}");
+                    let kernel = wgsl::Module::parse_kernels("kernel.wgsl", &text)?.kernel("main")?;
+                    read(e, &[&kernel.output("y", [4]).call(&[])])
+                },
+                Code::WgslBinding,
+                &["`x` is given 0 times", "e_wgsl.rs"],
+            ),
+        ],
+    },
+    Row {
+        id: 74,
+        input: "pointers to one variable in a call",
+        tries: &[
+            Fails(
+                "one is written through",
+                |e| pointers(e, "*a = 2.0 * *b;"),
+                Code::WgslAlias,
+                &["`f`", "`z`", "`a`", "`b`"],
+            ),
+            Gives("both are read", |e| pointers(e, "z = *a + *b;"), &[1.0, 1.0, 1.0, 1.0]),
+        ],
+    },
+    Row {
+        id: 75,
+        input: "extensions",
+        tries: &[
+            Fails(
+                "atomics of floats",
+                |e| {
+                    let buffers =
+                        BUFFERS.replace("read_write> y: array<f32>", "read_write> y: array<atomic<f32>>");
+                    whole(e, &format!("{buffers}{ENTRY} atomicAdd(&y[0], x[0]); }}"))
+                },
+                Code::Feature,
+                &["atomics of floats"],
+            ),
+            Fails("u64", |e| kernel(e, "var n: u64 = 1; y[id.x] = f32(n);"), Code::Feature, &["u64"]),
+            Fails("f64", |e| kernel(e, "var n: f64 = 1.0; y[id.x] = f32(n);"), Code::Feature, &["f64"]),
+            Fails(
+                "subgroups",
+                |e| kernel(e, "y[id.x] = subgroupAdd(x[id.x]);"),
+                Code::Feature,
+                &["extension"],
             ),
         ],
     },
@@ -305,6 +485,35 @@ fn called(evaluator: &Evaluator, text: &str) -> Result<Vec<Array>, Error> {
     let f = wgsl::Module::parse("losses.wgsl", text)?.function("f")?;
     let ones: Vec<Tensor> = f.parameters().iter().map(|_| Tensor::new([1.0])).collect();
     read(evaluator, &[&f.call(&ones.iter().collect::<Vec<_>>())])
+}
+
+/// Buffers of a kernel from `x` to `y`, and the head of its entry point.
+const BUFFERS: &str = "@group(0) @binding(0) var<storage, read> x: array<f32>;\n\
+                       @group(0) @binding(1) var<storage, read_write> y: array<f32>;\n";
+const ENTRY: &str = "@compute @workgroup_size(4) fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n";
+
+/// The kernel `main` of a text, on four ones.
+fn whole(evaluator: &Evaluator, text: &str) -> Result<Vec<Array>, Error> {
+    let kernel = wgsl::Module::parse_kernels("kernel.wgsl", text)?.kernel("main")?.output("y", [4]);
+    read(evaluator, &[&kernel.call(&[("x", &Tensor::ones([4]))])])
+}
+fn kernel(evaluator: &Evaluator, body: &str) -> Result<Vec<Array>, Error> {
+    whole(evaluator, &format!("{BUFFERS}{ENTRY}{body}\n}}"))
+}
+/// The kernel, run once by the interpreter.
+fn verified(evaluator: &Evaluator, body: &str) -> Result<Vec<Array>, Error> {
+    let text = format!("{BUFFERS}{ENTRY}{body}\n}}");
+    let kernel = wgsl::Module::parse_kernels("kernel.wgsl", &text)?.kernel("main")?.output("y", [4]);
+    kernel.verify(&[("x", &Tensor::ones([4]))], evaluator).map(|_| Vec::new())
+}
+fn sized(evaluator: &Evaluator, size: &str) -> Result<Vec<Array>, Error> {
+    let entry = ENTRY.replace("@workgroup_size(4)", &format!("@workgroup_size({size})"));
+    whole(evaluator, &format!("{BUFFERS}{entry} y[id.x] = x[id.x]; }}"))
+}
+/// A function that gets two pointers to one variable.
+fn pointers(evaluator: &Evaluator, body: &str) -> Result<Vec<Array>, Error> {
+    let function = format!("fn f(a: ptr<function, f32>, b: ptr<function, f32>) {{ var z = 0.0; {body} }}\n");
+    whole(evaluator, &format!("{BUFFERS}{function}{ENTRY} var z = x[id.x]; f(&z, &z); y[id.x] = z; }}"))
 }
 fn around(bracket: &str, count: usize) -> String {
     format!("fn f(x: f32) -> f32 {{ return {}x{}; }}", bracket.repeat(count), ")".repeat(count))

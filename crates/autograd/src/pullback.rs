@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cotangent_tensor::{
     Code, DType, Elementwise, Error, InputGradient, Node, Op, Partial, Reduce, RuleKind, Shape, Tensor,
-    TracedRule,
+    TracedRule, UserKernel,
 };
 
 use crate::enclosure::pull_enclosure;
@@ -70,6 +70,18 @@ impl Missing {
         );
         let error = error.at(node.location).hint("define it with `custom_gradient`");
         Missing { op: rule.name.as_str().into(), error }
+    }
+    fn kernel(kernel: &UserKernel, node: &Node) -> Missing {
+        let name = &kernel.name;
+        let error = Error::new(
+            Code::WgslKernel,
+            format!("kernel {name:?}"),
+            format!("the kernel `{name}` has no gradient rule: nobody differentiates its text"),
+        );
+        let error = error.at(node.location).hint(
+            "give it one with `vjp_kernel` or `vjp` before it is called, or cut the path with `detach`",
+        );
+        Missing { op: name.as_str().into(), error }
     }
     fn of_input(rule: &TracedRule, input: &Node, why: &str, node: &Node) -> Missing {
         let error = Error::new(
@@ -177,6 +189,13 @@ pub(crate) fn pull(node: &Arc<Node>, cotangent: &Guarded, needed: impl Fn(usize)
             None => Value(cotangent.clone()),
         }],
         Op::Inspect(_) | Op::After => vec![Value(cotangent.clone())],
+        Op::Kernel(kernel) => {
+            let missing = |o: &Arc<Node>| match o.dtype.is_float() {
+                true => Flow::Missing(Missing::kernel(kernel, node)),
+                false => Discrete,
+            };
+            node.operands.iter().map(missing).collect()
+        }
         Op::Rule(_) => vec![],
     }
 }

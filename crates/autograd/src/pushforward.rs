@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cotangent_tensor::{Elementwise, Error, Node, Op, Partial, Reduce, Tensor};
+use cotangent_tensor::{Code, Elementwise, Error, Node, Op, Partial, Reduce, Tensor};
 
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
 use crate::join::join;
@@ -66,6 +66,12 @@ pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, E
             let sums = |t: &Tensor| Tensor::scatter_add(&primals[0], t, *axis as isize, node.shape[*axis]);
             t.mixed(&[], false, sums, sums)
         })),
+        Op::Kernel(_) if tangents.iter().all(|tangent| tangent.is_none()) => Ok(None),
+        Op::Kernel(kernel) => {
+            let message = "no forward mode: nobody differentiates the text of a kernel";
+            let error = Error::new(Code::NoJvp, format!("kernel {:?}", kernel.name), message);
+            Err(error.at(node.location).hint("use reverse mode, with a rule from `vjp_kernel` or `vjp`"))
+        }
         Op::LogSumExp => Ok(first.map(|t| push_rows(t, &primals[0].softmax(-1)))),
         Op::Softmax => Ok(first.map(|t| push_softmax(&result(), t))),
         Op::CrossEntropy => Ok(first.map(|t| push_rows(t, &primals[0].softmax_residual(&primals[1])))),

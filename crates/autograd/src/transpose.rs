@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cotangent_tensor::{
     Code, DType, Elementwise, Error, InputGradient, Node, Op, Reduce, Tensor, TracedRule, substitute,
+    topological,
 };
 
 use crate::State;
@@ -53,6 +54,11 @@ pub(crate) fn push_rule(
         return Ok(nothing());
     }
     let pulled: Vec<Arc<Node>> = seeds.iter().map(|(gradient, _)| gradient.clone()).collect();
+    if passes_kernel(&pulled, &rule.upstream) {
+        return Err(
+            no_jvp("its gradient is computed by a kernel, which has no transpose").hint("use reverse mode")
+        );
+    }
     if !vanish_without(&pulled, &rule.upstream) {
         return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
     }
@@ -82,7 +88,7 @@ pub(crate) fn push_rule(
     if transposed.is_empty() {
         return Err(no_jvp("its gradients do not depend on any upstream cotangent"));
     }
-    let depends = cotangent_tensor::topological(&transposed);
+    let depends = topological(&transposed);
     if depends.iter().any(|n| rule.upstream.iter().any(|u| u.identity() == n.identity())) {
         return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
     }
@@ -94,6 +100,18 @@ pub(crate) fn push_rule(
         tangent.map(|t| Guarded::plain(cast_at(&Tensor::from_node(t), DType::F32, node)))
     };
     Ok(reached.into_iter().map(of).collect())
+}
+
+/// Whether a kernel of the user's lies between `upstream` and `gradients`.
+fn passes_kernel(gradients: &[Arc<Node>], upstream: &[Arc<Node>]) -> bool {
+    let mut depends: HashSet<*const ()> = upstream.iter().map(Node::identity).collect();
+    topological(gradients).iter().any(|node| {
+        let is_made = node.operands.iter().any(|operand| depends.contains(&operand.identity()));
+        if is_made {
+            depends.insert(node.identity());
+        }
+        is_made && matches!(node.op, Op::Kernel(_))
+    })
 }
 
 /// Tangents of all outputs of a rule by the forward mode that the user gave. What does not move has zeros.
@@ -168,6 +186,6 @@ fn is_zero(node: &Node, operands: &[bool]) -> bool {
         Op::Reduce { kind: Reduce::Prod, axes } => all && axes.iter().all(|&a| node.operands[0].shape[a] > 0),
         Op::Input(_) | Op::Variable(_) | Op::Placeholder(_) | Op::Iota { .. } | Op::RandomBits(_) => false,
         Op::Integer(_) | Op::ArgReduce { .. } | Op::LogSumExp | Op::Softmax | Op::CrossEntropy => false,
-        Op::SoftmaxResidual | Op::While(..) | Op::Rule(_) => false,
+        Op::SoftmaxResidual | Op::While(..) | Op::Kernel(_) | Op::Rule(_) => false,
     }
 }

@@ -147,6 +147,8 @@ fn dependent(op: &Op) -> Option<&'static str> {
         Op::Detach => "detach",
         Op::Inspect(_) => "inspect",
         Op::After => "after",
+        // Nobody differentiates or batches the text of a kernel.
+        Op::Kernel(_) => return None,
         Op::Rule(_) => "rule",
         Op::Project(_) => "project",
     })

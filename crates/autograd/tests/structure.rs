@@ -36,6 +36,8 @@ fn differentiable(op: &Op) -> Option<&'static str> {
         Op::Detach => "detach",
         Op::Inspect(_) => "inspect",
         Op::After => "after",
+        // Nobody differentiates or batches the text of a kernel.
+        Op::Kernel(_) => return None,
         Op::Rule(_) => "rule",
         Op::Project(_) => "project",
     })

@@ -132,6 +132,9 @@ impl Step {
                     "    every element looks at every update: {done:.1e} additions, of which {useful:.1e} count"
                 );
             }
+            if matches!(kernel.body, Body::User(_)) && !self.program().is_gpu() {
+                text.push_str("    interpreted on this device, one operation after another: slow\n");
+            }
             let dispatches = self.program().dispatches(number);
             if dispatches.len() > 1 {
                 let _ = writeln!(text, "    dispatches: {}", dispatches.join(", "));

@@ -460,7 +460,7 @@ impl Program {
             (Body::Gpu(program, _), _) => program.chain(number),
             (Body::Host(_), Kind::Loop(_) | Kind::Scan(_)) => cpu::CHAIN,
             // The library behind it promises no order.
-            (Body::Host(_), Kind::Matmul(_)) => return Chain::Serial,
+            (Body::Host(_), Kind::Matmul(_) | Kind::User(_)) => return Chain::Serial,
         };
         Chain::Passes { terms: usize::MAX, depth }
     }
@@ -615,7 +615,7 @@ fn code_of(kernel: &Kernel) -> Option<&cotangent_shaders::Loop> {
     match &kernel.body {
         Kind::Loop(body) => Some(body),
         Kind::Matmul(matmul) => Some(&matmul.epilogue),
-        Kind::Scan(_) => None,
+        Kind::Scan(_) | Kind::User(_) => None,
     }
 }
 

@@ -101,6 +101,8 @@ codes! {
     UserPanic "E_USER_PANIC", "the graph is as it was before the call";
     /// A forward-mode derivative of a rule that has none.
     NoJvp "E_NO_JVP", "give a forward mode with `apply_jvp` or `Rule::jvp`, or use reverse mode";
+    /// An operation that cannot be batched.
+    NoBatchRule "E_NO_BATCH_RULE";
     /// A gradient disagrees with an independent derivative.
     RuleWrong "E_RULE_WRONG";
     /// A rule is not linear in its cotangent.
@@ -139,6 +141,8 @@ codes! {
     WgslFuel "E_WGSL_FUEL", "bound the loop, or grant more with `fuel`";
     /// A buffer that a WGSL kernel has and nobody bound, or one that does not fit, or that nobody wrote.
     WgslBinding "E_WGSL_BINDING";
+    /// Two pointers of a WGSL call to one variable, through one of which it is written.
+    WgslAlias "E_WGSL_ALIAS", "pass a copy, or let the function work on one pointer";
     /// WGSL that the interpreter does not know.
     WgslUnsupported "E_WGSL_UNSUPPORTED", "write it with what WGSL has without extensions";
     /// A WGSL function whose result is no float and no composite of floats.
@@ -161,6 +165,10 @@ codes! {
     WgslStatement "AD021", "pass values in and return values";
     /// A WGSL pointer as a parameter.
     WgslPointer "AD022", "return a structure instead";
+    /// A derivative of a WGSL kernel that has no rule.
+    WgslKernel "AD024", "give the kernel a rule with `vjp_kernel` or `vjp`";
+    /// A WGSL kernel that overwrites what it reads.
+    WgslInPlace "AD025", "write the results to a buffer of their own";
     /// A WGSL rule `f_vjp` whose parameters or result do not fit `f`.
     WgslRule "AD030";
     /// A WGSL loop of which nobody can see that it ends.

@@ -48,7 +48,8 @@
 //!   same error. Only [`Tensor::shape`] and [`Tensor::dtype`] panic on it; nothing panics on bad input.
 //! - Nothing recurses over a graph: building, sorting, evaluating and dropping a chain of 10⁶ nodes work.
 //! - No global or thread-local state but the counter of [`Token`] identities, which orders no result; no interior
-//!   mutability; no closure lives in a tensor.
+//!   mutability; no closure lives in a tensor
+//!   (a [`UserKernel`] brings an evaluator of its text along, which knows no graph).
 //! - Host data of type F32 keeps its f64 digits; devices round it once. The reference rounds nothing but F16.
 
 mod address;
@@ -60,6 +61,7 @@ mod error;
 mod evaluate;
 mod expand;
 mod integer;
+mod kernel;
 pub mod math32;
 mod methods;
 mod movement;
@@ -81,6 +83,7 @@ pub use error::{Code, Detail, Error, edit_distance};
 pub use evaluate::Evaluate;
 pub use expand::{Expansion, Inspected, Mark, expand, marks};
 pub use integer::Integer;
+pub use kernel::{KERNEL_ALIGNMENT, KernelBuffer, KernelMeaning, Rounding, UserKernel};
 pub use methods::where_;
 pub use node::{Key, Label, Node, Op, Origin, Reduce, Token, substitute, topological, topological_until};
 pub use reference::{Arithmetic, Bounded, Chain, Reference, Violation, bounded};

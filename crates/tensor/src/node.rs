@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::address::{AddressMap, AddressSet};
-use crate::{Array, DType, Elementwise, Integer, Scalar, Shape, TracedRule, WhileLoop};
+use crate::{Array, DType, Elementwise, Integer, Scalar, Shape, TracedRule, UserKernel, WhileLoop};
 
 /// What a node computes from its operands. Closed: every pass is an exhaustive `match`.
 ///
@@ -106,6 +106,8 @@ pub enum Op {
     Inspect(Arc<str>),
     /// The first operand, not before the others are known: what is computed from it is computed late, and again.
     After,
+    /// A compute kernel of the user's: its outputs one after the other, or the only one as it is. No derivative of its own.
+    Kernel(Arc<UserKernel>),
     /// A custom rule: all its outputs as a tuple. Private to [`Op::Project`].
     Rule(Arc<TracedRule>),
     /// One output of the rule that is the operand.
@@ -368,6 +370,7 @@ impl Node {
             Op::Detach => "detach",
             Op::Inspect(_) => "inspect",
             Op::After => "after",
+            Op::Kernel(kernel) => &kernel.name,
             Op::Rule(rule) => &rule.name,
             Op::Project(_) => "project",
         }

@@ -27,6 +27,8 @@
 //! recurse, because parsers do and hostile text could exhaust the stack. Parsing and validation then run on a thread with
 //! a large stack of its own. Errors carry the user's line numbers and a frame of the user's text.
 //!
+//! A [`Kernel`] is a whole compute entry point, called on tensors, with a gradient rule that its author gives.
+//!
 //! The [`Interpreter`] runs text as it stands, functions and whole kernels: the witness of what is lowered from text and of what is emitted
 //! as text, and the one that sees races and indices that adapters hide.
 //!
@@ -42,6 +44,7 @@ mod derivative;
 mod diagnose;
 mod function;
 mod interpret;
+mod kernel;
 mod layout;
 mod lower;
 mod prelude;
@@ -56,6 +59,7 @@ use cotangent_tensor::Error;
 pub use derivative::Derivative;
 pub use function::{Function, Parameter};
 pub use interpret::{Binding, Interpreter, Nonfinite, Run};
+pub use kernel::Kernel;
 use lower::Settings;
 use text::{Kind, Text};
 
@@ -81,7 +85,7 @@ impl Module {
             settings: Settings::default(),
         })
     }
-    /// Reads WGSL with entry points, for the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
+    /// Reads WGSL with entry points, for [`Module::kernel`] and the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
     /// 64 deep, 4096 operators in a statement, 64 `else if` in a row, 4096 functions.
     ///
     /// Errors as those of [`Module::parse`].
@@ -121,6 +125,15 @@ impl Module {
     /// The name given to [`Module::parse`].
     pub fn name(&self) -> &str {
         &self.text.source.name
+    }
+    /// The compute entry point of a name, as an operation on tensors. What is wrong with it is said now.
+    ///
+    /// Errors, with a frame of the text: `E_WGSL_BINDING` if there is none, or for a buffer that is none of a [`Kernel`];
+    /// `AD012` for a buffer of another type; `E_LIMIT` for workgroups or workgroup memory that no adapter grants;
+    /// `E_WGSL_UNIFORMITY` for a barrier that only some invocations of a workgroup may reach; `E_WGSL_ALIAS` for pointers to one
+    /// variable; `E_WGSL_UNSUPPORTED` for `override`.
+    pub fn kernel(&self, name: &str) -> Result<Kernel, Error> {
+        Kernel::new(&self.text, name)
     }
     /// The functions, in order of the text.
     pub fn functions(&self) -> Vec<Function> {

@@ -3,10 +3,14 @@
 use cotangent_tensor::{Code, Error, edit_distance};
 use naga::common::ForDebugWithTypes as _;
 use naga::front::wgsl::ParseError;
-use naga::valid::{ExpressionError, FunctionError, ValidationError};
-use naga::{Expression, Handle, Module, WithSpan};
+use naga::valid::{
+    EntryPointError, ExpressionError, FunctionError, GlobalVariableError, TypeError, ValidationError,
+    WidthError,
+};
+use naga::{Expression, Function, GlobalVariable, Handle, Module, Span, WithSpan};
 
 use crate::diagnose::{Problem, Source};
+use crate::kernel::MAX_INVOCATIONS;
 use crate::prelude;
 
 /// Names of other languages and libraries, and what they are called here.
@@ -32,6 +36,9 @@ const ALIASES: &[(&str, &str)] = &[
 pub(crate) fn parse_error(error: &ParseError, source: &Source) -> Error {
     let text = error.emit_to_string_with_path(&source.text, &source.name);
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    if error.message().contains("enable extension") || error.message().contains("enable-extension") {
+        return Error::new(Code::Feature, &source.name, text).hint(PLAIN);
+    }
     let wrong = Error::new(Code::Wgsl, &source.name, text);
     let Some(unknown) = error.message().strip_prefix("no definition in scope for identifier: `") else {
         return wrong;
@@ -49,12 +56,111 @@ pub(crate) fn parse_error(error: &ParseError, source: &Source) -> Error {
 
 /// The frequent errors of the validator retold; the others as they are.
 pub(crate) fn validation_error(module: &Module, error: &WithSpan<ValidationError>, source: &Source) -> Error {
-    match retold(module, error.as_inner()) {
+    match retold(module, error.as_inner()).or_else(|| resource(module, error)) {
         Some(problem) => problem.in_text(source),
         None => {
             let text = error.emit_to_string_with_path(&source.text, &source.name);
             Error::new(Code::Wgsl, &source.name, text.strip_prefix("error: ").unwrap_or(&text).trim_end())
         }
+    }
+}
+
+/// What to do about an extension.
+const PLAIN: &str = "write it with what WGSL has without extensions: f32, i32, u32, atomics of integers";
+
+/// Bindings, limits and features.
+fn resource(module: &Module, error: &WithSpan<ValidationError>) -> Option<Problem> {
+    let spans = || error.spans().next().map(|(span, _)| *span).unwrap_or_default();
+    let feature = |what: String| Problem::new(Code::Feature, what).at(spans(), "this one").help(PLAIN);
+    Some(match error.as_inner() {
+        ValidationError::GlobalVariable { handle, name, source: GlobalVariableError::InvalidBinding } => {
+            Problem::new(
+                Code::WgslBinding,
+                format!("`{name}` has no @group and @binding, or has them where none belong"),
+            )
+            .at(module.global_variables.get_span(*handle), "this variable")
+            .help("storage buffers have `@group(…) @binding(…)`, other variables have none")
+        }
+        ValidationError::Type {
+            source: TypeError::WidthError(WidthError::MissingCapability { name, .. }),
+            ..
+        } => feature(format!("the type {name} is an extension")),
+        ValidationError::Type { source: TypeError::MissingCapability(_), .. } => {
+            feature("atomics of floats and of 64 bits are extensions".into())
+        }
+        ValidationError::EntryPoint { name, source, .. } => {
+            let entry = module.entry_points.iter().find(|entry| entry.name == *name)?;
+            match source {
+                EntryPointError::BindingCollision(handle) => collision(module, name, *handle)?,
+                EntryPointError::OutOfRangeWorkgroupSize => {
+                    let [x, y, z] = entry.workgroup_size;
+                    let message = format!("`{name}` has workgroups of {x} × {y} × {z} invocations");
+                    let most = MAX_INVOCATIONS;
+                    Problem::new(Code::Limit, message)
+                        .help(format!("1 to {most} in all; 256 run on every adapter"))
+                }
+                EntryPointError::UnsupportedCapability(_) => feature(format!("`{name}` uses an extension")),
+                EntryPointError::Function(inner) => in_function(module, &entry.function, inner, spans())?,
+                _ => return None,
+            }
+        }
+        ValidationError::Function { handle, source, .. } => {
+            in_function(module, &module.functions[*handle], source, spans())?
+        }
+        _ => return None,
+    })
+}
+
+fn collision(module: &Module, entry: &str, handle: Handle<GlobalVariable>) -> Option<Problem> {
+    let variable = &module.global_variables[handle];
+    let at = variable.binding?;
+    let place = |v: &GlobalVariable| v.binding.map(|at| (at.group, at.binding));
+    let same = |(other, v): &(Handle<GlobalVariable>, &GlobalVariable)| {
+        *other != handle && place(v) == Some((at.group, at.binding))
+    };
+    let (other, first) = module.global_variables.iter().find(same)?;
+    let name = |v: &GlobalVariable| v.name.clone().unwrap_or_default();
+    let message = format!(
+        "`{entry}` uses `{}` and `{}`, both @group({}) @binding({})",
+        name(first),
+        name(variable),
+        at.group,
+        at.binding
+    );
+    let problem = Problem::new(Code::WgslBinding, message)
+        .help("give each buffer of an entry point a number of its own");
+    let span = |handle| module.global_variables.get_span(handle);
+    Some(problem.at(span(other), "one").at(span(handle), "the other"))
+}
+
+fn in_function(module: &Module, function: &Function, error: &FunctionError, place: Span) -> Option<Problem> {
+    let span = |handle: Handle<Expression>| function.expressions.get_span(handle);
+    match error {
+        FunctionError::InvalidStorePointer(pointer) => {
+            let mut root = *pointer;
+            let variable = loop {
+                root = match function.expressions[root] {
+                    Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => base,
+                    Expression::GlobalVariable(variable) => break variable,
+                    _ => return None,
+                };
+            };
+            let name = module.global_variables[variable].name.clone().unwrap_or_default();
+            let declared = module.global_variables.get_span(variable);
+            let problem =
+                Problem::new(Code::WgslBinding, format!("`{name}` is declared read-only and written"));
+            Some(
+                problem
+                    .at(span(*pointer), "written here")
+                    .at(declared, "declared here")
+                    .help("declare it `var<storage, read_write>`"),
+            )
+        }
+        FunctionError::Expression { source: ExpressionError::MissingCapabilities(_), .. }
+        | FunctionError::MissingCapability(_) => Some(
+            Problem::new(Code::Feature, "this operation is an extension").at(place, "this one").help(PLAIN),
+        ),
+        _ => None,
     }
 }
 

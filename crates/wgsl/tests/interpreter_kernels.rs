@@ -374,7 +374,7 @@ fn bindings_that_do_not_fit_are_named() {
     // a write to what is read-only is no valid text
     let error =
         Module::parse_kernels("kernel.wgsl", &text.replace("y[0] = f32(x[1])", "x[0] = 1")).unwrap_err();
-    assert_eq!(error.code(), Code::Wgsl);
+    assert_eq!(error.code(), Code::WgslBinding);
 }
 
 #[test]

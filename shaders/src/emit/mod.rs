@@ -38,6 +38,7 @@ mod statements;
 mod sweep;
 mod text;
 mod tile;
+mod user;
 
 use cotangent_tensor::Error;
 
@@ -62,5 +63,6 @@ pub fn lower(
         Body::Loop(nest) => loops::lower(context, nest),
         Body::Matmul(matmul) => matmul::lower(context, matmul),
         Body::Scan(scan) => scan::lower(context, scan),
+        Body::User(user) => user::lower(context, user),
     }
 }

@@ -345,6 +345,7 @@ impl<'a> Module<'a> {
             Dispatch {
                 label: context.kernel.name.clone(),
                 wgsl: wgsl.clone(),
+                entry: None,
                 parameters,
                 buffers: buffers.clone(),
                 workgroups: [part.x, part.y, 1],

@@ -2,6 +2,7 @@
 
 mod indexed;
 mod looped;
+mod user;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,6 +116,12 @@ impl<'a> Builder<'a> {
                     self.push(Code::Accumulator, DType::F32, &[], id)
                 }
                 Kind::Scan(scan) if scan == id => return self.scan(id),
+                Kind::User(_) => {
+                    let Op::Kernel(kernel) = &graph.nodes[id].op else {
+                        return Err(internal("no kernel of the user's", &graph.nodes[id]));
+                    };
+                    return self.user(id, kernel);
+                }
                 _ => self.member(id, member)?,
             };
             self.values.insert(id, value);
@@ -598,6 +605,6 @@ impl<'a> Builder<'a> {
 fn matmul_node(group: &Group) -> usize {
     match group.kind {
         Kind::Matmul(id) => id,
-        Kind::Loop | Kind::Scan(_) | Kind::Assemble(_) => 0,
+        Kind::Loop | Kind::Scan(_) | Kind::User(_) | Kind::Assemble(_) => 0,
     }
 }

@@ -102,6 +102,7 @@ pub(super) fn key(node: &Node, operands: &[usize]) -> (Vec<u64>, Shape, u8) {
         Op::Project(index) => vec![27, *index as u64],
         Op::After => vec![28],
         Op::While(looped, output) => vec![29, Arc::as_ptr(looped) as u64, *output as u64],
+        Op::Kernel(kernel) => vec![30, Arc::as_ptr(kernel) as u64],
     };
     words.push(u64::MAX);
     words.extend(operands.iter().map(|&o| o as u64));
@@ -398,7 +399,10 @@ impl Merger {
                 _ => break,
             };
         }
-        let computed = role(&self.nodes[base]) == Role::Compute && !self.parts.contains_key(&base);
+        // The results of a user's kernel have a buffer of their own.
+        let computed = role(&self.nodes[base]) == Role::Compute
+            && !matches!(self.nodes[base].op, Op::Kernel(_))
+            && !self.parts.contains_key(&base);
         (computed && !self.placed.contains(&base)).then_some(base)
     }
 }
@@ -584,9 +588,12 @@ fn role(node: &Node) -> Role {
         Op::Reduce { .. } | Op::ArgReduce { .. } | Op::CumulativeSum { .. } | Op::Matmul | Op::Gather(_) => {
             Role::Compute
         }
-        Op::ScatterAdd(_) | Op::LogSumExp | Op::Softmax | Op::CrossEntropy | Op::SoftmaxResidual => {
-            Role::Compute
-        }
+        Op::ScatterAdd(_)
+        | Op::LogSumExp
+        | Op::Softmax
+        | Op::CrossEntropy
+        | Op::SoftmaxResidual
+        | Op::Kernel(_) => Role::Compute,
         Op::Detach | Op::Inspect(_) | Op::After | Op::Rule(_) | Op::Project(_) => Role::Empty,
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     /// The product, and elementwise code on it.
     Matmul(usize),
     Scan(usize),
+    /// A kernel of the user's, which shares with nobody.
+    User(usize),
     /// No kernel: parts are written in place.
     Assemble(usize),
 }
@@ -258,6 +260,7 @@ impl<'a> Groups<'a> {
         let (kind, shape, reduced_axes) = match &node.op {
             Op::Matmul => (Kind::Matmul(id), node.shape.to_vec(), vec![]),
             Op::CumulativeSum { .. } => (Kind::Scan(id), node.shape.to_vec(), vec![]),
+            Op::Kernel(_) => (Kind::User(id), node.shape.to_vec(), vec![]),
             Op::ScatterAdd(_) => {
                 let mut shape = node.shape.to_vec();
                 shape.push(self.graph.shape(self.graph.operands[id][0])[0]);
@@ -292,7 +295,7 @@ impl<'a> Groups<'a> {
     fn joined(&self, id: usize, index: usize) -> Option<(Member, Vec<bool>)> {
         let group = self.group(index);
         let node = &self.graph.nodes[id];
-        if matches!(group.kind, Kind::Scan(_) | Kind::Assemble(_))
+        if matches!(group.kind, Kind::Scan(_) | Kind::User(_) | Kind::Assemble(_))
             || group.members.len() >= self.options.max_nodes
         {
             return None;

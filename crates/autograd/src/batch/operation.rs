@@ -65,6 +65,14 @@ fn operation(node: &Arc<Node>, operands: &[Image], size: usize) -> Result<Tensor
         Op::Matmul => Ok(matmul(&operands[0], &operands[1], &node.shape, size)),
         Op::Gather(axis) => gather(*axis, &operands[0], &operands[1], size),
         Op::ScatterAdd(axis) => scatter_add(*axis, &operands[0], &operands[1], node.shape[*axis], size),
+        Op::Kernel(kernel) => {
+            let name = &kernel.name;
+            let message = format!(
+                "the kernel `{name}` computes one example, and nobody knows how its text would compute many"
+            );
+            Err(Error::new(Code::NoBatchRule, "batch", message)
+                .hint("write a kernel that takes all examples at once, and call it outside of `batch`"))
+        }
         Op::Rule(_) => Err(Error::new(Code::Internal, "batch", "a rule is batched with its body")),
     }
 }

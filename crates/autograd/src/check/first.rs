@@ -93,6 +93,10 @@ pub(crate) fn first_use(
     }
     let roots: Vec<Arc<Node>> = parts(&rule).cloned().collect();
     let Some(nodes) = small(roots.clone()) else { return Ok(()) };
+    // Dual numbers, the first witness, know nothing of kernels.
+    if nodes.iter().any(|node| matches!(node.op, Op::Kernel(_))) {
+        return Ok(());
+    }
     let form = form(&rule, mode, &nodes, &roots);
     let checked = || CHECKED.lock().unwrap_or_else(PoisonError::into_inner);
     if checked().get(node.location).is_some_and(|forms| forms.contains(&form)) {

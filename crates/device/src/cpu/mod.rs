@@ -45,13 +45,14 @@ mod scatter;
 #[cfg(test)]
 mod tests;
 pub(crate) mod threads;
+mod user;
 mod values;
 mod wide;
 
 use std::ops::Range;
 use std::panic::Location;
 
-use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan, Source};
+use cotangent_shaders::{Access, Body, BufferId, Kernel, Plan, Scan, Source, User};
 use cotangent_tensor::{Code, Error, endless_error, index_error};
 use pulp::Arch;
 
@@ -90,6 +91,7 @@ enum Executor {
     Matmul(Product),
     Scan(Scan),
     Scattered(Scattered),
+    User(User),
 }
 
 impl Executable {
@@ -129,6 +131,7 @@ impl Executable {
             Executor::Matmul(product) => product.is_parallel(),
             Executor::Scan(scan) => scan::is_parallel(scan),
             Executor::Scattered(scattered) => scattered.is_parallel(),
+            Executor::User(_) => false,
         })
     }
     /// Words that kernels keep for themselves.
@@ -136,7 +139,7 @@ impl Executable {
         let own = |kernel: &Compiled| match &kernel.body {
             Executor::Matmul(product) => product.scratch(),
             Executor::Scattered(scattered) => scattered.scratch(),
-            Executor::Loop(_) | Executor::Scan(_) => 0,
+            Executor::Loop(_) | Executor::Scan(_) | Executor::User(_) => 0,
         };
         self.kernels.iter().map(own).sum()
     }
@@ -179,6 +182,7 @@ impl Compiled {
                     Err("a scan beyond its buffer".to_owned())
                 }
             }
+            Body::User(user) => user::check(user, &elements).map(|()| Executor::User(user.clone())),
         };
         Ok(Compiled {
             location: kernel.location,
@@ -196,6 +200,9 @@ impl Compiled {
             Executor::Loop(loops) => loops.run(arch, inputs, &mut written),
             Executor::Matmul(product) => product.run(arch, inputs, &mut written),
             Executor::Scattered(scattered) => scattered.run(arch, inputs, &mut written),
+            Executor::User(user) => {
+                return user::run(user, inputs, &mut written).map_err(|error| error.at(self.location));
+            }
             Executor::Scan(scan) => {
                 if let Some((_, output)) = written.iter_mut().find(|(binding, _)| *binding == scan.output) {
                     scan::run(scan, inputs[scan.input], output);

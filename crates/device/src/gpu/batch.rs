@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use cotangent_shaders::Cost;
+use cotangent_shaders::{Cost, Entry};
 use cotangent_tensor::Error;
 
 use super::Gpu;
-use super::pipelines::{Pipeline, Wanted, prepare};
+use super::pipelines::{Pipeline, Wanted, prepare, slot};
 use crate::storage::Storage;
 
 /// A dispatch with its buffers.
@@ -17,6 +17,8 @@ pub(crate) struct Spec {
     pub(crate) kernel: usize,
     pub(crate) label: String,
     pub(crate) wgsl: Arc<str>,
+    /// Of a text of the user's.
+    pub(crate) entry: Option<Entry>,
     pub(crate) parameters: Vec<u32>,
     pub(crate) buffers: Vec<Bound>,
     pub(crate) workgroups: [u32; 3],
@@ -27,7 +29,9 @@ pub(crate) struct Spec {
 #[derive(Clone, Debug)]
 pub(crate) struct Bound {
     pub(crate) storage: Arc<Storage>,
-    /// Words from the start on that are bound.
+    /// First word that is bound.
+    pub(crate) first: usize,
+    /// Words from there on.
     pub(crate) words: usize,
     pub(crate) writable: bool,
 }
@@ -39,7 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) label: String,
     pub(crate) cost: Cost,
     pipeline: Arc<Pipeline>,
-    group: wgpu::BindGroup,
+    /// Bind groups by number.
+    groups: Vec<(u32, wgpu::BindGroup)>,
     workgroups: [u32; 3],
 }
 
@@ -78,6 +83,7 @@ impl Batch {
                 wgsl: spec.wgsl.clone(),
                 writable: spec.buffers.iter().map(|bound| bound.writable).collect(),
                 name: spec.label.clone(),
+                entry: spec.entry.clone(),
             })
             .collect();
         let groups = gpu.call("prepare", |owner| {
@@ -92,7 +98,7 @@ impl Batch {
         let mut buffers = Vec::new();
         for (spec, (pipeline, group)) in specs.into_iter().zip(groups) {
             let Spec { kernel, label, workgroups, cost, .. } = spec;
-            dispatches.push(Prepared { kernel, label, cost, pipeline, group, workgroups });
+            dispatches.push(Prepared { kernel, label, cost, pipeline, groups: group, workgroups });
             buffers.extend(spec.buffers.into_iter().map(|bound| bound.storage));
         }
         Ok(Batch { dispatches, _parameters: parameters, _buffers: buffers })
@@ -105,7 +111,9 @@ impl Batch {
                 pass.set_pipeline(&dispatch.pipeline.pipeline);
                 current = Some(&dispatch.pipeline);
             }
-            pass.set_bind_group(0, &dispatch.group, &[]);
+            for (number, group) in &dispatch.groups {
+                pass.set_bind_group(*number, group, &[]);
+            }
             let [x, y, z] = dispatch.workgroups;
             pass.dispatch_workgroups(x, y, z);
         }
@@ -137,7 +145,7 @@ fn bind(
     spec: &Spec,
     parameters: Option<&Storage>,
     (offset, bytes): (u64, u64),
-) -> wgpu::BindGroup {
+) -> Vec<(u32, wgpu::BindGroup)> {
     let binding = |buffer, offset, bytes| {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer,
@@ -145,18 +153,21 @@ fn bind(
             size: wgpu::BufferSize::new(bytes),
         })
     };
-    let mut entries = Vec::new();
-    if let Some(parameters) = parameters {
-        entries.push(wgpu::BindGroupEntry { binding: 0, resource: binding(parameters.gpu(), offset, bytes) });
+    // By number of the group, which is 0 for our own texts.
+    let mut entries: Vec<Vec<wgpu::BindGroupEntry<'_>>> = vec![Vec::new(); pipeline.layouts.len()];
+    if let (Some(parameters), None) = (parameters, &spec.entry) {
+        let resource = binding(parameters.gpu(), offset, bytes);
+        entries[0].push(wgpu::BindGroupEntry { binding: 0, resource });
     }
-    for (bound, number) in spec.buffers.iter().zip(1u32..) {
-        let resource = binding(bound.storage.gpu(), 0, 4 * bound.words as u64);
-        entries.push(wgpu::BindGroupEntry { binding: number, resource });
+    for (position, bound) in spec.buffers.iter().enumerate() {
+        let (group, number) = slot(spec.entry.as_ref(), position);
+        let resource = binding(bound.storage.gpu(), 4 * bound.first as u64, 4 * bound.words as u64);
+        entries[group as usize].push(wgpu::BindGroupEntry { binding: number, resource });
     }
-    let label = Some(&*spec.label);
-    device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label,
-        layout: &pipeline.layout,
-        entries: &entries,
-    })
+    let groups = pipeline.layouts.iter().zip(&entries).zip(0..).filter_map(|((layout, entries), number)| {
+        let descriptor =
+            wgpu::BindGroupDescriptor { label: Some(&*spec.label), layout: layout.as_ref()?, entries };
+        Some((number, device.create_bind_group(&descriptor)))
+    });
+    groups.collect()
 }

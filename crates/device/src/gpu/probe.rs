@@ -81,8 +81,9 @@ pub(crate) fn run(gpu: &Gpu, subgroups: bool) -> Result<Probe, Error> {
         kernel: 0,
         label: "probe".to_owned(),
         wgsl: wgsl.into(),
+        entry: None,
         parameters: given.to_vec(),
-        buffers: vec![Bound { storage: answers.clone(), words: ANSWERS, writable: true }],
+        buffers: vec![Bound { storage: answers.clone(), first: 0, words: ANSWERS, writable: true }],
         workgroups: [1, 1, 1],
         cost: Cost::default(),
     };

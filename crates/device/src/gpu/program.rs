@@ -70,6 +70,7 @@ impl GpuProgram {
         let chains = dispatches.iter().map(|list| list.iter().map(|dispatch| dispatch.chain).sum()).collect();
         let bound = |id: usize, writable| Bound {
             storage: buffers[id].clone(),
+            first: 0,
             words: plan.buffers[id].bytes() / 4,
             writable,
         };
@@ -81,18 +82,33 @@ impl GpuProgram {
             for dispatch in list {
                 let bind = |buffer: &cotangent_shaders::DispatchBuffer| match buffer.which {
                     Which::Kernel(position) => bound(kernel.bindings[position].buffer, buffer.writable),
-                    Which::Scratch { number, words } => {
-                        Bound { storage: scratch[&number].clone(), words, writable: buffer.writable }
-                    }
+                    Which::Scratch { number, words } => Bound {
+                        storage: scratch[&number].clone(),
+                        first: 0,
+                        words,
+                        writable: buffer.writable,
+                    },
                     Which::Status => {
-                        Bound { storage: status.clone(), words: STATUS_WORDS, writable: buffer.writable }
+                        let (storage, writable) = (status.clone(), buffer.writable);
+                        Bound { storage, first: 0, words: STATUS_WORDS, writable }
                     }
+                };
+                let mut bounds: Vec<Bound> = dispatch.buffers.iter().map(bind).collect();
+                let slots = dispatch.entry.iter().flat_map(|entry| &entry.slots);
+                for (bound, slot) in bounds.iter_mut().zip(slots) {
+                    (bound.first, bound.words) = (slot.first, slot.words);
+                }
+                // Only our own texts say where they count workgroups.
+                let wgsl = match dispatch.entry {
+                    None => gpu.faults.reorder(dispatch.wgsl, dispatch.workgroups),
+                    Some(_) => dispatch.wgsl,
                 };
                 specs.push(Spec {
                     kernel: number,
-                    buffers: dispatch.buffers.iter().map(bind).collect(),
+                    buffers: bounds,
                     label: dispatch.label,
-                    wgsl: gpu.faults.reorder(dispatch.wgsl, dispatch.workgroups),
+                    wgsl,
+                    entry: dispatch.entry,
                     parameters: dispatch.parameters,
                     workgroups: dispatch.workgroups,
                     cost: dispatch.cost,
@@ -233,11 +249,17 @@ fn scratch(
     sizes.into_iter().map(allocate).collect()
 }
 
-/// A buffer that a dispatch writes is bound once: wgpu accepts two writable bindings of one buffer, browsers do not.
+/// What a dispatch writes is bound once, and nothing of the same buffer is only read: wgpu accepts more, browsers do not.
 fn distinct(spec: &Spec) -> Result<(), Error> {
     for (i, a) in spec.buffers.iter().enumerate() {
         for b in &spec.buffers[..i] {
-            if Arc::ptr_eq(&a.storage, &b.storage) && (a.writable || b.writable) {
+            let apart = a.first + a.words <= b.first || b.first + b.words <= a.first;
+            let allowed = match (a.writable, b.writable) {
+                (false, false) => true,
+                (true, true) => apart,
+                (true, false) | (false, true) => false,
+            };
+            if Arc::ptr_eq(&a.storage, &b.storage) && !allowed {
                 let message = "a buffer is written under two bindings of one dispatch";
                 return Err(Error::new(Code::Internal, format!("kernel `{}`", spec.label), message));
             }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cotangent_shaders::Cost;
+use cotangent_shaders::{Cost, Entry, EntrySlot};
 use cotangent_tensor::{Code, Tensor};
 
 use super::Gpu;
@@ -27,6 +27,7 @@ const DOUBLE: &str = r"
 fn spec(wgsl: &str, buffers: &[(&Arc<Storage>, bool)]) -> Spec {
     let bound = |&(storage, writable): &(&Arc<Storage>, bool)| Bound {
         storage: storage.clone(),
+        first: 0,
         words: storage.words,
         writable,
     };
@@ -34,6 +35,7 @@ fn spec(wgsl: &str, buffers: &[(&Arc<Storage>, bool)]) -> Spec {
         kernel: 0,
         label: "double".to_owned(),
         wgsl: wgsl.into(),
+        entry: None,
         parameters: vec![0; 4],
         buffers: buffers.iter().map(bound).collect(),
         workgroups: [1, 1, 1],
@@ -62,6 +64,41 @@ fn a_shader_that_does_not_compile_is_named_and_the_device_works_on() {
     Batch::new(gpu, vec![spec(DOUBLE, &[(&x, true)])]).unwrap().run(gpu, "double").unwrap();
     let doubled: Vec<f32> = gpu.download(&x, 0, 4).unwrap().into_iter().map(f32::from_bits).collect();
     assert_eq!(doubled, [2.0, 4.0, 6.0, 8.0]);
+}
+
+/// A text of a user's with two entry points and bindings of its own.
+const TWO: &str = r"
+@group(1) @binding(3) var<storage, read_write> x: array<f32>;
+@compute @workgroup_size(4) fn double(@builtin(local_invocation_index) i: u32) { x[i] = x[i] * 2.0; }
+@compute @workgroup_size(4) fn triple(@builtin(local_invocation_index) i: u32) { x[i] = x[i] * 3.0; }
+";
+
+fn entry(wgsl: &str, name: &str, x: &Arc<Storage>) -> Spec {
+    let slots = vec![EntrySlot { group: 1, binding: 3, first: 64, words: 4 }];
+    let mut spec = spec(wgsl, &[(x, true)]);
+    spec.entry = Some(Entry { name: name.to_owned(), slots });
+    (spec.buffers[0].first, spec.buffers[0].words, spec.parameters) = (64, 4, vec![]);
+    spec
+}
+
+#[test]
+fn a_text_of_a_user_runs_by_its_entry_point_and_bindings_and_a_bad_one_is_refused() {
+    let device = Device::software().unwrap();
+    let gpu = gpu(&device);
+    let x = device.storage("x", 128).unwrap();
+    device.upload(&x, 0, &[1.0_f32.to_bits(); 128]).unwrap();
+    let specs = ["double", "triple", "double"].map(|name| entry(TWO, name, &x)).into();
+    Batch::new(gpu, specs).unwrap().run(gpu, "both").unwrap();
+    let values: Vec<f32> = gpu.download(&x, 0, 128).unwrap().into_iter().map(f32::from_bits).collect();
+    assert_eq!(values[64..68], [12.0; 4]);
+    assert!(values[..64].iter().chain(&values[68..]).all(|&value| value == 1.0), "{values:?}");
+    for (wgsl, name) in [(TWO.replace("* 2.0", "* y"), "double"), (TWO.replace("(4)", "(100000)"), "double")]
+    {
+        let error = Batch::new(gpu, vec![entry(&wgsl, name, &x)]).unwrap_err();
+        assert_eq!(error.code(), Code::Wgsl, "{error}");
+        assert!(error.to_string().contains("the adapter refuses the text"), "{error}");
+    }
+    Batch::new(gpu, vec![entry(TWO, "double", &x)]).unwrap().run(gpu, "again").unwrap();
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn spec(kernel: usize, label: String, wgsl: &str, parameters: [u32; 4], workgrou
         kernel,
         label,
         wgsl,
+        entry: None,
         parameters: parameters.to_vec(),
         buffers: Vec::new(),
         workgroups,
@@ -106,7 +107,7 @@ fn spec(kernel: usize, label: String, wgsl: &str, parameters: [u32; 4], workgrou
     }
 }
 fn whole(storage: &Arc<Storage>, writable: bool) -> Bound {
-    Bound { storage: storage.clone(), words: storage.words, writable }
+    Bound { storage: storage.clone(), first: 0, words: storage.words, writable }
 }
 fn word(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)

@@ -18,7 +18,7 @@ pub use bound::{Arithmetic, Bounded, Chain, Violation, bounded};
 use walk::Meaning;
 
 use crate::random::random_words;
-use crate::{Array, Code, DType, Error, Evaluate, Node, Op, Tensor, Token};
+use crate::{Array, Code, DType, Error, Evaluate, Node, Op, Rounding, Tensor, Token};
 
 /// Evaluates tensors in f64 on the host, with values for inputs, variables and placeholders.
 ///
@@ -170,6 +170,9 @@ fn compute(node: &Node, operands: &[&[f64]], round: bool) -> Result<Vec<f64>, Er
             } else {
                 rows.flat_map(|(row, label)| rows::softmax_residual(row, label)).collect()
             }
+        }
+        Op::Kernel(kernel) => {
+            kernel.meaning.run(kernel, operands, Rounding::Exact).map_err(|error| error.at(node.location))?
         }
         Op::Input(token) | Op::Variable(token) | Op::Placeholder(token) => {
             return Err(walk::unbound(node, token));

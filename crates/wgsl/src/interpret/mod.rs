@@ -38,14 +38,19 @@ pub use witness::Nonfinite;
 use witness::{Origin, Witness};
 
 /// Operations of a run where nobody says another number: seconds.
-const FUEL: u64 = 100_000_000;
+pub(crate) const FUEL: u64 = 100_000_000;
 
 /// How floats are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Precision {
     F64,
     F32,
+    /// F32, and inexact results are a few units off; the number chooses the directions.
+    Perturbed(u32),
 }
+
+/// Units by which an inexact result is off at most: about what the functions of adapters are.
+const UNITS: u64 = 4;
 
 impl Precision {
     /// What is left of the result of an operation.
@@ -53,6 +58,20 @@ impl Precision {
         match self {
             Precision::F64 => x,
             Precision::F32 => f64::from(x as f32),
+            Precision::Perturbed(sample) => {
+                let rounded = x as f32;
+                let is_exact = f64::from(rounded).to_bits() == x.to_bits();
+                if is_exact || !rounded.is_normal() {
+                    return f64::from(rounded);
+                }
+                // the same for the same number, and without pattern otherwise
+                let mut z = x.to_bits() ^ (u64::from(sample) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                let moved = if z & 1 == 0 { f32::next_up } else { f32::next_down };
+                let units = 1 + (z >> 33) % UNITS;
+                f64::from((0..units).fold(rounded, |number, _| moved(number)))
+            }
         }
     }
 }
@@ -149,6 +168,11 @@ impl<'m> Interpreter<'m> {
     /// What a machine computes that rounds every operation to the nearest f32.
     pub fn f32(mut self) -> Self {
         self.precision = Precision::F32;
+        self
+    }
+    /// What a machine computes that rounds in its own way, and is a few units off where a result is inexact.
+    pub(crate) fn perturbed(mut self, sample: u32) -> Self {
+        self.precision = Precision::Perturbed(sample);
         self
     }
     /// How many operations a run may take; 100 million if not said. Those on large values count once more for every 16 numbers.

@@ -4,9 +4,11 @@
 //! Each element carries a value `v` in f64 and a bound `E`; a device that computes in f32 as promised has a value in
 //! `[v − E, v + E]`. A bound of infinity stands for "anything, NaN included": it arises where an uncertain operand meets
 //! a pole, the edge of a domain, or an overflow that the value itself does not have. Nothing here is a typed tolerance:
-//! promises come from the rows of the elementwise table, everything else from [`Arithmetic`].
+//! promises come from the rows of the elementwise table, everything else from [`Arithmetic`]. Kernels of users are
+//! the exception: their bound is estimated, by evaluating their text with other roundings.
 
 mod elementwise;
+mod kernel;
 mod rows;
 
 use std::collections::HashMap;
@@ -305,7 +307,8 @@ impl Meaning for Bounding {
         }
         let mixes = matches!(
             node.op,
-            Op::Reduce { .. }
+            Op::Kernel(_)
+                | Op::Reduce { .. }
                 | Op::CumulativeSum { .. }
                 | Op::Matmul
                 | Op::ScatterAdd(_)
@@ -368,6 +371,7 @@ fn bound(
                 }
             })
         }
+        Op::Kernel(of) => kernel::estimate(of, operands, value, node.dtype, arithmetic),
         Op::Reshape
         | Op::Permute(_)
         | Op::Broadcast
