@@ -31,6 +31,10 @@ pub(crate) fn push_rule(
         Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
             .at(node.location)
     };
+    let not_linear = || match &rule.unless_linear {
+        Some(error) => error.clone(),
+        None => no_jvp("its gradients are not linear in the upstream cotangent"),
+    };
     if rule.pushforward.is_some() {
         return push_given(node, rule, tangents);
     }
@@ -54,7 +58,7 @@ pub(crate) fn push_rule(
     }
     let pulled: Vec<Arc<Node>> = seeds.iter().map(|(gradient, _)| gradient.clone()).collect();
     if !vanish_without(&pulled, &rule.upstream) {
-        return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+        return Err(not_linear());
     }
     let mut transposed = Vec::new();
     let mut reached = Vec::new();
@@ -63,7 +67,7 @@ pub(crate) fn push_rule(
             // A truth value or integer has no tangent.
             _ if !output.dtype.is_float() => false,
             State::Value(_) if gradient.is_partial() => {
-                return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+                return Err(not_linear());
             }
             State::Value(tensor) => {
                 transposed.push(tensor.node()?.clone());
@@ -75,7 +79,7 @@ pub(crate) fn push_rule(
                 false
             }
             State::Zero | State::Stopped { .. } => {
-                return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+                return Err(not_linear());
             }
         });
     }
@@ -84,7 +88,7 @@ pub(crate) fn push_rule(
     }
     let depends = cotangent_tensor::topological(&transposed);
     if depends.iter().any(|n| rule.upstream.iter().any(|u| u.identity() == n.identity())) {
-        return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+        return Err(not_linear());
     }
     let from = rule.parameters.iter().chain(&slots).map(Node::identity);
     let to = node.operands.iter().cloned().chain(images);
