@@ -143,6 +143,10 @@ codes! {
     WgslUnsupported "E_WGSL_UNSUPPORTED", "write it with what WGSL has without extensions";
     /// A WGSL function whose result is no float and no composite of floats.
     WgslResult "AD001", "return one f32, or a structure of f32";
+    /// A parameter of a WGSL function that does not exist.
+    WgslNoParameter "AD002", "name parameters as the text declares them";
+    /// A parameter of a WGSL function without floats, to differentiate with respect to.
+    WgslNoFloat "AD003", "integers and truth values have no derivative: leave it out";
     /// A WGSL expression without derivative.
     WgslExpression "AD010", "compute it outside of the function";
     /// A WGSL builtin without derivative.
@@ -163,6 +167,8 @@ codes! {
     WgslPointer "AD022", "return a structure instead";
     /// A WGSL rule `f_vjp` whose parameters or result do not fit `f`.
     WgslRule "AD030";
+    /// A WGSL rule `f_vjp` that is not linear in its cotangent, where forward mode needs it.
+    WgslLinear "AD031", "use reverse mode, or make the rule linear in the cotangent: clip where the gradient is used";
     /// A WGSL loop whose number of rounds is not known when it is built.
     WgslLoop "AD040", "bound it with a constant and leave it with `break`";
     /// A WGSL function that becomes too many operations.

@@ -55,9 +55,13 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     // the scalars of the parameters, and of the cotangent
     let mut given = Vec::new();
     let mut parameters: Vec<(String, Handle<Type>)> = Vec::new();
-    for argument in &declared.arguments {
+    let mut floats: Vec<Tensor> = Vec::new();
+    for (position, argument) in declared.arguments.iter().enumerate() {
         let name = name_or(&argument.name, "_").to_string();
-        given.extend(scalars_named(text, &name, argument.ty).map_err(framed)?);
+        let scalars = scalars_named(text, &name, argument.ty).map_err(framed)?;
+        let of_floats = scalars.iter().map(|g| &g.placeholder).filter(|input| input.dtype().is_float());
+        floats.extend(of_floats.filter(|_| function.wants(position)).cloned());
+        given.extend(scalars);
         parameters.push((name, argument.ty));
     }
     let upstream_name = free_name("upstream", &parameters);
@@ -66,7 +70,6 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     let outputs = function.on_numbers(&inputs, at)?;
     let seeds: Vec<(&Tensor, &Tensor)> =
         outputs.iter().zip(&upstream).map(|(output, seed)| (output, &seed.placeholder)).collect();
-    let floats: Vec<&Tensor> = inputs.iter().filter(|input| input.dtype().is_float()).collect();
     // printing a rule is not using it
     let gradients: Vec<Tensor> =
         unchecked(|| vjp(&seeds, &floats))?.iter().map(|gradient| gradient.or_zero()).collect();
@@ -103,38 +106,12 @@ fn free_name(wanted: &str, parameters: &[(String, Handle<Type>)]) -> String {
 
 /// The scalars of a value, by what leads to them: `v.x`, `z[1]`, `o.delta`.
 fn scalars_named(text: &Text, name: &str, ty: Handle<Type>) -> Result<Vec<Given>, Problem> {
-    let module = &text.module;
-    Ok(match &module.types[ty].inner {
-        TypeInner::Vector { size, scalar } => {
-            let dtype = layout::dtype(*scalar)?;
-            "xyzw".chars().take(*size as usize).map(|c| one(format!("{name}.{c}"), dtype)).collect()
-        }
-        TypeInner::Matrix { columns, rows, scalar } => {
-            let dtype = layout::dtype(*scalar)?;
-            let of_column = |c: usize| (0..*rows as usize).map(move |r| (c, r));
-            let all = (0..*columns as usize).flat_map(of_column);
-            all.map(|(c, r)| one(format!("{name}[{c}][{r}]"), dtype)).collect()
-        }
-        TypeInner::Array { base, .. } => {
-            let each = layout::scalars_of(module, *base)?.len().max(1);
-            let count = layout::scalars_of(module, ty)?.len() / each;
-            let elements = (0..count).map(|i| scalars_named(text, &format!("{name}[{i}]"), *base));
-            elements.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
-        }
-        TypeInner::Struct { members, .. } => {
-            let of_member = |member: &naga::StructMember| {
-                scalars_named(text, &format!("{name}.{}", name_or(&member.name, "_")), member.ty)
-            };
-            members.iter().map(of_member).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
-        }
-        inner => {
-            layout::scalars(module, inner)?.into_iter().map(|dtype| one(name.to_string(), dtype)).collect()
-        }
-    })
-}
-fn one(name: String, dtype: DType) -> Given {
-    let placeholder = Tensor::placeholder(&name, Shape::SCALAR, dtype);
-    Given { name, placeholder }
+    let named = layout::named(&text.module, name, ty)?;
+    let given = |(name, dtype): (String, DType)| {
+        let placeholder = Tensor::placeholder(&name, Shape::SCALAR, dtype);
+        Given { name, placeholder }
+    };
+    Ok(named.into_iter().map(given).collect())
 }
 
 /// Builds nodes again, folded and merged, and prints them.
@@ -310,7 +287,10 @@ fn printed(
     let framed = |problem: Problem| problem.in_text(&text.source);
     let mut gradients = gradients.iter().cloned();
     let mut values: Vec<(String, String, String)> = Vec::new();
-    for (parameter, ty) in parameters {
+    for (position, (parameter, ty)) in parameters.iter().enumerate() {
+        if !function.wants(position) {
+            continue;
+        }
         let kinds = layout::scalars_of(&text.module, *ty).map_err(framed)?;
         let floats = kinds.iter().filter(|dtype| dtype.is_float()).count();
         if floats == 0 {

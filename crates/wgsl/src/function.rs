@@ -1,16 +1,18 @@
 //! Functions of a text, called on tensors.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::{At, Code, DType, Error, Shape, Tensor};
-use naga::{Function as Naga, Handle, TypeInner};
+use naga::{Expression, Function as Naga, Handle, Span, TypeInner};
 
 use crate::derivative::{Derivative, derivative};
 use crate::diagnose::Problem;
 use crate::layout;
-use crate::lower::{Budget, Lowering, Surrogates, together};
+use crate::lint::{self, Lint, Wanted};
+use crate::lower::{Budget, Computed, Lowering, Options, Tie, together};
 use crate::text::{Text, name_or};
 
 /// A function written in WGSL. Called on tensors it is an expression like any other.
@@ -18,7 +20,11 @@ use crate::text::{Text, name_or};
 pub struct Function {
     text: Arc<Text>,
     handle: Handle<Naga>,
-    surrogates: Surrogates,
+    options: Options,
+    /// Lints that are silenced.
+    allowed: BTreeSet<&'static str>,
+    /// Positions of the parameters to differentiate with respect to, if not all with floats.
+    wanted: Option<BTreeSet<usize>>,
 }
 
 /// A parameter of a function.
@@ -34,7 +40,13 @@ pub struct Parameter {
 
 impl Function {
     pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>) -> Function {
-        Function { text: text.clone(), handle, surrogates: Surrogates::new() }
+        Function {
+            text: text.clone(),
+            handle,
+            options: Options::default(),
+            allowed: BTreeSet::new(),
+            wanted: None,
+        }
     }
     /// Its name.
     pub fn name(&self) -> &str {
@@ -64,8 +76,123 @@ impl Function {
             return Err(Error::new(Code::WgslRule, &self.text.source.name, message)
                 .hint("surrogates are declared for functions that have a rule"));
         }
-        self.surrogates.insert(function.to_string(), reason.to_string());
+        self.options.surrogates.insert(function.to_string(), reason.to_string());
         Ok(self)
+    }
+
+    /// Says what is well defined and probably not meant, in order of the text; what is known without running anything.
+    ///
+    /// `LN1`: a parameter whose gradient is zero everywhere, because the result depends on it by `sign`, `floor`, `i32` or comparisons only.
+    /// `LN2`: `pow` of a base that can be negative. `LN3`: `sqrt` of what can be 0; logarithms of and divisions by distances, sums of squares and
+    /// clipped values, which end at 0. `LN4`: a maximum that shifts exponentials and is not detached. `LN5`: a formula for which the
+    /// prelude has a better word. `LN6`: a value compared with itself.
+    ///
+    /// A place under a choice (`if`, `select`) that depends on the same parameters counts as guarded. Bodies of functions with a rule are not looked at,
+    /// and nothing is said of a function that [`Module::function`](crate::Module::function) refuses.
+    ///
+    /// ```
+    /// # use cotangent_wgsl::Module;
+    /// let text = "fn norm(x: f32, y: f32) -> f32 { return sqrt(x * x + y * y); }";
+    /// let norm = Module::parse("norm.wgsl", text)?.function("norm")?;
+    /// assert_eq!(norm.lints()[0].code, "LN3");
+    /// assert!(norm.allow("LN3")?.lints().is_empty());
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn lints(&self) -> Vec<Lint> {
+        let Ok(computed) = self.on_placeholders(Location::caller()) else { return Vec::new() };
+        lint::lints(&self.text, self.handle, &computed, &self.wanted_scalars(), &self.allowed)
+    }
+    /// Silences a lint, by its code. Error: `E_WGSL` if there is none of that code.
+    pub fn allow(mut self, lint: &str) -> Result<Function, Error> {
+        let Some(known) = lint::LINTS.into_iter().find(|known| *known == lint) else {
+            let message = format!("there is no lint `{lint}`; there are {}", lint::LINTS.join(", "));
+            return Err(Error::new(Code::Wgsl, self.name(), message));
+        };
+        self.allowed.insert(known);
+        Ok(self)
+    }
+
+    /// The parameters of which derivatives are wanted.
+    fn wanted_scalars(&self) -> Vec<Wanted> {
+        let function = &self.text.module.functions[self.handle];
+        let (mut wanted, mut next) = (Vec::new(), 0);
+        for (position, argument) in function.arguments.iter().enumerate() {
+            let kinds = layout::scalars_of(&self.text.module, argument.ty).unwrap_or_default();
+            let floats = kinds.iter().enumerate().filter(|(_, dtype)| dtype.is_float());
+            let scalars: Vec<usize> = floats.map(|(at, _)| next + at).collect();
+            next += kinds.len();
+            if !scalars.is_empty() && self.wants(position) {
+                let name = name_or(&argument.name, "_").to_string();
+                wanted.push(Wanted { name, span: self.parameter_span(position), scalars });
+            }
+        }
+        wanted
+    }
+    /// Whether a derivative by the parameter at a position is wanted.
+    pub(crate) fn wants(&self, position: usize) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&position))
+    }
+    /// Where a parameter is declared.
+    fn parameter_span(&self, position: usize) -> Span {
+        let function = &self.text.module.functions[self.handle];
+        let is_it = |expression: &Expression| matches!(expression, Expression::FunctionArgument(at) if *at as usize == position);
+        let declared = function.expressions.iter().find(|(_, expression)| is_it(expression));
+        declared.map_or_else(Span::default, |(handle, _)| function.expressions.get_span(handle))
+    }
+
+    /// Differentiates with respect to these parameters only: no gradient flows to the others, as if each were `detach`ed.
+    ///
+    /// ```
+    /// # use cotangent_wgsl::Module;
+    /// let text = "fn square(p: f32, y: f32) -> f32 { let r = p - y; return r * r; }";
+    /// let square = Module::parse("square.wgsl", text)?.function("square")?.with_respect_to(["p"])?;
+    /// assert_eq!(
+    ///     square.derivative()?.wgsl(),
+    ///     "fn square_vjp(p: f32, y: f32, upstream: f32) -> f32 {\n  let t1 = upstream * (p - y);\n  return (t1 + t1);\n}\n",
+    /// );
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    ///
+    /// Errors: `AD002` for a name that no parameter has, listing those there are; `AD003` for a parameter without floats.
+    #[track_caller]
+    pub fn with_respect_to<N: AsRef<str>>(
+        mut self,
+        parameters: impl IntoIterator<Item = N>,
+    ) -> Result<Function, Error> {
+        let at = Location::caller();
+        let known = self.parameters();
+        let framed = |problem: Problem| Err(problem.in_text(&self.text.source).at(at));
+        let mut wanted = BTreeSet::new();
+        for name in parameters {
+            let name = name.as_ref();
+            let Some(position) = known.iter().position(|parameter| parameter.name == name) else {
+                let names: Vec<&str> = known.iter().map(|parameter| parameter.name.as_str()).collect();
+                let list = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+                let message = format!("`{}` has no parameter `{name}`; there are: {list}", self.name());
+                let span = self.text.module.functions.get_span(self.handle);
+                return framed(Problem::new(Code::WgslNoParameter, message).at(span, "this function"));
+            };
+            if !known[position].scalars.iter().any(|dtype| dtype.is_float()) {
+                let message =
+                    format!("parameter `{name}` is {}, which has no derivative", known[position].wgsl);
+                return framed(
+                    Problem::new(Code::WgslNoFloat, message)
+                        .at(self.parameter_span(position), "declared here"),
+                );
+            }
+            wanted.insert(position);
+        }
+        self.wanted = Some(wanted);
+        Ok(self)
+    }
+    /// To which of two equal numbers the gradient of `max` and `min` goes, in this function and all it calls.
+    ///
+    /// With `Tie::First`, `max(x, 0.0)` has the slope 1 at 0 and `max(0.0, x)` the slope 0; with `Tie::Half`, the default, both have ½.
+    /// Values are the same; second derivatives are 0 either way.
+    pub fn tie(mut self, tie: Tie) -> Function {
+        self.options.tie = tie;
+        self
     }
 
     pub(crate) fn text(&self) -> &Text {
@@ -77,7 +204,7 @@ impl Function {
     /// The function on single numbers, one tensor for each scalar of its parameters: one for each scalar of its result.
     pub(crate) fn on_numbers(&self, inputs: &[Tensor], at: At) -> Result<Vec<Tensor>, Error> {
         let budget = Budget::default();
-        Lowering::new(&self.text, &self.surrogates, at, &budget).on_tensors(self.handle, inputs, true)
+        Lowering::new(&self.text, &self.options, at, &budget).on_tensors(self.handle, inputs, true)
     }
     /// Its pullback as WGSL: what the gradients of [`Function::call`] compute. Rules in the text are written out.
     ///
@@ -168,16 +295,31 @@ impl Function {
                 format!("`{}` returns {got}, which is no float and no composite of floats", self.name());
             return Err(framed(Problem::new(Code::WgslResult, message).at(span, "this function")));
         }
+        for argument in &module.functions[self.handle].arguments {
+            let name = name_or(&argument.name, "_");
+            layout::scalars_of(module, argument.ty)
+                .map_err(|problem| framed(problem.at(span, format!("parameter `{name}`"))))?;
+        }
+        let computed = self.on_placeholders(at)?;
+        if let Some(problem) = lint::without_derivative(&computed) {
+            return Err(framed(problem));
+        }
+        let Computed { scalars, results } = computed;
+        results.iter().try_for_each(|&result| scalars.tensor(result).node().map(|_| ()))
+    }
+    /// The function on placeholders, with all numbers in between.
+    fn on_placeholders(&self, at: At) -> Result<Computed, Error> {
+        let module = &self.text.module;
         let mut placeholders = Vec::new();
         for argument in &module.functions[self.handle].arguments {
             let name = name_or(&argument.name, "_");
             let kinds = layout::scalars_of(module, argument.ty)
-                .map_err(|problem| framed(problem.at(span, format!("parameter `{name}`"))))?;
+                .map_err(|problem| problem.in_text(&self.text.source).at(at))?;
             let placeholder = |dtype| Tensor::placeholder(name, Shape::SCALAR, dtype);
             placeholders.extend(kinds.into_iter().map(placeholder));
         }
-        let results = self.on_numbers(&placeholders, at)?;
-        results.iter().try_for_each(|result| result.node().map(|_| ()))
+        let budget = Budget::default();
+        Lowering::new(&self.text, &self.options, at, &budget).computed(self.handle, &placeholders, true)
     }
 
     /// One tensor for each field of the result.
@@ -191,7 +333,7 @@ impl Function {
         }
         let framed = |problem: Problem| problem.in_text(&self.text.source).at(at);
         let mut scalars = Vec::new();
-        for (&input, argument) in inputs.iter().zip(arguments) {
+        for (position, (&input, argument)) in inputs.iter().zip(arguments).enumerate() {
             let node = input.node()?;
             let kinds = layout::scalars_of(module, argument.ty).map_err(framed)?;
             let name = name_or(&argument.name, "_");
@@ -204,6 +346,8 @@ impl Function {
                     .hint(format!("write `.cast(DType::{wanted:?})`")));
             }
             let input = input.cast_at(at, kinds.first().copied().unwrap_or(DType::F32));
+            let has_floats = kinds.iter().any(|dtype| dtype.is_float());
+            let input = if has_floats && !self.wants(position) { input.detach() } else { input };
             if let TypeInner::Scalar(_) = module.types[argument.ty].inner {
                 scalars.push(input);
                 continue;
@@ -223,7 +367,7 @@ impl Function {
         // one check for all, so that a mistake names the function and not the first operation in it
         let shape = self.common_shape(&scalars, at)?;
         let budget = Budget::default();
-        let lowering = Lowering::new(&self.text, &self.surrogates, at, &budget);
+        let lowering = Lowering::new(&self.text, &self.options, at, &budget);
         let results = lowering.on_tensors(self.handle, &scalars, true)?;
         let mut results = results.into_iter();
         let parts: Vec<&TypeInner> = match self.result_type() {

@@ -43,6 +43,7 @@ mod diagnose;
 mod function;
 mod interpret;
 mod layout;
+mod lint;
 mod lower;
 mod prelude;
 mod retell;
@@ -56,6 +57,8 @@ use cotangent_tensor::Error;
 pub use derivative::Derivative;
 pub use function::{Function, Parameter};
 pub use interpret::{Binding, Interpreter, Nonfinite, Run};
+pub use lint::Lint;
+pub use lower::Tie;
 use text::{Kind, Text};
 
 /// Admitted, parsed and validated WGSL.

@@ -3,7 +3,7 @@
 use cotangent_tensor::{Code, DType, Error};
 use naga::common::wgsl::TypeContext as _;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Function, Handle, Module, Type};
+use naga::{Function, Handle, Module, Span, Type};
 
 use crate::diagnose::{Problem, Source};
 use crate::{admission, layout, prelude, retell};
@@ -58,8 +58,11 @@ impl Text {
     }
     /// Whether a function is one of the prelude.
     pub(crate) fn is_prelude(&self, function: Handle<Function>) -> bool {
-        let span = self.module.functions.get_span(function).to_range();
-        span.is_some_and(|range| range.start >= self.own)
+        self.is_in_prelude(self.module.functions.get_span(function))
+    }
+    /// Whether a place is one of the prelude.
+    pub(crate) fn is_in_prelude(&self, span: Span) -> bool {
+        span.to_range().is_some_and(|range| range.start >= self.own)
     }
     /// The functions of the user's text.
     pub(crate) fn functions(&self) -> impl Iterator<Item = Handle<Function>> {
@@ -109,6 +112,12 @@ impl Text {
         let named =
             |a: &naga::FunctionArgument| format!("{}: {}", name_or(&a.name, "_"), self.type_name(a.ty));
         arguments.map(named).collect()
+    }
+    /// The scalars of the parameters of a function, by what leads to them.
+    pub(crate) fn scalar_names(&self, function: Handle<Function>) -> Vec<String> {
+        let arguments = self.module.functions[function].arguments.iter();
+        let named = |a: &naga::FunctionArgument| layout::named(&self.module, name_or(&a.name, "_"), a.ty);
+        arguments.flat_map(|a| named(a).unwrap_or_default()).map(|(name, _)| name).collect()
     }
     /// The result of a function as it is written.
     pub(crate) fn result_of(&self, function: Handle<Function>) -> Option<String> {

@@ -183,6 +183,7 @@ impl<'a> Lowering<'a> {
         }
         let module = &self.text.module;
         let span = frame.function.expressions.get_span(expression);
+        self.look_at(span);
         let ty = self.type_of(frame, expression);
         let length = layout::scalars(module, &ty).map_err(|problem| problem.at(span, "this value"))?.len();
         Ok(Some(match &frame.function.expressions[expression] {

@@ -22,7 +22,7 @@ use crate::diagnose::Problem;
 use crate::layout;
 use crate::prelude::{self, Meaning};
 use crate::text::Text;
-pub(crate) use scalars::{Made, Scalars, Value};
+pub(crate) use scalars::{Made, Outside, Scalars, Value};
 
 /// Most nodes of one call.
 const MAX_NODES: usize = 20_000;
@@ -40,10 +40,33 @@ const MAX_CALLS: usize = 64;
 /// Reasons why rules are not the derivatives of their functions, by name of the function.
 pub(crate) type Surrogates = BTreeMap<String, String>;
 
+/// To which of two equal numbers the gradient of `max` and `min` goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tie {
+    /// Half to each, as everywhere in the library.
+    #[default]
+    Half,
+    /// All to the first, as in TensorFlow.
+    First,
+}
+
+/// What the caller of a function has chosen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) surrogates: Surrogates,
+    pub(crate) tie: Tie,
+}
+
+/// What a function computes, number by number, for whoever wants to look at it.
+pub(crate) struct Computed {
+    pub(crate) scalars: Scalars,
+    pub(crate) results: Vec<Value>,
+}
+
 /// Computes functions of a text on scalars.
 pub(crate) struct Lowering<'a> {
     text: &'a Text,
-    surrogates: &'a Surrogates,
+    options: &'a Options,
     at: At,
     scalars: Scalars,
     budget: &'a Budget,
@@ -65,35 +88,48 @@ struct Frame<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    pub(crate) fn new(
-        text: &'a Text,
-        surrogates: &'a Surrogates,
-        at: At,
-        budget: &'a Budget,
-    ) -> Lowering<'a> {
-        Lowering { text, surrogates, at, scalars: Scalars::new(at), budget }
+    pub(crate) fn new(text: &'a Text, options: &'a Options, at: At, budget: &'a Budget) -> Lowering<'a> {
+        Lowering { text, options, at, scalars: Scalars::new(at), budget }
     }
     /// Computes a function on tensors, one for each scalar of its parameters, in order; gives one for each scalar of its
     /// result.
     pub(crate) fn on_tensors(
-        mut self,
+        self,
         function: Handle<Function>,
         inputs: &[Tensor],
         by_rule: bool,
     ) -> Result<Vec<Tensor>, Error> {
-        let mut inputs = inputs.iter();
+        let Computed { scalars, results } = self.computed(function, inputs, by_rule)?;
+        Ok(results.into_iter().map(|value| scalars.tensor(value)).collect())
+    }
+    /// The same, with the numbers in between.
+    pub(crate) fn computed(
+        mut self,
+        function: Handle<Function>,
+        inputs: &[Tensor],
+        by_rule: bool,
+    ) -> Result<Computed, Error> {
+        let mut inputs = inputs.iter().enumerate();
         let mut arguments = Vec::new();
         for argument in &self.text.module.functions[function].arguments {
             let kinds = self.framed(layout::scalars_of(&self.text.module, argument.ty))?;
             let mut given = Vec::new();
-            for (dtype, tensor) in kinds.into_iter().zip(inputs.by_ref()) {
-                given.push(self.scalars.given(tensor.clone(), dtype));
+            for (dtype, (position, tensor)) in kinds.into_iter().zip(inputs.by_ref()) {
+                given.push(self.scalars.given_as(tensor.clone(), dtype, Outside::Input(position)));
             }
             arguments.push(given);
         }
         let results = if by_rule { self.call(function, arguments) } else { self.plain(function, arguments) };
         let results = self.framed(results)?;
-        Ok(results.into_iter().map(|value| self.scalars.tensor(value)).collect())
+        Ok(Computed { scalars: self.scalars, results })
+    }
+    /// What is made from now on is made at this place; what a body of the prelude makes has none.
+    fn look_at(&mut self, span: Span) {
+        if self.text.is_in_prelude(span) {
+            self.scalars.here = Span::UNDEFINED;
+        } else if span.is_defined() {
+            self.scalars.here = span;
+        }
     }
     fn framed<T>(&self, result: Result<T, Problem>) -> Result<T, Error> {
         result.map_err(|problem| problem.in_text(&self.text.source).at(self.at))
@@ -123,7 +159,7 @@ impl<'a> Lowering<'a> {
                 let scalars = arguments.concat();
                 let Value::Node(_) = scalars[0] else { return Ok(scalars) };
                 let detached = self.scalars.tensor(scalars[0]).detach();
-                Ok(vec![self.scalars.given(detached, DType::F32)])
+                Ok(vec![self.scalars.given_as(detached, DType::F32, Outside::Detached)])
             }
             Some(Meaning::Text) | None => self.body(function, arguments),
         }
@@ -163,14 +199,14 @@ impl<'a> Lowering<'a> {
             return self.plain(function, parts);
         }
         let tensors: Vec<Tensor> = arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
-        let (text, surrogates, at, budget) = (self.text, self.surrogates, self.at, self.budget);
-        let rule = TextRule { text, surrogates, at, budget, function, rule };
+        let (text, options, at, budget) = (self.text, self.options, self.at, self.budget);
+        let rule = TextRule { text, options, at, budget, function, rule };
         let together = together(&tensors, self.at);
         let outputs = rule.apply_at(self.at, &together.iter().collect::<Vec<_>>());
         Ok(outputs
             .into_iter()
             .zip(results)
-            .map(|(output, dtype)| self.scalars.given(output, dtype))
+            .map(|(output, dtype)| self.scalars.given_as(output, dtype, Outside::Rule(arguments.to_vec())))
             .collect())
     }
     /// The type of a value, or of what a pointer points to.
@@ -226,7 +262,7 @@ pub(crate) fn together(tensors: &[Tensor], at: At) -> Vec<Tensor> {
 /// A function with its pullback `name_vjp`, as a custom gradient.
 struct TextRule<'a> {
     text: &'a Text,
-    surrogates: &'a Surrogates,
+    options: &'a Options,
     at: At,
     budget: &'a Budget,
     function: Handle<Function>,
@@ -236,7 +272,7 @@ struct TextRule<'a> {
 impl TextRule<'_> {
     /// A function on tensors; the function itself as its text says, its rule by the rule of the rule if there is one.
     fn computed(&self, function: Handle<Function>, inputs: &[Tensor], count: usize) -> Vec<Tensor> {
-        let lowering = Lowering::new(self.text, self.surrogates, self.at, self.budget);
+        let lowering = Lowering::new(self.text, self.options, self.at, self.budget);
         let results = lowering.on_tensors(function, inputs, function == self.rule);
         results.unwrap_or_else(|error| vec![Tensor::invalid(error); count])
     }
@@ -247,10 +283,18 @@ impl Rule for TextRule<'_> {
 
     fn declare(&self) -> CustomGradient {
         let name = self.text.name_of(self.function);
-        match self.surrogates.get(name) {
+        let declared = match self.options.surrogates.get(name) {
             Some(reason) => CustomGradient::surrogate(name, reason),
             None => CustomGradient::exact(name),
-        }
+        };
+        let rule = self.text.name_of(self.rule);
+        let message =
+            format!("the rule `{rule}` is not linear in its cotangent, and forward mode needs it to be");
+        let problem = Problem::new(Code::WgslLinear, message)
+            .at(self.text.module.functions.get_span(self.rule), "this rule");
+        declared
+            .inputs(self.text.scalar_names(self.function))
+            .unless_linear(problem.in_text(&self.text.source).at(self.at))
     }
     fn forward(&self, inputs: &[Tensor]) -> (Vec<Tensor>, Vec<Tensor>) {
         let module = &self.text.module;

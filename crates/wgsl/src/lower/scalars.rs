@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use cotangent_tensor::At;
 use cotangent_tensor::{Class, DType, Elementwise as E, Integer, Operand, Scalar, Tensor};
+use naga::Span;
 
 /// One scalar of a WGSL value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +38,7 @@ impl Value {
         }
     }
     /// The number, if it is a constant float.
-    fn as_float(self) -> Option<f64> {
+    pub(crate) fn as_float(self) -> Option<f64> {
         if let Value::Float(bits) = self { Some(f64::from_bits(bits)) } else { None }
     }
     /// The number, if it is a constant integer.
@@ -109,10 +110,26 @@ impl Made {
     }
 }
 
+/// What a node is that was not made here.
+#[derive(Clone, Debug)]
+pub(crate) enum Outside {
+    /// A scalar of a parameter, by its position.
+    Input(usize),
+    /// A value without its gradient.
+    Detached,
+    /// An output of a rule, of these values.
+    Rule(Vec<Value>),
+}
+
 /// Builds nodes, at one line.
 pub(crate) struct Scalars {
     at: At,
     nodes: Vec<(Tensor, DType)>,
+    /// The place of the text that is being computed; undefined inside of the prelude.
+    pub(crate) here: Span,
+    /// The place where each node was made first.
+    spans: Vec<Span>,
+    outside: HashMap<usize, Outside>,
     /// How the nodes were made that were made here.
     made: HashMap<usize, Made>,
     known: HashMap<Made, Value>,
@@ -125,6 +142,9 @@ impl Scalars {
         Scalars {
             at,
             nodes: Vec::new(),
+            here: Span::UNDEFINED,
+            spans: Vec::new(),
+            outside: HashMap::new(),
             made: HashMap::new(),
             known: HashMap::new(),
             negated: HashMap::new(),
@@ -141,7 +161,21 @@ impl Scalars {
     /// A scalar that comes from outside.
     pub(crate) fn given(&mut self, tensor: Tensor, dtype: DType) -> Value {
         self.nodes.push((tensor, dtype));
+        self.spans.push(self.here);
         Value::Node(self.nodes.len() - 1)
+    }
+    /// The same, with what it is.
+    pub(crate) fn given_as(&mut self, tensor: Tensor, dtype: DType, outside: Outside) -> Value {
+        self.outside.insert(self.nodes.len(), outside);
+        self.given(tensor, dtype)
+    }
+    /// What a node is that was not made here, if that is known.
+    pub(crate) fn outside(&self, node: usize) -> Option<&Outside> {
+        self.outside.get(&node)
+    }
+    /// The place of the text where a node was made first.
+    pub(crate) fn span(&self, node: usize) -> Span {
+        self.spans[node]
     }
     pub(crate) fn dtype(&self, value: Value) -> DType {
         match value {
@@ -253,8 +287,11 @@ impl Scalars {
         if let Some(&value) = self.known.get(&key) {
             return value;
         }
-        let tensor = self.tensor(value).cast_at(self.at, dtype);
-        self.remember(key, tensor, dtype)
+        let tensor = self.tensor(value);
+        // a step function: what it is made of gets no gradient from here, and what counts in integers is no obstacle
+        let cuts = from.is_float() && dtype.is_integer();
+        let tensor = if cuts { tensor.detach() } else { tensor };
+        self.remember(key, tensor.cast_at(self.at, dtype), dtype)
     }
     fn remember(&mut self, key: Made, tensor: Tensor, dtype: DType) -> Value {
         self.made.insert(self.nodes.len(), key);

@@ -201,6 +201,7 @@ impl<'a> Lowering<'a> {
                     }
                     given.push(self.value(frame, argument)?);
                 }
+                self.look_at(span);
                 if let Some(result) = result {
                     let value = self.call(*function, given)?;
                     frame.values[result.index()] = Some(value);
