@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cotangent::wgsl::{Function, Module, Parameter};
+use cotangent::wgsl::{Function, Lint, Module, Parameter};
 use cotangent::{Code, DType, Device, Error, Evaluate, Reference, Tensor, check, grad, vjp};
 use serde_json::{Map, Value, json};
 
@@ -49,9 +49,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let parameters = function.parameters();
     let point = point(&function, &parameters, &arguments.at)?;
     let device = arguments.device.open()?;
+    let lints = function.lints();
+    lints.iter().for_each(|lint| eprintln!("{lint}"));
 
     // A rule is taken as it is: whether it is a surrogate is said where the function is used.
-    check::unchecked(|| print(arguments, &function, &parameters, &point, &device))
+    check::unchecked(|| print(arguments, &function, &parameters, &point, &device, &lints))
 }
 
 fn print(
@@ -60,6 +62,7 @@ fn print(
     parameters: &[Parameter],
     point: &[Vec<f64>],
     device: &Device,
+    lints: &[Lint],
 ) -> Result<(), Error> {
     // On the reference every number keeps its f64; on the device it is data.
     let exact: Vec<Tensor> = parameters.iter().zip(point).map(|(p, x)| exact(p, x)).collect();
@@ -84,6 +87,11 @@ fn print(
             document.insert("device_value".into(), device_value);
             document.insert("device_gradient".into(), Value::Object(device_gradient));
             document.insert("wgsl".into(), wgsl.into());
+            let described = |lint: &Lint| {
+                let Lint { code, message, line, help, .. } = lint;
+                json!({ "code": code, "message": message, "line": line, "help": help })
+            };
+            document.insert("lints".into(), lints.iter().map(described).collect());
         }
         return report::line(&document.to_string());
     }

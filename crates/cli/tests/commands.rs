@@ -449,6 +449,20 @@ fn grad_prints_value_gradient_and_curvature_of_reference_and_device() {
 }
 
 #[test]
+fn grad_prints_lints_beside_its_document() {
+    let file = temporary("lints.wgsl");
+    std::fs::write(&file, "fn f(x: f32) -> f32 { return sqrt(x); }").unwrap();
+    let path = file.display().to_string();
+    let output = cotangent(&["grad", &path, "--at", "x=0", "--json", "--device", "cpu"]);
+    // T74
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["gradient"]["x"], "inf");
+    assert_eq!((&document["lints"][0]["code"], &document["lints"][0]["line"]), (&"LN3".into(), &1.into()));
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(messages.contains("warning[LN3]") && messages.contains("return sqrt(x);"), "{messages}");
+}
+
+#[test]
 fn grad_says_what_is_wrong_with_a_point_or_a_text() {
     let file = temporary("wrong.wgsl");
     std::fs::write(&file, FUNCTIONS).unwrap();
