@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// The function; not needed if the text declares one only (rules do not count)
     #[arg(long = "fn", value_name = "NAME")]
     function: Option<String>,
-    /// Every parameter by name, such as p=0.5,k=3,v=[1,2,2]
+    /// Every parameter by name, such as p=0.5,k=3,v=[1,2,2]; a structure as a list, or by its fields, as s.a=1,s.b=[1,2]
     #[arg(long, value_name = "P=X,…", default_value = "", allow_hyphen_values = true)]
     at: String,
     /// The cotangent of the result
@@ -46,8 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         .map_err(|cause| Error::new(Code::File, &name, format!("cannot be read: {cause}")))?;
     let module = Module::parse(&name, &text)?;
     let function = chosen(&module, arguments.function.as_deref())?;
-    let parameters = function.parameters();
-    let point = point(&function, &parameters, &arguments.at)?;
+    let (parameters, point) = point(&function, &function.parameters(), &arguments.at)?;
     let device = arguments.device.open()?;
     let lints = function.lints();
     lints.iter().for_each(|lint| eprintln!("{lint}"));
@@ -128,8 +127,12 @@ fn chosen(module: &Module, name: Option<&str>) -> Result<Function, Error> {
     }
 }
 
-/// The numbers of each parameter.
-fn point(function: &Function, parameters: &[Parameter], at: &str) -> Result<Vec<Vec<f64>>, Error> {
+/// The parameters, or fields of structures, that are given, and the numbers of each.
+fn point(
+    function: &Function,
+    parameters: &[Parameter],
+    at: &str,
+) -> Result<(Vec<Parameter>, Vec<Vec<f64>>), Error> {
     let wrong = |message: String| {
         Error::new(Code::Wgsl, "--at", message)
             .hint(format!("the function is {function}; write --at name=number,name=[numbers],…"))
@@ -167,29 +170,39 @@ fn point(function: &Function, parameters: &[Parameter], at: &str) -> Result<Vec<
             None => return Err(wrong(format!("`{later}` stands where a comma is expected"))),
         };
     }
-    let mut point = Vec::new();
-    for Parameter { name, wgsl, scalars } in parameters {
-        let numbers = given.remove(name.as_str()).ok_or_else(|| wrong(format!("`{name}` is not given")))?;
+    // a structure by its fields, where those are given
+    let mut stack: Vec<Parameter> = parameters.iter().rev().cloned().collect();
+    let (mut leaves, mut point) = (Vec::new(), Vec::new());
+    while let Some(parameter) = stack.pop() {
+        let Parameter { name, wgsl, scalars, fields } = &parameter;
+        let Some(numbers) = given.remove(name.as_str()) else {
+            if fields.is_empty() {
+                return Err(wrong(format!("`{name}` is not given")));
+            }
+            stack.extend(fields.iter().rev().cloned());
+            continue;
+        };
         if numbers.len() != scalars.len() {
             let message =
                 format!("`{name}` is {wgsl}, {} numbers; {} are given", scalars.len(), numbers.len());
             return Err(wrong(message));
         }
         if scalars.iter().any(|dtype| Some(dtype) != scalars.first()) {
-            return Err(wrong(format!(
-                "`{name}` is {wgsl}: structures of several types cannot be given here"
-            )));
+            let names: Vec<String> = fields.iter().map(|field| format!("{}=…", field.name)).collect();
+            let message = format!("`{name}` is {wgsl}, which holds several types");
+            return Err(wrong(message).hint(format!("give its fields: --at {}", names.join(","))));
         }
         let whole = |x: &f64| x.fract() == 0.0 && (-2_147_483_648.0..4_294_967_296.0).contains(x);
         let is_integer = scalars.first().is_some_and(|dtype| dtype.is_integer());
         if let Some(number) = numbers.iter().find(|x| is_integer && !whole(x)) {
             return Err(wrong(format!("`{name}` is {wgsl}, and {number} is none")));
         }
+        leaves.push(parameter);
         point.push(numbers);
     }
     match given.keys().next() {
         Some(name) => Err(wrong(format!("there is no parameter `{name}`"))),
-        None => Ok(point),
+        None => Ok((leaves, point)),
     }
 }
 
@@ -226,7 +239,8 @@ fn graph(
     inputs: &[Tensor],
     upstream: f64,
 ) -> Result<Graph, Error> {
-    let value = function.rows(&inputs.iter().collect::<Vec<_>>());
+    let named: Vec<(&str, &Tensor)> = parameters.iter().map(|p| p.name.as_str()).zip(inputs).collect();
+    let value = function.by_name(&named);
     let seed = Tensor::full(value.node()?.shape, upstream);
     let mut gradients = BTreeMap::new();
     for (position, input) in inputs.iter().enumerate() {

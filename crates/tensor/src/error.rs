@@ -129,6 +129,8 @@ codes! {
     Wgsl "E_WGSL";
     /// User WGSL that is too large or too deeply nested.
     WgslLimit "E_WGSL_LIMIT", "split the expression or the function";
+    /// Two pointers of one call of a WGSL function that may point to the same variable.
+    WgslAlias "E_WGSL_ALIAS", "pass one pointer, or copy the value into a variable of its own";
     /// Two invocations of a WGSL kernel access the same memory without a barrier between them.
     WgslRace "E_WGSL_RACE", "put a barrier between the two, or let each invocation write elements of its own";
     /// An index of WGSL outside of what it indexes.
@@ -163,7 +165,7 @@ codes! {
     WgslVariable "AD020", "pass the value as a parameter";
     /// A WGSL statement that is no computation.
     WgslStatement "AD021", "pass values in and return values";
-    /// A WGSL pointer as a parameter.
+    /// A WGSL pointer as a parameter of a function that is called on tensors.
     WgslPointer "AD022", "return a structure instead";
     /// A WGSL rule `f_vjp` whose parameters or result do not fit `f`.
     WgslRule "AD030";

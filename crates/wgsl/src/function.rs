@@ -1,18 +1,18 @@
 //! Functions of a text, called on tensors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::{At, Code, DType, Error, Shape, Tensor};
-use naga::{Expression, Function as Naga, Handle, Span, TypeInner};
+use naga::{Expression, Function as Naga, Handle, Span, Type, TypeInner};
 
 use crate::derivative::{Derivative, derivative};
 use crate::diagnose::Problem;
 use crate::layout;
 use crate::lint::{self, Lint, Wanted};
-use crate::lower::{Budget, Computed, Lowering, Options, Tie, together};
+use crate::lower::{Budget, Computed, Lowering, Options, Tie};
 use crate::text::{Text, name_or};
 
 /// A function written in WGSL. Called on tensors it is an expression like any other.
@@ -36,17 +36,14 @@ pub struct Parameter {
     pub wgsl: String,
     /// The element types of its numbers: one for a number, several for a vector, an array or a structure.
     pub scalars: Vec<DType>,
+    /// The fields of a structure, `parameter.field` each, which may be structures again. None for other types.
+    pub fields: Vec<Parameter>,
 }
 
 impl Function {
-    pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>) -> Function {
-        Function {
-            text: text.clone(),
-            handle,
-            options: Options::default(),
-            allowed: BTreeSet::new(),
-            wanted: None,
-        }
+    pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>, constants: BTreeMap<String, f64>) -> Function {
+        let options = Options { constants, ..Options::default() };
+        Function { text: text.clone(), handle, options, allowed: BTreeSet::new(), wanted: None }
     }
     /// Its name.
     pub fn name(&self) -> &str {
@@ -54,14 +51,39 @@ impl Function {
     }
     /// The parameters, in order.
     pub fn parameters(&self) -> Vec<Parameter> {
+        let arguments = self.text.module.functions[self.handle].arguments.iter();
+        arguments.map(|a| self.parameter(name_or(&a.name, "_").to_string(), a.ty)).collect()
+    }
+    /// The parameters, with the fields in place of structures that hold several types: what one tensor can be given for.
+    pub(crate) fn leaves(&self) -> Vec<Parameter> {
+        let mut stack: Vec<Parameter> = self.parameters().into_iter().rev().collect();
+        let mut leaves = Vec::new();
+        while let Some(next) = stack.pop() {
+            match next.scalars.iter().all(|dtype| Some(dtype) == next.scalars.first()) {
+                true => leaves.push(next),
+                false => stack.extend(next.fields.into_iter().rev()),
+            }
+        }
+        leaves
+    }
+    /// Whether a derivative by each of the leaves is wanted.
+    pub(crate) fn wanted_leaves(&self, leaves: &[Parameter]) -> Vec<bool> {
+        let parameters = self.parameters();
+        let of = |leaf: &Parameter| leaf.name.split('.').next().unwrap_or_default().to_string();
+        let position = |leaf: &Parameter| parameters.iter().position(|parameter| parameter.name == of(leaf));
+        leaves.iter().map(|leaf| position(leaf).is_some_and(|position| self.wants(position))).collect()
+    }
+    fn parameter(&self, name: String, ty: Handle<Type>) -> Parameter {
         let module = &self.text.module;
-        let arguments = module.functions[self.handle].arguments.iter();
-        let parameter = |a: &naga::FunctionArgument| Parameter {
-            name: name_or(&a.name, "_").to_string(),
-            wgsl: self.text.type_name(a.ty),
-            scalars: layout::scalars_of(module, a.ty).unwrap_or_default(),
+        let fields = match &module.types[ty].inner {
+            TypeInner::Struct { members, .. } => members
+                .iter()
+                .map(|member| self.parameter(format!("{name}.{}", name_or(&member.name, "_")), member.ty))
+                .collect(),
+            _ => Vec::new(),
         };
-        arguments.map(parameter).collect()
+        let (wgsl, scalars) = (self.text.type_name(ty), layout::scalars_of(module, ty).unwrap_or_default());
+        Parameter { name, wgsl, scalars, fields }
     }
     /// WGSL type of the result, if it has one.
     pub fn result(&self) -> Option<String> {
@@ -225,60 +247,14 @@ impl Function {
         derivative(self, Location::caller())
     }
 
-    /// Applies the function element by element, one tensor for each parameter; shapes broadcast. For functions of numbers to a number;
-    /// for vectors and arrays see [`Function::rows`], for structures [`Function::fields`].
-    ///
-    /// An invalid tensor comes of a wrong number of tensors (`E_WGSL`), of element types (`E_DTYPE`) or of shapes (`E_BROADCAST`).
-    #[track_caller]
-    pub fn call(&self, inputs: &[&Tensor]) -> Tensor {
-        let at = Location::caller();
-        let of_numbers = || {
-            for argument in &self.text.module.functions[self.handle].arguments {
-                if !matches!(self.text.module.types[argument.ty].inner, TypeInner::Scalar(_)) {
-                    let (name, ty) = (name_or(&argument.name, "_"), self.text.type_name(argument.ty));
-                    return Err(self.error(Code::Wgsl, format!("parameter `{name}` is {ty}"), at).hint(
-                        "call it by rows: `rows` takes vectors and arrays from the last axis of a tensor",
-                    ));
-                }
-            }
-            self.single(self.outputs(inputs, at)?, at)
-        };
-        of_numbers().unwrap_or_else(Tensor::invalid)
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
-    /// Applies the function to rows: a parameter that is a vector, a matrix (by columns), an array or a structure takes the last axis of its
-    /// tensor, which has as many elements as it has numbers; the other axes broadcast against each other, and against tensors
-    /// of numbers. A result that is a vector or an array becomes the last axis.
-    ///
-    /// Invalid as [`Function::call`] says.
-    #[track_caller]
-    pub fn rows(&self, inputs: &[&Tensor]) -> Tensor {
-        let at = Location::caller();
-        self.outputs(inputs, at).and_then(|outputs| self.single(outputs, at)).unwrap_or_else(Tensor::invalid)
-    }
-    /// Applies a function whose result is a structure: one tensor for each of its fields. Otherwise like [`Function::rows`].
-    #[track_caller]
-    pub fn fields(&self, inputs: &[&Tensor]) -> Vec<Tensor> {
-        let at = Location::caller();
-        self.outputs(inputs, at).unwrap_or_else(|error| vec![Tensor::invalid(error); self.count_fields()])
-    }
-
-    fn error(&self, code: Code, message: String, at: At) -> Error {
-        Error::new(code, self.name(), message).at(at)
-    }
-    fn single(&self, mut outputs: Vec<Tensor>, at: At) -> Result<Tensor, Error> {
-        if let (1, Some(output)) = (outputs.len(), outputs.pop()) {
-            return Ok(output);
-        }
-        let fields = self.count_fields();
-        Err(self
-            .error(Code::Wgsl, format!("the result is a structure of {fields} fields"), at)
-            .hint("`fields` gives one tensor for each"))
-    }
-    fn result_type(&self) -> Option<&TypeInner> {
+    pub(crate) fn result_type(&self) -> Option<&TypeInner> {
         let module = &self.text.module;
         module.functions[self.handle].result.as_ref().map(|result| &module.types[result.ty].inner)
     }
-    fn count_fields(&self) -> usize {
+    pub(crate) fn count_fields(&self) -> usize {
         if let Some(TypeInner::Struct { members, .. }) = self.result_type() { members.len() } else { 1 }
     }
 
@@ -294,6 +270,12 @@ impl Function {
             let message =
                 format!("`{}` returns {got}, which is no float and no composite of floats", self.name());
             return Err(framed(Problem::new(Code::WgslResult, message).at(span, "this function")));
+        }
+        if let Some(&position) = self.text.pointers_of(self.handle).first() {
+            let message = format!("`{}` takes a pointer, and is called on tensors", self.name());
+            return Err(framed(
+                Problem::new(Code::WgslPointer, message).at(self.parameter_span(position), "this parameter"),
+            ));
         }
         for argument in &module.functions[self.handle].arguments {
             let name = name_or(&argument.name, "_");
@@ -320,86 +302,6 @@ impl Function {
         }
         let budget = Budget::default();
         Lowering::new(&self.text, &self.options, at, &budget).computed(self.handle, &placeholders, true)
-    }
-
-    /// One tensor for each field of the result.
-    fn outputs(&self, inputs: &[&Tensor], at: At) -> Result<Vec<Tensor>, Error> {
-        let module = &self.text.module;
-        let arguments = &module.functions[self.handle].arguments;
-        if inputs.len() != arguments.len() {
-            let message =
-                format!("{} tensors are given, and there are {} parameters", inputs.len(), arguments.len());
-            return Err(self.error(Code::Wgsl, message, at).hint(format!("its signature is {self}")));
-        }
-        let framed = |problem: Problem| problem.in_text(&self.text.source).at(at);
-        let mut scalars = Vec::new();
-        for (position, (&input, argument)) in inputs.iter().zip(arguments).enumerate() {
-            let node = input.node()?;
-            let kinds = layout::scalars_of(module, argument.ty).map_err(framed)?;
-            let name = name_or(&argument.name, "_");
-            let fits =
-                |&dtype: &DType| node.dtype == dtype || (dtype, node.dtype) == (DType::F32, DType::F16);
-            if let Some(wanted) = kinds.iter().find(|dtype| !fits(dtype)) {
-                let message = format!("parameter `{name}` is {wanted}, and the tensor is {}", node.dtype);
-                return Err(self
-                    .error(Code::Dtype, message, at)
-                    .hint(format!("write `.cast(DType::{wanted:?})`")));
-            }
-            let input = input.cast_at(at, kinds.first().copied().unwrap_or(DType::F32));
-            let has_floats = kinds.iter().any(|dtype| dtype.is_float());
-            let input = if has_floats && !self.wants(position) { input.detach() } else { input };
-            if let TypeInner::Scalar(_) = module.types[argument.ty].inner {
-                scalars.push(input);
-                continue;
-            }
-            let last = node.shape.last().copied();
-            if last != Some(kinds.len()) {
-                let ty = self.text.type_name(argument.ty);
-                let message = format!(
-                    "parameter `{name}` is {ty}, whose {} numbers are the last axis; the tensor has shape {}",
-                    kinds.len(),
-                    node.shape
-                );
-                return Err(self.error(Code::Broadcast, message, at).hint("reshape or transpose it"));
-            }
-            scalars.extend((0..kinds.len()).map(|k| input.slice(-1, k, k + 1, 1).squeeze(-1)));
-        }
-        // one check for all, so that a mistake names the function and not the first operation in it
-        let shape = self.common_shape(&scalars, at)?;
-        let budget = Budget::default();
-        let lowering = Lowering::new(&self.text, &self.options, at, &budget);
-        let results = lowering.on_tensors(self.handle, &scalars, true)?;
-        let mut results = results.into_iter();
-        let parts: Vec<&TypeInner> = match self.result_type() {
-            Some(TypeInner::Struct { members, .. }) => {
-                members.iter().map(|member| &module.types[member.ty].inner).collect()
-            }
-            other => other.into_iter().collect(),
-        };
-        let mut outputs = Vec::new();
-        for part in parts {
-            let count = layout::scalars(module, part).map_err(framed)?.len();
-            let numbers: Vec<Tensor> = results.by_ref().take(count).map(|x| x.broadcast_to(shape)).collect();
-            let output = match (part, &numbers[..]) {
-                (TypeInner::Scalar(_), [one]) => one.clone(),
-                _ => Tensor::stack(&numbers.iter().collect::<Vec<_>>(), -1),
-            };
-            output.node()?;
-            outputs.push(output);
-        }
-        Ok(match &outputs[..] {
-            [one] => vec![one.named(self.name())],
-            _ => outputs,
-        })
-    }
-    fn common_shape(&self, scalars: &[Tensor], at: At) -> Result<Shape, Error> {
-        let Some(first) = together(scalars, at).into_iter().next() else { return Ok(Shape::SCALAR) };
-        match first.node() {
-            Ok(node) => Ok(node.shape),
-            Err(error) => Err(self
-                .error(error.code(), error.message().to_string(), at)
-                .hint("insert axes with `unsqueeze`, or reshape one of them")),
-        }
     }
 }
 

@@ -38,6 +38,8 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod call;
+mod check;
 mod derivative;
 mod diagnose;
 mod function;
@@ -49,11 +51,13 @@ mod prelude;
 mod retell;
 mod text;
 
+use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::Error;
 
+pub use check::FunctionCheck;
 pub use derivative::Derivative;
 pub use function::{Function, Parameter};
 pub use interpret::{Binding, Interpreter, Nonfinite, Run};
@@ -65,6 +69,8 @@ use text::{Kind, Text};
 #[derive(Clone, Debug)]
 pub struct Module {
     text: Arc<Text>,
+    /// Values of `override` constants.
+    constants: BTreeMap<String, f64>,
 }
 
 impl Module {
@@ -77,14 +83,35 @@ impl Module {
     /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for
     /// anything that is not valid WGSL.
     pub fn parse(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Functions)?) })
+        Ok(Module::of(Text::parse(name, text, Kind::Functions)?))
     }
     /// Reads WGSL with entry points, for the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
     /// 64 deep, 4096 operators in a statement, 64 `else if` in a row, 4096 functions.
     ///
     /// Errors as those of [`Module::parse`].
     pub fn parse_kernels(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?) })
+        Ok(Module::of(Text::parse(name, text, Kind::Kernels)?))
+    }
+    fn of(text: Text) -> Module {
+        Module { text: Arc::new(text), constants: BTreeMap::new() }
+    }
+    /// Gives an `override` constant its value, for all functions asked for from then on. Constants that are given none have the one in the text.
+    /// Truth values are 0 and 1.
+    ///
+    /// ```
+    /// # use cotangent_tensor::{Evaluate, Reference, Tensor};
+    /// # use cotangent_wgsl::Module;
+    /// let text = "override rounds: i32 = 2; fn power(x: f32) -> f32 { var y = 1.0; for (var i = 0; i < rounds; i++) { y *= x; } return y; }";
+    /// let cube = Module::parse("power.wgsl", text)?.constant("rounds", 3.0)?.function("power")?;
+    /// assert_eq!(Reference::new().evaluate(&[&cube.call(&[&Tensor::new(2.0)])])?[0].scalar()?, 8.0);
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    ///
+    /// Errors: `E_WGSL` if there is no such override, listing those there are; `AD013` for a value that its type does not have.
+    pub fn constant(mut self, name: &str, value: f64) -> Result<Module, Error> {
+        self.text.check_override(name, value)?;
+        self.constants.insert(name.to_string(), value);
+        Ok(self)
     }
     /// The name given to [`Module::parse`].
     pub fn name(&self) -> &str {
@@ -92,7 +119,8 @@ impl Module {
     }
     /// The functions, in order of the text.
     pub fn functions(&self) -> Vec<Function> {
-        self.text.functions().map(|handle| Function::new(&self.text, handle)).collect()
+        let function = |handle| Function::new(&self.text, handle, self.constants.clone());
+        self.text.functions().map(function).collect()
     }
     /// The function of a name, which can be computed and differentiated: what cannot says so now.
     ///
@@ -101,7 +129,7 @@ impl Module {
     #[track_caller]
     pub fn function(&self, name: &str) -> Result<Function, Error> {
         let Some(handle) = self.text.find(name) else { return Err(self.text.no_function(name)) };
-        let function = Function::new(&self.text, handle);
+        let function = Function::new(&self.text, handle, self.constants.clone());
         function.check(Location::caller())?;
         Ok(function)
     }

@@ -3,7 +3,7 @@
 use cotangent_tensor::{Code, DType, Error};
 use naga::common::wgsl::TypeContext as _;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Function, Handle, Module, Span, Type};
+use naga::{Function, Handle, Module, Span, Type, TypeInner};
 
 use crate::diagnose::{Problem, Source};
 use crate::{admission, layout, prelude, retell};
@@ -102,6 +102,43 @@ impl Text {
     /// The function `f_vjp` that stands beside a function `f`.
     pub(crate) fn rule_of(&self, function: Handle<Function>) -> Option<Handle<Function>> {
         self.find(&(self.name_of(function).to_string() + RULE))
+    }
+    /// Whether an override of a name can have a value.
+    pub(crate) fn check_override(&self, name: &str, value: f64) -> Result<(), Error> {
+        let named = |known: &naga::Override| name_or(&known.name, "_").to_string();
+        let known: Vec<&naga::Override> = self.module.overrides.iter().map(|(_, known)| known).collect();
+        let Some(found) = known.iter().find(|known| named(known) == name) else {
+            let names: Vec<String> = known.iter().map(|known| named(known)).collect();
+            let message = match names.is_empty() {
+                true => format!("no override `{name}`; the text declares none"),
+                false => format!("no override `{name}`; there are: {}", names.join(", ")),
+            };
+            return Err(Error::new(Code::Wgsl, &*self.source.name, message)
+                .hint("`override name: f32 = 1.0;` declares one; a `const` cannot be changed"));
+        };
+        let dtype =
+            layout::scalars_of(&self.module, found.ty).map_err(|problem| problem.in_text(&self.source))?;
+        let whole = |low: f64, high: f64| value.fract() == 0.0 && (low..=high).contains(&value);
+        #[expect(clippy::cast_possible_truncation, reason = "whether it fits is the question")]
+        let fits = dtype.iter().all(|dtype| match dtype {
+            DType::F32 | DType::F16 => (value as f32).is_finite(),
+            DType::I32 => whole(f64::from(i32::MIN), f64::from(i32::MAX)),
+            DType::U32 => whole(0.0, f64::from(u32::MAX)),
+            DType::Bool => whole(0.0, 1.0),
+        });
+        if fits {
+            return Ok(());
+        }
+        let message = format!("the override `{name}` is {}, and {value:?} is none", self.type_name(found.ty));
+        Err(Error::new(Code::WgslConstant, &*self.source.name, message).hint("give it a value of its type"))
+    }
+    /// The positions of the parameters that are pointers.
+    pub(crate) fn pointers_of(&self, function: Handle<Function>) -> Vec<usize> {
+        let arguments = self.module.functions[function].arguments.iter().enumerate();
+        let is_pointer = |ty: Handle<Type>| {
+            matches!(self.module.types[ty].inner, TypeInner::Pointer { .. } | TypeInner::ValuePointer { .. })
+        };
+        arguments.filter(|(_, argument)| is_pointer(argument.ty)).map(|(position, _)| position).collect()
     }
     pub(crate) fn type_name(&self, ty: Handle<Type>) -> String {
         self.module.to_ctx().type_to_string(ty)

@@ -10,22 +10,17 @@ pub(super) fn compared_with_itself(text: &Text, function: Handle<Function>, foun
     let (mut functions, mut next) = (vec![function], 0);
     while let Some(&handle) = functions.get(next) {
         next += 1;
-        let function = &text.module.functions[handle];
-        for (_, expression) in function.expressions.iter() {
-            if let Expression::CallResult(called) = expression
-                && !functions.contains(called)
-                && !text.is_prelude(*called)
-            {
-                functions.push(*called);
+        for called in compared_in(&text.module.functions[handle], found) {
+            if !functions.contains(&called) && !text.is_prelude(called) {
+                functions.push(called);
             }
         }
-        compared_in(text, handle, &function.body, found);
     }
 }
 
-fn compared_in(text: &Text, handle: Handle<Function>, body: &Block, found: &mut Vec<Finding>) {
-    let function = &text.module.functions[handle];
-    let mut blocks = vec![body];
+/// Comparisons in the body of a function; gives what it calls.
+fn compared_in(function: &Function, found: &mut Vec<Finding>) -> Vec<Handle<Function>> {
+    let (mut blocks, mut called): (Vec<&Block>, _) = (vec![&function.body], Vec::new());
     while let Some(block) = blocks.pop() {
         for statement in block {
             match statement {
@@ -34,6 +29,7 @@ fn compared_in(text: &Text, handle: Handle<Function>, body: &Block, found: &mut 
                         found.extend(compared(function, expression));
                     }
                 }
+                Statement::Call { function, .. } => called.push(*function),
                 Statement::Block(inner) => blocks.push(inner),
                 Statement::If { accept, reject, .. } => blocks.extend([accept, reject]),
                 Statement::Switch { cases, .. } => blocks.extend(cases.iter().map(|case| &case.body)),
@@ -42,6 +38,7 @@ fn compared_in(text: &Text, handle: Handle<Function>, body: &Block, found: &mut 
             }
         }
     }
+    called
 }
 
 fn compared(function: &Function, expression: Handle<Expression>) -> Option<Finding> {

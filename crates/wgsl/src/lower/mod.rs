@@ -7,6 +7,7 @@
 
 mod builtins;
 mod expressions;
+mod pointers;
 mod scalars;
 mod statements;
 
@@ -55,6 +56,8 @@ pub enum Tie {
 pub(crate) struct Options {
     pub(crate) surrogates: Surrogates,
     pub(crate) tie: Tie,
+    /// Values of `override` constants, by name.
+    pub(crate) constants: BTreeMap<String, f64>,
 }
 
 /// What a function computes, number by number, for whoever wants to look at it.
@@ -84,6 +87,8 @@ struct Frame<'a> {
     handle: Handle<Function>,
     function: &'a Function,
     arguments: Vec<Vec<Value>>,
+    /// Positions of the arguments that are pointers; what they point to are variables behind the local ones.
+    pointers: Vec<usize>,
     values: Vec<Option<Vec<Value>>>,
 }
 
@@ -142,6 +147,13 @@ impl<'a> Lowering<'a> {
         arguments: Vec<Vec<Value>>,
     ) -> Result<Vec<Value>, Problem> {
         match self.text.rule_of(function) {
+            Some(rule) if !self.text.pointers_of(function).is_empty() => {
+                let (name, rule_name) = (self.text.name_of(function), self.text.name_of(rule));
+                let message = format!("`{rule_name}` cannot be the rule of `{name}`, which takes a pointer");
+                Err(Problem::new(Code::WgslRule, message)
+                    .at(self.text.module.functions.get_span(rule), "this rule")
+                    .help("let the function return what it writes"))
+            }
             Some(rule) => self.by_rule(function, rule, &arguments.concat()),
             None => self.plain(function, arguments),
         }
@@ -172,7 +184,8 @@ impl<'a> Lowering<'a> {
             return Err(Problem::new(Code::WgslLimit, message).at(span, "called here too"));
         }
         self.budget.calls.set(self.budget.calls.get() + 1);
-        let mut frame = Frame { handle, function, arguments, values: vec![None; function.expressions.len()] };
+        let (pointers, values) = (self.text.pointers_of(handle), vec![None; function.expressions.len()]);
+        let mut frame = Frame { handle, function, arguments, pointers, values };
         let result = self.statements(&mut frame, span);
         self.budget.calls.set(self.budget.calls.get() - 1);
         result

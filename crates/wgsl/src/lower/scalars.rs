@@ -29,6 +29,18 @@ impl Value {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "integers wrap")]
         if dtype == DType::U32 { Value::Uint(x as u32) } else { Value::Int(x as i32) }
     }
+    /// A number as a constant of a type, in which it was found to fit.
+    pub(crate) fn number(x: f64, dtype: DType) -> Value {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "integers are whole and in range; floats are f32"
+        )]
+        match dtype {
+            DType::F32 | DType::F16 => Value::float(f64::from(x as f32)),
+            DType::I32 | DType::U32 => Value::integer(x as i64, dtype),
+            DType::Bool => Value::Bool(x != 0.0),
+        }
+    }
     /// Zero of a type.
     pub(crate) fn zero(dtype: DType) -> Value {
         match dtype {
