@@ -291,17 +291,14 @@ fn printed(
         if !function.wants(position) {
             continue;
         }
-        let kinds = layout::scalars_of(&text.module, *ty).map_err(framed)?;
-        let floats = kinds.iter().filter(|dtype| dtype.is_float()).count();
-        if floats == 0 {
-            continue;
+        for (part, ty) in float_parts(text, parameter, *ty).map_err(framed)? {
+            let mut part = part;
+            while values.iter().any(|value| value.0 == part) {
+                part.push('_');
+            }
+            let value = composed(text, ty, &mut gradients).map_err(framed)?;
+            values.push((part, text.type_name(ty), value));
         }
-        if floats < kinds.len() {
-            let message = format!("parameter `{parameter}` mixes floats and integers");
-            return Err(Error::new(Code::WgslType, name, message).hint("pass them separately"));
-        }
-        let value = composed(text, *ty, &mut gradients).map_err(framed)?;
-        values.push((parameter.clone(), text.type_name(*ty), value));
     }
     let mut signature: Vec<String> =
         parameters.iter().map(|(name, ty)| format!("{name}: {}", text.type_name(*ty))).collect();
@@ -321,6 +318,32 @@ fn printed(
         "{declaration}fn {name}_vjp({}) -> {returned} {{\n{body}  return {value};\n}}\n",
         signature.join(", ")
     ))
+}
+
+/// A parameter of floats; of one that holds other numbers too, the parts that hold floats only, with names of their own.
+fn float_parts(text: &Text, name: &str, ty: Handle<Type>) -> Result<Vec<(String, Handle<Type>)>, Problem> {
+    let module = &text.module;
+    let kinds = layout::scalars_of(module, ty)?;
+    let floats = kinds.iter().filter(|dtype| dtype.is_float()).count();
+    if floats == kinds.len() {
+        return Ok(vec![(name.to_string(), ty)]);
+    }
+    let mut parts = Vec::new();
+    match &module.types[ty].inner {
+        TypeInner::Struct { members, .. } if floats > 0 => {
+            for member in members {
+                let name = format!("{name}_{}", name_or(&member.name, "_"));
+                parts.extend(float_parts(text, &name, member.ty)?);
+            }
+        }
+        TypeInner::Array { base, .. } if floats > 0 => {
+            for i in 0..kinds.len() / layout::scalars_of(module, *base)?.len().max(1) {
+                parts.extend(float_parts(text, &format!("{name}_{i}"), *base)?);
+            }
+        }
+        _ => {}
+    }
+    Ok(parts)
 }
 
 /// A value of a type, from the expressions of its scalars.

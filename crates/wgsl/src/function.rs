@@ -241,7 +241,7 @@ impl Function {
     /// # Ok::<(), cotangent_tensor::Error>(())
     /// ```
     ///
-    /// Errors: `AD012` for a parameter that mixes floats and integers, `AD013` for a constant that WGSL cannot write.
+    /// Of a structure that holds integers too, the floats are fields of their own, as `s_a`. Errors: `AD013` for a constant that WGSL cannot write.
     #[track_caller]
     pub fn derivative(&self) -> Result<Derivative, Error> {
         derivative(self, Location::caller())

@@ -161,6 +161,17 @@ fn f(row: Row, scale: f32) -> f32 { return row.weight * scale * row.x[row.label]
     let value = f.by_name(&all);
     assert_eq!(numbers(&value), [20.0, 60.0]);
     assert_eq!(numbers(&grad(&value.sum(..), &x).unwrap().or_error().unwrap()), [0.0, 10.0, 20.0, 0.0]);
+    assert_eq!(
+        f.derivative().unwrap().wgsl().lines().take(2).collect::<Vec<_>>(),
+        [
+            "struct f_gradient { row_x: vec2<f32>, row_weight: f32, scale: f32 }",
+            "fn f_vjp(row: Row, scale: f32, upstream: f32) -> f_gradient {",
+        ]
+    );
+    // it is a rule for the function
+    let with_rule = format!("{text}\n{}", f.derivative().unwrap());
+    let report = module(&with_rule).function("f").unwrap().gradcheck().run().unwrap();
+    assert!(report.is_ok() && report.compared.linear > 0, "{report}");
     let refused = |inputs: &[(&str, &Tensor)], says: &str| {
         let error = f.by_name(inputs).error().unwrap().clone();
         assert!(error.to_string().contains(says), "{error}");
