@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cotangent::wgsl::{Function, Lint, Module, Parameter};
-use cotangent::{Code, DType, Device, Error, Evaluate, Reference, Tensor, check, grad, vjp};
+use cotangent::{Code, DType, Device, Error, Evaluate, Gradient, Reference, State, Tensor, check, grad, vjp};
 use serde_json::{Map, Value, json};
 
 use crate::{DeviceArgument, report};
@@ -26,6 +26,12 @@ pub(crate) struct Arguments {
     /// 2 for second derivatives too
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     order: u8,
+    /// Values of `override` constants, such as delta=2,rounds=3
+    #[arg(long, value_name = "NAME=X,…", value_delimiter = ',', allow_hyphen_values = true)]
+    constant: Vec<String>,
+    /// Lints that are not printed, such as LN2
+    #[arg(long, value_name = "LINT,…", value_delimiter = ',')]
+    allow: Vec<String>,
     #[command(flatten)]
     device: DeviceArgument,
     /// One JSON document on standard output
@@ -44,8 +50,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let name = arguments.file.display().to_string();
     let text = std::fs::read_to_string(&arguments.file)
         .map_err(|cause| Error::new(Code::File, &name, format!("cannot be read: {cause}")))?;
-    let module = Module::parse(&name, &text)?;
+    let mut module = Module::parse(&name, &text)?;
+    for given in &arguments.constant {
+        let number = given.split_once('=').and_then(|(name, x)| Some((name.trim(), x.trim().parse().ok()?)));
+        let (name, x) = number.ok_or_else(|| {
+            Error::new(Code::Wgsl, "--constant", format!("`{given}` is no name=number"))
+                .hint("truth values are 0 and 1")
+        })?;
+        module = module.constant(name, x)?;
+    }
     let function = chosen(&module, arguments.function.as_deref())?;
+    let function = arguments.allow.iter().try_fold(function, |function, lint| function.allow(lint))?;
     let (parameters, point) = point(&function, &function.parameters(), &arguments.at)?;
     let device = arguments.device.open()?;
     let lints = function.lints();
@@ -233,6 +248,14 @@ fn exact(parameter: &Parameter, numbers: &[f64]) -> Tensor {
     }
 }
 
+/// A gradient; zeros for what only counts in integers, of which the lint `LN1` tells.
+fn or_step(gradient: &Gradient, input: &Tensor) -> Tensor {
+    match gradient.state() {
+        State::NotDifferentiable { op } if op == "cast" => Tensor::zeros(input.shape()),
+        _ => gradient.or_zero(),
+    }
+}
+
 fn graph(
     function: &Function,
     parameters: &[Parameter],
@@ -245,7 +268,7 @@ fn graph(
     let mut gradients = BTreeMap::new();
     for (position, input) in inputs.iter().enumerate() {
         if dtype_of(&parameters[position]).is_float() {
-            gradients.insert(position, vjp(&[(&value, &seed)], input)?.or_zero());
+            gradients.insert(position, or_step(&vjp(&[(&value, &seed)], input)?, input));
         }
     }
     Ok(Graph { value, gradients })
@@ -291,7 +314,7 @@ fn diagonal(
                 1 => tensor.clone(),
                 _ => tensor.slice(0, k, k + 1, 1).squeeze(0),
             };
-            let second = part(&grad(&part(first), &inputs[position])?.or_zero());
+            let second = part(&or_step(&grad(&part(first), &inputs[position])?, &inputs[position]));
             numbers.push(Reference::new().evaluate(&[&second])?[0].scalar()?);
         }
         curvature.insert(parameters[position].name.clone(), printed(&numbers, numbers.len() == 1));

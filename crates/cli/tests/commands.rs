@@ -494,6 +494,21 @@ fn grad_prints_lints_beside_its_document() {
     assert_eq!((&document["lints"][0]["code"], &document["lints"][0]["line"]), (&"LN3".into(), &1.into()));
     let messages = String::from_utf8_lossy(&output.stderr);
     assert!(messages.contains("warning[LN3]") && messages.contains("return sqrt(x);"), "{messages}");
+    let output = cotangent(&["grad", &path, "--at", "x=0", "--allow", "LN3", "--device", "cpu"]);
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("LN3"));
+    assert!(failure(&["grad", &path, "--at", "x=0", "--allow", "LN9"]).contains("no lint `LN9`"));
+}
+
+#[test]
+fn grad_takes_overrides() {
+    let file = temporary("overrides.wgsl");
+    std::fs::write(&file, "override power: i32 = 2; fn f(x: f32) -> f32 { var y = 1.0; for (var i = 0; i < power; i++) { y *= x; } return y; }").unwrap();
+    let path = file.display().to_string();
+    let at = ["grad", &path, "--at", "x=3", "--json", "--device", "cpu"];
+    assert_eq!(document(&at)["gradient"]["x"], 6.0);
+    assert_eq!(document(&[&at[..], &["--constant", "power=3"]].concat())["gradient"]["x"], 27.0);
+    assert!(failure(&[&at[..], &["--constant", "powr=3"]].concat()).contains("there are: power"));
+    assert!(failure(&[&at[..], &["--constant", "power=x"]].concat()).contains("`power=x` is no name=number"));
 }
 
 #[test]
