@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use cotangent_autograd::{check::unchecked, vjp};
+use cotangent_autograd::{Gradient, State, check::unchecked, vjp};
 use cotangent_tensor::{
     At, Code, DType, Elementwise as E, Error, Integer, Op, Scalar, Shape, Tensor, expand, topological,
 };
@@ -71,8 +71,7 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     let seeds: Vec<(&Tensor, &Tensor)> =
         outputs.iter().zip(&upstream).map(|(output, seed)| (output, &seed.placeholder)).collect();
     // printing a rule is not using it
-    let gradients: Vec<Tensor> =
-        unchecked(|| vjp(&seeds, &floats))?.iter().map(|gradient| gradient.or_zero()).collect();
+    let gradients: Vec<Tensor> = unchecked(|| vjp(&seeds, &floats))?.iter().map(printable).collect();
 
     let mut printer = Printer::beside(&parameters, at);
     let results = printer.rebuild(&gradients, given.iter().chain(&upstream))?;
@@ -93,6 +92,14 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
         .at(at));
     }
     Ok(Derivative { text: printed(text, function, &parameters, &upstream_name, result, &lines, &results)? })
+}
+
+/// A gradient as it is printed. What becomes an integer counts in steps: the lint `LN1` says so where nothing else is left of a parameter.
+fn printable(gradient: &Gradient) -> Tensor {
+    match gradient.state() {
+        State::NotDifferentiable { op } if op == "cast" => Tensor::full([], 0.0),
+        _ => gradient.or_zero(),
+    }
 }
 
 /// A name that no parameter has.

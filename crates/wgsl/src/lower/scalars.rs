@@ -299,11 +299,8 @@ impl Scalars {
         if let Some(&value) = self.known.get(&key) {
             return value;
         }
-        let tensor = self.tensor(value);
-        // a step function: what it is made of gets no gradient from here, and what counts in integers is no obstacle
-        let cuts = from.is_float() && dtype.is_integer();
-        let tensor = if cuts { tensor.detach() } else { tensor };
-        self.remember(key, tensor.cast_at(self.at, dtype), dtype)
+        let tensor = self.tensor(value).cast_at(self.at, dtype);
+        self.remember(key, tensor, dtype)
     }
     fn remember(&mut self, key: Made, tensor: Tensor, dtype: DType) -> Value {
         self.made.insert(self.nodes.len(), key);
