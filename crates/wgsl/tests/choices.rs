@@ -122,6 +122,13 @@ fn f(x: f32) -> f32 { return 100.0 * g(x); }";
   help: use reverse mode, or make the rule linear in the cotangent: clip where the gradient is used
 "
     );
+    // a check counts it as a function without forward mode, and goes on
+    let report = f.gradcheck().points(5).run().unwrap();
+    assert!(
+        report.is_ok() && report.compared.without_forward > 0 && report.compared.forward == 0,
+        "{report}"
+    );
+    assert_eq!(report.surrogates.len(), 1, "{report}");
     let quadratic = text.replace("clamp(upstream, -1.0, 1.0)", "upstream * abs(upstream)");
     let value = function(&quadratic).surrogate("g", "square").unwrap().call(&[&x]);
     assert_eq!(jvp(&[&value], &[(&x, &Tensor::full([], 1.0))]).unwrap_err().code(), Code::WgslLinear);
