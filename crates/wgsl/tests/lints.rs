@@ -124,6 +124,9 @@ fn what_is_meant_or_guarded_is_left_alone() {
         ("fn f(x: f32) -> f32 { return x / abs(x); }", "LN3"),
         ("fn f(x: f32) -> f32 { return log(abs(x)); }", "LN3"),
         ("fn f(v: vec2<f32>) -> f32 { return 1.0 / dot(v, v); }", "LN3"),
+        // a choice that has nothing to do with the operand is no guard
+        ("fn f(x: f32, on: bool) -> f32 { if on { return sqrt(x); } return 0.0; }", "LN3"),
+        ("fn f(x: f32, on: bool) -> f32 { return select(0.0, pow(x, 2.0), on); }", "LN2"),
         // a scale, a probability and a variance are the caller's to keep above 0
         (
             "fn f(x: f32, s: f32) -> f32 { let r = x / s; return 0.5 * r * r + log(s) + x * x / (2.0 * s * s); }",
