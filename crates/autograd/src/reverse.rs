@@ -228,6 +228,10 @@ impl Reached {
     /// is piecewise constant, an integer has no derivative.
     fn below(&self, node: &Node, operand: &Node) -> Reached {
         let mut below = self.clone();
+        if matches!(node.op, Op::Detach) && below.not_differentiable.take().is_some() {
+            // what has no derivative has been cut off, as its error advises
+            below.stopped.get_or_insert_with(|| "detach".into());
+        }
         // The tuple of a rule has no type of its own: its projections have.
         if self.discrete && operand.dtype.is_float() && !matches!(operand.op, Op::Rule(_)) {
             below.discrete = false;

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use cotangent_tensor::{DType, RuleKind};
+use cotangent_tensor::{DType, Error, RuleKind};
 
 use crate::forms::{Gradients, Inputs, Outputs};
 use crate::tracer::Tracer;
@@ -27,6 +27,8 @@ pub struct CustomGradient {
     pub(crate) first_order: bool,
     pub(crate) without_derivative: Vec<usize>,
     pub(crate) precision: Option<DType>,
+    pub(crate) names: Vec<String>,
+    pub(crate) unless_linear: Option<Error>,
 }
 
 impl CustomGradient {
@@ -46,6 +48,8 @@ impl CustomGradient {
             first_order: false,
             without_derivative: Vec::new(),
             precision: None,
+            names: Vec::new(),
+            unless_linear: None,
         }
     }
     /// Declares that the rule may pass nothing to any input. Without this declaration that is `E_RULE_CUT`.
@@ -70,6 +74,17 @@ impl CustomGradient {
     /// those have: F32 for a function of F16 values whose gradients would overflow. Cotangents travel as F32 in any case.
     pub fn gradients_in(mut self, dtype: DType) -> CustomGradient {
         self.precision = Some(dtype);
+        self
+    }
+    /// What messages call the inputs, in order; those without a name here are called by their own, or by their position.
+    pub fn inputs<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> CustomGradient {
+        self.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+    /// The error of a forward mode that has to transpose the rule where its gradients are not linear in their cotangents, instead of
+    /// `E_NO_JVP`: for rules whose text is not Rust, which have a place of their own to show.
+    pub fn unless_linear(mut self, error: Error) -> CustomGradient {
+        self.unless_linear = Some(error);
         self
     }
     /// Applies the rule.

@@ -260,7 +260,7 @@ impl Tracer {
         pushforward: Option<Pushforward>,
     ) -> Result<Vec<Tensor>, Error> {
         let pushforward = pushforward.map(|pushforward| self.sealed_tangents(pushforward)).transpose()?;
-        let CustomGradient { name, kind, without_derivative, .. } = self.rule.clone();
+        let CustomGradient { name, kind, without_derivative, unless_linear, .. } = self.rule.clone();
         let Traced { operands, parameters, outputs, upstream } = traced;
         let rule = TracedRule {
             name,
@@ -272,6 +272,7 @@ impl Tracer {
             upstream,
             pullbacks,
             pushforward,
+            unless_linear,
             absorbed: Vec::new(),
         };
         Ok(self.build(operands, rule))
@@ -300,7 +301,9 @@ impl Tracer {
     pub(crate) fn parameters(&self, inputs: &[Tensor]) -> Result<(Nodes, Nodes), Error> {
         let operands = inputs.iter().map(|t| t.node().cloned()).collect::<Result<Vec<_>, _>>()?;
         let named = |(position, operand): (usize, &Arc<Node>)| {
-            self.placeholder(&input_name(position, operand), operand.shape, operand.dtype)
+            let name = self.rule.names.get(position).cloned();
+            let name = name.unwrap_or_else(|| input_name(position, operand));
+            self.placeholder(&name, operand.shape, operand.dtype)
         };
         let parameters = operands.iter().enumerate().map(named).collect();
         Ok((operands, parameters))

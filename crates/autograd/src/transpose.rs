@@ -32,6 +32,10 @@ pub(crate) fn push_rule(
         Error::new(Code::NoJvp, format!("custom gradient {:?}", rule.name), format!("no forward mode: {why}"))
             .at(node.location)
     };
+    let not_linear = || match &rule.unless_linear {
+        Some(error) => error.clone(),
+        None => no_jvp("its gradients are not linear in the upstream cotangent"),
+    };
     if rule.pushforward.is_some() {
         return push_given(node, rule, tangents);
     }
@@ -60,7 +64,7 @@ pub(crate) fn push_rule(
         );
     }
     if !vanish_without(&pulled, &rule.upstream) {
-        return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+        return Err(not_linear());
     }
     let mut transposed = Vec::new();
     let mut reached = Vec::new();
@@ -69,7 +73,7 @@ pub(crate) fn push_rule(
             // A truth value or integer has no tangent.
             _ if !output.dtype.is_float() => false,
             State::Value(_) if gradient.is_partial() => {
-                return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+                return Err(not_linear());
             }
             State::Value(tensor) => {
                 transposed.push(tensor.node()?.clone());
@@ -81,7 +85,7 @@ pub(crate) fn push_rule(
                 false
             }
             State::Zero | State::Stopped { .. } => {
-                return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+                return Err(not_linear());
             }
         });
     }
@@ -90,7 +94,7 @@ pub(crate) fn push_rule(
     }
     let depends = topological(&transposed);
     if depends.iter().any(|n| rule.upstream.iter().any(|u| u.identity() == n.identity())) {
-        return Err(no_jvp("its gradients are not linear in the upstream cotangent"));
+        return Err(not_linear());
     }
     let from = rule.parameters.iter().chain(&slots).map(Node::identity);
     let to = node.operands.iter().cloned().chain(images);

@@ -199,9 +199,12 @@ fn what_a_path_meets_first_decides_it() {
         ("stopped", x.sign().detach()),
         ("zero", custom_function("foo", [&x], |[x]| x).floor()),
         ("stopped", custom_function("foo", [&x], |[x]| x).detach()),
+        // to cut the path is what the error of the others advises
+        ("stopped", x.detach().cast(DType::I32).cast(DType::F32)),
+        ("not differentiable", x.cast(DType::I32).cast(DType::F32)),
     ];
-    for (expected, y) in kinds {
-        assert_eq!(kind(grad(&y, &x).unwrap().state()), expected);
+    for (way, (expected, y)) in kinds.into_iter().enumerate() {
+        assert_eq!(kind(grad(&y, &x).unwrap().state()), expected, "way {way}");
     }
     // A cut subgraph does not hide a parameter that is reached elsewhere.
     let y = x.detach() * &x;

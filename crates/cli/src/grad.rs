@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cotangent::wgsl::{Function, Module, Parameter};
-use cotangent::{Code, DType, Device, Error, Evaluate, Reference, Tensor, check, grad, vjp};
+use cotangent::wgsl::{Function, Lint, Module, Parameter};
+use cotangent::{Code, DType, Device, Error, Evaluate, Gradient, Reference, State, Tensor, check, grad, vjp};
 use serde_json::{Map, Value, json};
 
 use crate::{DeviceArgument, report};
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// The function; not needed if the text declares one only (rules do not count)
     #[arg(long = "fn", value_name = "NAME")]
     function: Option<String>,
-    /// Every parameter by name, such as p=0.5,k=3,v=[1,2,2]
+    /// Every parameter by name, such as p=0.5,k=3,v=[1,2,2]; a structure as a list, or by its fields, as s.a=1,s.b=[1,2]
     #[arg(long, value_name = "P=X,…", default_value = "", allow_hyphen_values = true)]
     at: String,
     /// The cotangent of the result
@@ -29,6 +29,12 @@ pub(crate) struct Arguments {
     /// Most rounds of a loop whose rounds are counted when it runs
     #[arg(long, value_name = "N", default_value_t = 65_535)]
     rounds: u32,
+    /// Values of `override` constants, such as delta=2,rounds=3
+    #[arg(long, value_name = "NAME=X,…", value_delimiter = ',', allow_hyphen_values = true)]
+    constant: Vec<String>,
+    /// Lints that are not printed, such as LN2
+    #[arg(long, value_name = "LINT,…", value_delimiter = ',')]
+    allow: Vec<String>,
     #[command(flatten)]
     device: DeviceArgument,
     /// One JSON document on standard output
@@ -47,14 +53,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let name = arguments.file.display().to_string();
     let text = std::fs::read_to_string(&arguments.file)
         .map_err(|cause| Error::new(Code::File, &name, format!("cannot be read: {cause}")))?;
-    let module = Module::parse(&name, &text)?.unbounded(arguments.rounds);
+    let mut module = Module::parse(&name, &text)?.unbounded(arguments.rounds);
+    for given in &arguments.constant {
+        let number = given.split_once('=').and_then(|(name, x)| Some((name.trim(), x.trim().parse().ok()?)));
+        let (name, x) = number.ok_or_else(|| {
+            Error::new(Code::Wgsl, "--constant", format!("`{given}` is no name=number"))
+                .hint("truth values are 0 and 1")
+        })?;
+        module = module.constant(name, x)?;
+    }
     let function = chosen(&module, arguments.function.as_deref())?;
-    let parameters = function.parameters();
-    let point = point(&function, &parameters, &arguments.at)?;
+    let function = arguments.allow.iter().try_fold(function, |function, lint| function.allow(lint))?;
+    let (parameters, point) = point(&function, &function.parameters(), &arguments.at)?;
     let device = arguments.device.open()?;
+    let lints = function.lints();
+    lints.iter().for_each(|lint| eprintln!("{lint}"));
 
     // A rule is taken as it is: whether it is a surrogate is said where the function is used.
-    check::unchecked(|| print(arguments, &function, &parameters, &point, &device))
+    check::unchecked(|| print(arguments, &function, &parameters, &point, &device, &lints))
 }
 
 fn print(
@@ -63,6 +79,7 @@ fn print(
     parameters: &[Parameter],
     point: &[Vec<f64>],
     device: &Device,
+    lints: &[Lint],
 ) -> Result<(), Error> {
     // On the reference every number keeps its f64; on the device it is data.
     let exact: Vec<Tensor> = parameters.iter().zip(point).map(|(p, x)| exact(p, x)).collect();
@@ -87,6 +104,11 @@ fn print(
             document.insert("device_value".into(), device_value);
             document.insert("device_gradient".into(), Value::Object(device_gradient));
             document.insert("wgsl".into(), wgsl.into());
+            let described = |lint: &Lint| {
+                let Lint { code, message, line, help, .. } = lint;
+                json!({ "code": code, "message": message, "line": line, "help": help })
+            };
+            document.insert("lints".into(), lints.iter().map(described).collect());
         }
         return report::line(&document.to_string());
     }
@@ -123,8 +145,12 @@ fn chosen(module: &Module, name: Option<&str>) -> Result<Function, Error> {
     }
 }
 
-/// The numbers of each parameter.
-fn point(function: &Function, parameters: &[Parameter], at: &str) -> Result<Vec<Vec<f64>>, Error> {
+/// The parameters, or fields of structures, that are given, and the numbers of each.
+fn point(
+    function: &Function,
+    parameters: &[Parameter],
+    at: &str,
+) -> Result<(Vec<Parameter>, Vec<Vec<f64>>), Error> {
     let wrong = |message: String| {
         Error::new(Code::Wgsl, "--at", message)
             .hint(format!("the function is {function}; write --at name=number,name=[numbers],…"))
@@ -162,29 +188,39 @@ fn point(function: &Function, parameters: &[Parameter], at: &str) -> Result<Vec<
             None => return Err(wrong(format!("`{later}` stands where a comma is expected"))),
         };
     }
-    let mut point = Vec::new();
-    for Parameter { name, wgsl, scalars } in parameters {
-        let numbers = given.remove(name.as_str()).ok_or_else(|| wrong(format!("`{name}` is not given")))?;
+    // a structure by its fields, where those are given
+    let mut stack: Vec<Parameter> = parameters.iter().rev().cloned().collect();
+    let (mut leaves, mut point) = (Vec::new(), Vec::new());
+    while let Some(parameter) = stack.pop() {
+        let Parameter { name, wgsl, scalars, fields } = &parameter;
+        let Some(numbers) = given.remove(name.as_str()) else {
+            if fields.is_empty() {
+                return Err(wrong(format!("`{name}` is not given")));
+            }
+            stack.extend(fields.iter().rev().cloned());
+            continue;
+        };
         if numbers.len() != scalars.len() {
             let message =
                 format!("`{name}` is {wgsl}, {} numbers; {} are given", scalars.len(), numbers.len());
             return Err(wrong(message));
         }
         if scalars.iter().any(|dtype| Some(dtype) != scalars.first()) {
-            return Err(wrong(format!(
-                "`{name}` is {wgsl}: structures of several types cannot be given here"
-            )));
+            let names: Vec<String> = fields.iter().map(|field| format!("{}=…", field.name)).collect();
+            let message = format!("`{name}` is {wgsl}, which holds several types");
+            return Err(wrong(message).hint(format!("give its fields: --at {}", names.join(","))));
         }
         let whole = |x: &f64| x.fract() == 0.0 && (-2_147_483_648.0..4_294_967_296.0).contains(x);
         let is_integer = scalars.first().is_some_and(|dtype| dtype.is_integer());
         if let Some(number) = numbers.iter().find(|x| is_integer && !whole(x)) {
             return Err(wrong(format!("`{name}` is {wgsl}, and {number} is none")));
         }
+        leaves.push(parameter);
         point.push(numbers);
     }
     match given.keys().next() {
         Some(name) => Err(wrong(format!("there is no parameter `{name}`"))),
-        None => Ok(point),
+        None => Ok((leaves, point)),
     }
 }
 
@@ -215,18 +251,27 @@ fn exact(parameter: &Parameter, numbers: &[f64]) -> Tensor {
     }
 }
 
+/// A gradient; zeros for what only counts in integers, of which the lint `LN1` tells.
+fn or_step(gradient: &Gradient, input: &Tensor) -> Tensor {
+    match gradient.state() {
+        State::NotDifferentiable { op } if op == "cast" => Tensor::zeros(input.shape()),
+        _ => gradient.or_zero(),
+    }
+}
+
 fn graph(
     function: &Function,
     parameters: &[Parameter],
     inputs: &[Tensor],
     upstream: f64,
 ) -> Result<Graph, Error> {
-    let value = function.rows(&inputs.iter().collect::<Vec<_>>());
+    let named: Vec<(&str, &Tensor)> = parameters.iter().map(|p| p.name.as_str()).zip(inputs).collect();
+    let value = function.by_name(&named);
     let seed = Tensor::full(value.node()?.shape, upstream);
     let mut gradients = BTreeMap::new();
     for (position, input) in inputs.iter().enumerate() {
         if dtype_of(&parameters[position]).is_float() {
-            gradients.insert(position, vjp(&[(&value, &seed)], input)?.or_zero());
+            gradients.insert(position, or_step(&vjp(&[(&value, &seed)], input)?, input));
         }
     }
     Ok(Graph { value, gradients })
@@ -272,7 +317,7 @@ fn diagonal(
                 1 => tensor.clone(),
                 _ => tensor.slice(0, k, k + 1, 1).squeeze(0),
             };
-            let second = part(&grad(&part(first), &inputs[position])?.or_zero());
+            let second = part(&or_step(&grad(&part(first), &inputs[position])?, &inputs[position]));
             numbers.push(Reference::new().evaluate(&[&second])?[0].scalar()?);
         }
         curvature.insert(parameters[position].name.clone(), printed(&numbers, numbers.len() == 1));

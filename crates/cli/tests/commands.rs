@@ -453,6 +453,69 @@ fn grad_prints_value_gradient_and_curvature_of_reference_and_device() {
 }
 
 #[test]
+fn grad_takes_structures_by_their_fields() {
+    let file = temporary("structures.wgsl");
+    let text = "struct Row { x: vec2<f32>, label: u32 }
+        struct Pair { a: f32, b: vec2<f32> }
+        fn pick(row: Row, scale: f32) -> f32 { return scale * row.x[row.label]; }
+        fn sum(s: Pair) -> f32 { return s.a * s.b.x + s.b.y * s.b.y; }";
+    std::fs::write(&file, text).unwrap();
+    let path = file.display().to_string();
+    let called = |name: &str, at: &str| {
+        document(&["grad", &path, "--fn", name, "--at", at, "--order", "2", "--json", "--device", "cpu"])
+    };
+    let pick = called("pick", "row.x=[2,3],row.label=1,scale=10");
+    assert_eq!(pick["value"], 30.0);
+    assert_eq!(pick["gradient"], serde_json::json!({ "row.x": [0.0, 10.0], "scale": 3.0 }));
+    assert_eq!(pick["device_gradient"], pick["gradient"]);
+    let fields = called("sum", "s.b=[2,3],s.a=1");
+    assert_eq!(fields["gradient"], serde_json::json!({ "s.a": 2.0, "s.b": [1.0, 6.0] }));
+    assert_eq!(fields["hessian_diagonal"], serde_json::json!({ "s.a": 0.0, "s.b": [0.0, 2.0] }));
+    assert_eq!(called("sum", "s=[1,2,3]")["gradient"], serde_json::json!({ "s": [2.0, 1.0, 6.0] }));
+    // an index that is a float, and no obstacle
+    let index = temporary("index.wgsl");
+    std::fs::write(&index, "fn f(z: vec3<f32>, label: f32) -> f32 { return z[i32(label)]; }").unwrap();
+    let index = index.display().to_string();
+    let picked = document(&["grad", &index, "--at", "z=[1,2,4],label=2", "--json", "--device", "cpu"]);
+    assert_eq!((&picked["value"], &picked["gradient"]["label"]), (&4.0.into(), &0.0.into()));
+    assert_eq!(picked["lints"][0]["code"], "LN1");
+    let wrong = |at: &str| failure(&["grad", &path, "--fn", "pick", "--at", at, "--device", "cpu"]);
+    let text = wrong("row=[1,2,3],scale=1");
+    assert!(text.contains("holds several types") && text.contains("--at row.x=…,row.label=…"), "{text}");
+    assert!(wrong("row.x=[1,2],scale=1").contains("`row.label` is not given"));
+    assert!(wrong("row.x=[1,2],row.label=0,scale=1,row.y=2").contains("no parameter `row.y`"));
+}
+
+#[test]
+fn grad_prints_lints_beside_its_document() {
+    let file = temporary("lints.wgsl");
+    std::fs::write(&file, "fn f(x: f32) -> f32 { return sqrt(x); }").unwrap();
+    let path = file.display().to_string();
+    let output = cotangent(&["grad", &path, "--at", "x=0", "--json", "--device", "cpu"]);
+    // T74
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["gradient"]["x"], "inf");
+    assert_eq!((&document["lints"][0]["code"], &document["lints"][0]["line"]), (&"LN3".into(), &1.into()));
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(messages.contains("warning[LN3]") && messages.contains("return sqrt(x);"), "{messages}");
+    let output = cotangent(&["grad", &path, "--at", "x=0", "--allow", "LN3", "--device", "cpu"]);
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("LN3"));
+    assert!(failure(&["grad", &path, "--at", "x=0", "--allow", "LN9"]).contains("no lint `LN9`"));
+}
+
+#[test]
+fn grad_takes_overrides() {
+    let file = temporary("overrides.wgsl");
+    std::fs::write(&file, "override power: i32 = 2; fn f(x: f32) -> f32 { var y = 1.0; for (var i = 0; i < power; i++) { y *= x; } return y; }").unwrap();
+    let path = file.display().to_string();
+    let at = ["grad", &path, "--at", "x=3", "--json", "--device", "cpu"];
+    assert_eq!(document(&at)["gradient"]["x"], 6.0);
+    assert_eq!(document(&[&at[..], &["--constant", "power=3"]].concat())["gradient"]["x"], 27.0);
+    assert!(failure(&[&at[..], &["--constant", "powr=3"]].concat()).contains("there are: power"));
+    assert!(failure(&[&at[..], &["--constant", "power=x"]].concat()).contains("`power=x` is no name=number"));
+}
+
+#[test]
 fn grad_says_what_is_wrong_with_a_point_or_a_text() {
     let file = temporary("wrong.wgsl");
     std::fs::write(&file, FUNCTIONS).unwrap();

@@ -131,6 +131,8 @@ codes! {
     Wgsl "E_WGSL";
     /// User WGSL that is too large or too deeply nested.
     WgslLimit "E_WGSL_LIMIT", "split the expression or the function";
+    /// Two pointers of one call of a WGSL function that may point to the same variable.
+    WgslAlias "E_WGSL_ALIAS", "pass one pointer, or copy the value into a variable of its own";
     /// Two invocations of a WGSL kernel access the same memory without a barrier between them.
     WgslRace "E_WGSL_RACE", "put a barrier between the two, or let each invocation write elements of its own";
     /// An index of WGSL outside of what it indexes.
@@ -141,12 +143,14 @@ codes! {
     WgslFuel "E_WGSL_FUEL", "bound the loop, or grant more with `fuel`";
     /// A buffer that a WGSL kernel has and nobody bound, or one that does not fit, or that nobody wrote.
     WgslBinding "E_WGSL_BINDING";
-    /// Two pointers of a WGSL call to one variable, through one of which it is written.
-    WgslAlias "E_WGSL_ALIAS", "pass a copy, or let the function work on one pointer";
     /// WGSL that the interpreter does not know.
     WgslUnsupported "E_WGSL_UNSUPPORTED", "write it with what WGSL has without extensions";
     /// A WGSL function whose result is no float and no composite of floats.
     WgslResult "AD001", "return one f32, or a structure of f32";
+    /// A parameter of a WGSL function that does not exist.
+    WgslNoParameter "AD002", "name parameters as the text declares them";
+    /// A parameter of a WGSL function without floats, to differentiate with respect to.
+    WgslNoFloat "AD003", "integers and truth values have no derivative: leave it out";
     /// A WGSL expression without derivative.
     WgslExpression "AD010", "compute it outside of the function";
     /// A WGSL builtin without derivative.
@@ -163,7 +167,7 @@ codes! {
     WgslVariable "AD020", "pass the value as a parameter";
     /// A WGSL statement that is no computation.
     WgslStatement "AD021", "pass values in and return values";
-    /// A WGSL pointer as a parameter.
+    /// A WGSL pointer as a parameter of a function that is called on tensors.
     WgslPointer "AD022", "return a structure instead";
     /// A derivative of a WGSL kernel that has no rule.
     WgslKernel "AD024", "give the kernel a rule with `vjp_kernel` or `vjp`";
@@ -171,6 +175,8 @@ codes! {
     WgslInPlace "AD025", "write the results to a buffer of their own";
     /// A WGSL rule `f_vjp` whose parameters or result do not fit `f`.
     WgslRule "AD030";
+    /// A WGSL rule `f_vjp` that is not linear in its cotangent, where forward mode needs it.
+    WgslLinear "AD031", "use reverse mode, or make the rule linear in the cotangent: clip where the gradient is used";
     /// A WGSL loop of which nobody can see that it ends.
     WgslLoop "E_WGSL_LOOP", "count its rounds towards a limit that stays, or set a limit with `unbounded`";
     /// The body of a loop holds what is not computed element by element.

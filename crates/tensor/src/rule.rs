@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::Tensor;
 use crate::address::AddressMap;
 use crate::node::{Node, Origin, topological_until};
+use crate::{Error, Tensor};
 
 /// Whether a rule claims to be the derivative of its function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct TracedRule {
     pub pullbacks: Vec<Pullback>,
     /// The forward mode, if the user gave one.
     pub pushforward: Option<Pushforward>,
+    /// What forward mode answers if it has to transpose a pullback that is not linear; without it, `E_NO_JVP`.
+    pub unless_linear: Option<Error>,
     /// Floats past the inputs of which the graphs hold copies: masks and the like, with respect to which nothing can be
     /// differentiated.
     pub absorbed: Vec<Arc<Node>>,
@@ -126,6 +128,7 @@ impl TracedRule {
             upstream: Vec::new(),
             pullbacks: Vec::new(),
             pushforward: None,
+            unless_linear: None,
             absorbed: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ mod looped;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use cotangent_autograd::{check::unchecked, vjp};
+use cotangent_autograd::{Gradient, State, check::unchecked, vjp};
 use cotangent_tensor::{
     At, Code, DType, Elementwise as E, Error, Integer, Op, Scalar, Shape, Tensor, expand, topological,
 };
@@ -59,9 +59,13 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     // the scalars of the parameters, and of the cotangent
     let mut given = Vec::new();
     let mut parameters: Vec<(String, Handle<Type>)> = Vec::new();
-    for argument in &declared.arguments {
+    let mut floats: Vec<Tensor> = Vec::new();
+    for (position, argument) in declared.arguments.iter().enumerate() {
         let name = name_or(&argument.name, "_").to_string();
-        given.extend(scalars_named(text, &name, argument.ty).map_err(framed)?);
+        let scalars = scalars_named(text, &name, argument.ty).map_err(framed)?;
+        let of_floats = scalars.iter().map(|g| &g.placeholder).filter(|input| input.dtype().is_float());
+        floats.extend(of_floats.filter(|_| function.wants(position)).cloned());
+        given.extend(scalars);
         parameters.push((name, argument.ty));
     }
     let upstream_name = free_name("upstream", &parameters);
@@ -70,10 +74,8 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     let outputs = function.on_numbers(&inputs, at)?;
     let seeds: Vec<(&Tensor, &Tensor)> =
         outputs.iter().zip(&upstream).map(|(output, seed)| (output, &seed.placeholder)).collect();
-    let floats: Vec<&Tensor> = inputs.iter().filter(|input| input.dtype().is_float()).collect();
     // printing a rule is not using it
-    let gradients: Vec<Tensor> =
-        unchecked(|| vjp(&seeds, &floats))?.iter().map(|gradient| gradient.or_zero()).collect();
+    let gradients: Vec<Tensor> = unchecked(|| vjp(&seeds, &floats))?.iter().map(printable).collect();
 
     let mut printer = Printer::beside(text, &parameters, at);
     printer.taken.insert(upstream_name.clone());
@@ -98,6 +100,14 @@ pub(crate) fn derivative(function: &Function, at: At) -> Result<Derivative, Erro
     Ok(Derivative { text: printed(text, function, &parameters, &upstream_name, result, &lines, &results)? })
 }
 
+/// A gradient as it is printed. What becomes an integer counts in steps: the lint `LN1` says so where nothing else is left of a parameter.
+fn printable(gradient: &Gradient) -> Tensor {
+    match gradient.state() {
+        State::NotDifferentiable { op } if op == "cast" => Tensor::full([], 0.0),
+        _ => gradient.or_zero(),
+    }
+}
+
 /// A name that no parameter has.
 fn free_name(wanted: &str, parameters: &[(String, Handle<Type>)]) -> String {
     let mut name = wanted.to_string();
@@ -109,38 +119,12 @@ fn free_name(wanted: &str, parameters: &[(String, Handle<Type>)]) -> String {
 
 /// The scalars of a value, by what leads to them: `v.x`, `z[1]`, `o.delta`.
 fn scalars_named(text: &Text, name: &str, ty: Handle<Type>) -> Result<Vec<Given>, Problem> {
-    let module = &text.module;
-    Ok(match &module.types[ty].inner {
-        TypeInner::Vector { size, scalar } => {
-            let dtype = layout::dtype(*scalar)?;
-            "xyzw".chars().take(*size as usize).map(|c| one(format!("{name}.{c}"), dtype)).collect()
-        }
-        TypeInner::Matrix { columns, rows, scalar } => {
-            let dtype = layout::dtype(*scalar)?;
-            let of_column = |c: usize| (0..*rows as usize).map(move |r| (c, r));
-            let all = (0..*columns as usize).flat_map(of_column);
-            all.map(|(c, r)| one(format!("{name}[{c}][{r}]"), dtype)).collect()
-        }
-        TypeInner::Array { base, .. } => {
-            let each = layout::scalars_of(module, *base)?.len().max(1);
-            let count = layout::scalars_of(module, ty)?.len() / each;
-            let elements = (0..count).map(|i| scalars_named(text, &format!("{name}[{i}]"), *base));
-            elements.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
-        }
-        TypeInner::Struct { members, .. } => {
-            let of_member = |member: &naga::StructMember| {
-                scalars_named(text, &format!("{name}.{}", name_or(&member.name, "_")), member.ty)
-            };
-            members.iter().map(of_member).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
-        }
-        inner => {
-            layout::scalars(module, inner)?.into_iter().map(|dtype| one(name.to_string(), dtype)).collect()
-        }
-    })
-}
-fn one(name: String, dtype: DType) -> Given {
-    let placeholder = Tensor::placeholder(&name, Shape::SCALAR, dtype);
-    Given { name, placeholder }
+    let named = layout::named(&text.module, name, ty)?;
+    let given = |(name, dtype): (String, DType)| {
+        let placeholder = Tensor::placeholder(&name, Shape::SCALAR, dtype);
+        Given { name, placeholder }
+    };
+    Ok(named.into_iter().map(given).collect())
 }
 
 /// Builds nodes again, folded and merged, and prints them.
@@ -361,18 +345,18 @@ fn printed(
     let framed = |problem: Problem| problem.in_text(&text.source);
     let mut gradients = gradients.iter().cloned();
     let mut values: Vec<(String, String, String)> = Vec::new();
-    for (parameter, ty) in parameters {
-        let kinds = layout::scalars_of(&text.module, *ty).map_err(framed)?;
-        let floats = kinds.iter().filter(|dtype| dtype.is_float()).count();
-        if floats == 0 {
+    for (position, (parameter, ty)) in parameters.iter().enumerate() {
+        if !function.wants(position) {
             continue;
         }
-        if floats < kinds.len() {
-            let message = format!("parameter `{parameter}` mixes floats and integers");
-            return Err(Error::new(Code::WgslType, name, message).hint("pass them separately"));
+        for (part, ty) in float_parts(text, parameter, *ty).map_err(framed)? {
+            let mut part = part;
+            while values.iter().any(|value| value.0 == part) {
+                part.push('_');
+            }
+            let value = composed(text, ty, &mut gradients).map_err(framed)?;
+            values.push((part, text.type_name(ty), value));
         }
-        let value = composed(text, *ty, &mut gradients).map_err(framed)?;
-        values.push((parameter.clone(), text.type_name(*ty), value));
     }
     let mut signature: Vec<String> =
         parameters.iter().map(|(name, ty)| format!("{name}: {}", text.type_name(*ty))).collect();
@@ -392,6 +376,32 @@ fn printed(
         "{declaration}fn {name}_vjp({}) -> {returned} {{\n{body}  return {value};\n}}\n",
         signature.join(", ")
     ))
+}
+
+/// A parameter of floats; of one that holds other numbers too, the parts that hold floats only, with names of their own.
+fn float_parts(text: &Text, name: &str, ty: Handle<Type>) -> Result<Vec<(String, Handle<Type>)>, Problem> {
+    let module = &text.module;
+    let kinds = layout::scalars_of(module, ty)?;
+    let floats = kinds.iter().filter(|dtype| dtype.is_float()).count();
+    if floats == kinds.len() {
+        return Ok(vec![(name.to_string(), ty)]);
+    }
+    let mut parts = Vec::new();
+    match &module.types[ty].inner {
+        TypeInner::Struct { members, .. } if floats > 0 => {
+            for member in members {
+                let name = format!("{name}_{}", name_or(&member.name, "_"));
+                parts.extend(float_parts(text, &name, member.ty)?);
+            }
+        }
+        TypeInner::Array { base, .. } if floats > 0 => {
+            for i in 0..kinds.len() / layout::scalars_of(module, *base)?.len().max(1) {
+                parts.extend(float_parts(text, &format!("{name}_{i}"), *base)?);
+            }
+        }
+        _ => {}
+    }
+    Ok(parts)
 }
 
 /// A value of a type, from the expressions of its scalars.

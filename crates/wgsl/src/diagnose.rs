@@ -46,14 +46,7 @@ impl Problem {
     }
     /// The error, with a frame of the text for every place.
     pub(crate) fn in_text(self, source: &Source) -> Error {
-        let mut framed = WithSpan::new(Headline);
-        for (span, label) in &self.labels {
-            framed = framed.with_span(*span, label);
-        }
-        let line = framed.location(&source.text).map(|place| place.line_number);
-        let drawn = framed.emit_to_string_with_path(&source.text, &source.name);
-        // the first line is the headline, which stands in the message already
-        let frame = drawn.split_once('\n').map_or("", |(_, frame)| frame.trim_end());
+        let (line, frame) = frame(&self.labels, source);
         let message = if line.is_none() { self.message } else { format!("{}\n{frame}", self.message) };
         let mut error = Error::new(self.code, &source.name, message);
         if let Some(line) = line {
@@ -67,6 +60,18 @@ impl Problem {
             None => error,
         }
     }
+}
+
+/// The first line of the text that is pointed to, if any is, and a frame of all places with their labels.
+pub(crate) fn frame(labels: &[(Span, String)], source: &Source) -> (Option<u32>, String) {
+    let mut framed = WithSpan::new(Headline);
+    for (span, label) in labels {
+        framed = framed.with_span(*span, label);
+    }
+    let line = framed.location(&source.text).map(|place| place.line_number);
+    let drawn = framed.emit_to_string_with_path(&source.text, &source.name);
+    // the first line is the headline, which stands in the message already
+    (line, drawn.split_once('\n').map_or("", |(_, frame)| frame.trim_end()).to_string())
 }
 
 /// Stands where the renderer of frames wants an error.

@@ -1,16 +1,18 @@
 //! Functions of a text, called on tensors.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::{At, Code, DType, Error, Shape, Tensor};
-use naga::{Function as Naga, Handle, TypeInner};
+use naga::{Expression, Function as Naga, Handle, Span, Type, TypeInner};
 
 use crate::derivative::{Derivative, derivative};
 use crate::diagnose::Problem;
 use crate::layout;
-use crate::lower::{Budget, Lowering, Settings, together};
+use crate::lint::{self, Lint, Wanted};
+use crate::lower::{Budget, Computed, Lowering, Options, Tie};
 use crate::text::{Text, name_or};
 
 /// A function written in WGSL. Called on tensors it is an expression like any other.
@@ -18,7 +20,11 @@ use crate::text::{Text, name_or};
 pub struct Function {
     text: Arc<Text>,
     handle: Handle<Naga>,
-    settings: Settings,
+    options: Options,
+    /// Lints that are silenced.
+    allowed: BTreeSet<&'static str>,
+    /// Positions of the parameters to differentiate with respect to, if not all with floats.
+    wanted: Option<BTreeSet<usize>>,
 }
 
 /// A parameter of a function.
@@ -30,11 +36,13 @@ pub struct Parameter {
     pub wgsl: String,
     /// The element types of its numbers: one for a number, several for a vector, an array or a structure.
     pub scalars: Vec<DType>,
+    /// The fields of a structure, `parameter.field` each, which may be structures again. None for other types.
+    pub fields: Vec<Parameter>,
 }
 
 impl Function {
-    pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>, settings: Settings) -> Function {
-        Function { text: text.clone(), handle, settings }
+    pub(crate) fn new(text: &Arc<Text>, handle: Handle<Naga>, options: Options) -> Function {
+        Function { text: text.clone(), handle, options, allowed: BTreeSet::new(), wanted: None }
     }
     /// Its name.
     pub fn name(&self) -> &str {
@@ -42,14 +50,39 @@ impl Function {
     }
     /// The parameters, in order.
     pub fn parameters(&self) -> Vec<Parameter> {
+        let arguments = self.text.module.functions[self.handle].arguments.iter();
+        arguments.map(|a| self.parameter(name_or(&a.name, "_").to_string(), a.ty)).collect()
+    }
+    /// The parameters, with the fields in place of structures that hold several types: what one tensor can be given for.
+    pub(crate) fn leaves(&self) -> Vec<Parameter> {
+        let mut stack: Vec<Parameter> = self.parameters().into_iter().rev().collect();
+        let mut leaves = Vec::new();
+        while let Some(next) = stack.pop() {
+            match next.scalars.iter().all(|dtype| Some(dtype) == next.scalars.first()) {
+                true => leaves.push(next),
+                false => stack.extend(next.fields.into_iter().rev()),
+            }
+        }
+        leaves
+    }
+    /// Whether a derivative by each of the leaves is wanted.
+    pub(crate) fn wanted_leaves(&self, leaves: &[Parameter]) -> Vec<bool> {
+        let parameters = self.parameters();
+        let of = |leaf: &Parameter| leaf.name.split('.').next().unwrap_or_default().to_string();
+        let position = |leaf: &Parameter| parameters.iter().position(|parameter| parameter.name == of(leaf));
+        leaves.iter().map(|leaf| position(leaf).is_some_and(|position| self.wants(position))).collect()
+    }
+    fn parameter(&self, name: String, ty: Handle<Type>) -> Parameter {
         let module = &self.text.module;
-        let arguments = module.functions[self.handle].arguments.iter();
-        let parameter = |a: &naga::FunctionArgument| Parameter {
-            name: name_or(&a.name, "_").to_string(),
-            wgsl: self.text.type_name(a.ty),
-            scalars: layout::scalars_of(module, a.ty).unwrap_or_default(),
+        let fields = match &module.types[ty].inner {
+            TypeInner::Struct { members, .. } => members
+                .iter()
+                .map(|member| self.parameter(format!("{name}.{}", name_or(&member.name, "_")), member.ty))
+                .collect(),
+            _ => Vec::new(),
         };
-        arguments.map(parameter).collect()
+        let (wgsl, scalars) = (self.text.type_name(ty), layout::scalars_of(module, ty).unwrap_or_default());
+        Parameter { name, wgsl, scalars, fields }
     }
     /// WGSL type of the result, if it has one.
     pub fn result(&self) -> Option<String> {
@@ -64,8 +97,123 @@ impl Function {
             return Err(Error::new(Code::WgslRule, &self.text.source.name, message)
                 .hint("surrogates are declared for functions that have a rule"));
         }
-        self.settings.surrogates.insert(function.to_string(), reason.to_string());
+        self.options.surrogates.insert(function.to_string(), reason.to_string());
         Ok(self)
+    }
+
+    /// Says what is well defined and probably not meant, in order of the text; what is known without running anything.
+    ///
+    /// `LN1`: a parameter whose gradient is zero everywhere, because the result depends on it by `sign`, `floor`, `i32` or comparisons only.
+    /// `LN2`: `pow` of a base that can be negative. `LN3`: `sqrt` of what can be 0; logarithms of and divisions by distances, sums of squares and
+    /// clipped values, which end at 0. `LN4`: a maximum that shifts exponentials and is not detached. `LN5`: a formula for which the
+    /// prelude has a better word. `LN6`: a value compared with itself.
+    ///
+    /// A place under a choice (`if`, `select`) that depends on the same parameters counts as guarded. Bodies of functions with a rule are not looked at,
+    /// and nothing is said of a function that [`Module::function`](crate::Module::function) refuses.
+    ///
+    /// ```
+    /// # use cotangent_wgsl::Module;
+    /// let text = "fn norm(x: f32, y: f32) -> f32 { return sqrt(x * x + y * y); }";
+    /// let norm = Module::parse("norm.wgsl", text)?.function("norm")?;
+    /// assert_eq!(norm.lints()[0].code, "LN3");
+    /// assert!(norm.allow("LN3")?.lints().is_empty());
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn lints(&self) -> Vec<Lint> {
+        let Ok(computed) = self.on_placeholders(Location::caller()) else { return Vec::new() };
+        lint::lints(&self.text, self.handle, &computed, &self.wanted_scalars(), &self.allowed)
+    }
+    /// Silences a lint, by its code. Error: `E_WGSL` if there is none of that code.
+    pub fn allow(mut self, lint: &str) -> Result<Function, Error> {
+        let Some(known) = lint::LINTS.into_iter().find(|known| *known == lint) else {
+            let message = format!("there is no lint `{lint}`; there are {}", lint::LINTS.join(", "));
+            return Err(Error::new(Code::Wgsl, self.name(), message));
+        };
+        self.allowed.insert(known);
+        Ok(self)
+    }
+
+    /// The parameters of which derivatives are wanted.
+    fn wanted_scalars(&self) -> Vec<Wanted> {
+        let function = &self.text.module.functions[self.handle];
+        let (mut wanted, mut next) = (Vec::new(), 0);
+        for (position, argument) in function.arguments.iter().enumerate() {
+            let kinds = layout::scalars_of(&self.text.module, argument.ty).unwrap_or_default();
+            let floats = kinds.iter().enumerate().filter(|(_, dtype)| dtype.is_float());
+            let scalars: Vec<usize> = floats.map(|(at, _)| next + at).collect();
+            next += kinds.len();
+            if !scalars.is_empty() && self.wants(position) {
+                let name = name_or(&argument.name, "_").to_string();
+                wanted.push(Wanted { name, span: self.parameter_span(position), scalars });
+            }
+        }
+        wanted
+    }
+    /// Whether a derivative by the parameter at a position is wanted.
+    pub(crate) fn wants(&self, position: usize) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&position))
+    }
+    /// Where a parameter is declared.
+    fn parameter_span(&self, position: usize) -> Span {
+        let function = &self.text.module.functions[self.handle];
+        let is_it = |expression: &Expression| matches!(expression, Expression::FunctionArgument(at) if *at as usize == position);
+        let declared = function.expressions.iter().find(|(_, expression)| is_it(expression));
+        declared.map_or_else(Span::default, |(handle, _)| function.expressions.get_span(handle))
+    }
+
+    /// Differentiates with respect to these parameters only: no gradient flows to the others, as if each were `detach`ed.
+    ///
+    /// ```
+    /// # use cotangent_wgsl::Module;
+    /// let text = "fn square(p: f32, y: f32) -> f32 { let r = p - y; return r * r; }";
+    /// let square = Module::parse("square.wgsl", text)?.function("square")?.with_respect_to(["p"])?;
+    /// assert_eq!(
+    ///     square.derivative()?.wgsl(),
+    ///     "fn square_vjp(p: f32, y: f32, upstream: f32) -> f32 {\n  let t1 = upstream * (p - y);\n  return (t1 + t1);\n}\n",
+    /// );
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    ///
+    /// Errors: `AD002` for a name that no parameter has, listing those there are; `AD003` for a parameter without floats.
+    #[track_caller]
+    pub fn with_respect_to<N: AsRef<str>>(
+        mut self,
+        parameters: impl IntoIterator<Item = N>,
+    ) -> Result<Function, Error> {
+        let at = Location::caller();
+        let known = self.parameters();
+        let framed = |problem: Problem| Err(problem.in_text(&self.text.source).at(at));
+        let mut wanted = BTreeSet::new();
+        for name in parameters {
+            let name = name.as_ref();
+            let Some(position) = known.iter().position(|parameter| parameter.name == name) else {
+                let names: Vec<&str> = known.iter().map(|parameter| parameter.name.as_str()).collect();
+                let list = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+                let message = format!("`{}` has no parameter `{name}`; there are: {list}", self.name());
+                let span = self.text.module.functions.get_span(self.handle);
+                return framed(Problem::new(Code::WgslNoParameter, message).at(span, "this function"));
+            };
+            if !known[position].scalars.iter().any(|dtype| dtype.is_float()) {
+                let message =
+                    format!("parameter `{name}` is {}, which has no derivative", known[position].wgsl);
+                return framed(
+                    Problem::new(Code::WgslNoFloat, message)
+                        .at(self.parameter_span(position), "declared here"),
+                );
+            }
+            wanted.insert(position);
+        }
+        self.wanted = Some(wanted);
+        Ok(self)
+    }
+    /// To which of two equal numbers the gradient of `max` and `min` goes, in this function and all it calls.
+    ///
+    /// With `Tie::First`, `max(x, 0.0)` has the slope 1 at 0 and `max(0.0, x)` the slope 0; with `Tie::Half`, the default, both have ½.
+    /// Values are the same; second derivatives are 0 either way.
+    pub fn tie(mut self, tie: Tie) -> Function {
+        self.options.tie = tie;
+        self
     }
 
     pub(crate) fn text(&self) -> &Text {
@@ -77,7 +225,7 @@ impl Function {
     /// The function on single numbers, one tensor for each scalar of its parameters: one for each scalar of its result.
     pub(crate) fn on_numbers(&self, inputs: &[Tensor], at: At) -> Result<Vec<Tensor>, Error> {
         let budget = Budget::default();
-        Lowering::new(&self.text, &self.settings, at, &budget).on_tensors(self.handle, inputs, true)
+        Lowering::new(&self.text, &self.options, at, &budget).on_tensors(self.handle, inputs, true)
     }
     /// Its pullback as WGSL: what the gradients of [`Function::call`] compute. Rules in the text are written out.
     ///
@@ -92,66 +240,20 @@ impl Function {
     /// # Ok::<(), cotangent_tensor::Error>(())
     /// ```
     ///
-    /// Errors: `AD012` for a parameter that mixes floats and integers, `AD013` for a constant that WGSL cannot write.
+    /// Of a structure that holds integers too, the floats are fields of their own, as `s_a`. Errors: `AD013` for a constant that WGSL cannot write.
     #[track_caller]
     pub fn derivative(&self) -> Result<Derivative, Error> {
         derivative(self, Location::caller())
     }
 
-    /// Applies the function element by element, one tensor for each parameter; shapes broadcast. For functions of numbers to a number;
-    /// for vectors and arrays see [`Function::rows`], for structures [`Function::fields`].
-    ///
-    /// An invalid tensor comes of a wrong number of tensors (`E_WGSL`), of element types (`E_DTYPE`) or of shapes (`E_BROADCAST`).
-    #[track_caller]
-    pub fn call(&self, inputs: &[&Tensor]) -> Tensor {
-        let at = Location::caller();
-        let of_numbers = || {
-            for argument in &self.text.module.functions[self.handle].arguments {
-                if !matches!(self.text.module.types[argument.ty].inner, TypeInner::Scalar(_)) {
-                    let (name, ty) = (name_or(&argument.name, "_"), self.text.type_name(argument.ty));
-                    return Err(self.error(Code::Wgsl, format!("parameter `{name}` is {ty}"), at).hint(
-                        "call it by rows: `rows` takes vectors and arrays from the last axis of a tensor",
-                    ));
-                }
-            }
-            self.single(self.outputs(inputs, at)?, at)
-        };
-        of_numbers().unwrap_or_else(Tensor::invalid)
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
-    /// Applies the function to rows: a parameter that is a vector, a matrix (by columns), an array or a structure takes the last axis of its
-    /// tensor, which has as many elements as it has numbers; the other axes broadcast against each other, and against tensors
-    /// of numbers. A result that is a vector or an array becomes the last axis.
-    ///
-    /// Invalid as [`Function::call`] says.
-    #[track_caller]
-    pub fn rows(&self, inputs: &[&Tensor]) -> Tensor {
-        let at = Location::caller();
-        self.outputs(inputs, at).and_then(|outputs| self.single(outputs, at)).unwrap_or_else(Tensor::invalid)
-    }
-    /// Applies a function whose result is a structure: one tensor for each of its fields. Otherwise like [`Function::rows`].
-    #[track_caller]
-    pub fn fields(&self, inputs: &[&Tensor]) -> Vec<Tensor> {
-        let at = Location::caller();
-        self.outputs(inputs, at).unwrap_or_else(|error| vec![Tensor::invalid(error); self.count_fields()])
-    }
-
-    fn error(&self, code: Code, message: String, at: At) -> Error {
-        Error::new(code, self.name(), message).at(at)
-    }
-    fn single(&self, mut outputs: Vec<Tensor>, at: At) -> Result<Tensor, Error> {
-        if let (1, Some(output)) = (outputs.len(), outputs.pop()) {
-            return Ok(output);
-        }
-        let fields = self.count_fields();
-        Err(self
-            .error(Code::Wgsl, format!("the result is a structure of {fields} fields"), at)
-            .hint("`fields` gives one tensor for each"))
-    }
-    fn result_type(&self) -> Option<&TypeInner> {
+    pub(crate) fn result_type(&self) -> Option<&TypeInner> {
         let module = &self.text.module;
         module.functions[self.handle].result.as_ref().map(|result| &module.types[result.ty].inner)
     }
-    fn count_fields(&self) -> usize {
+    pub(crate) fn count_fields(&self) -> usize {
         if let Some(TypeInner::Struct { members, .. }) = self.result_type() { members.len() } else { 1 }
     }
 
@@ -168,94 +270,37 @@ impl Function {
                 format!("`{}` returns {got}, which is no float and no composite of floats", self.name());
             return Err(framed(Problem::new(Code::WgslResult, message).at(span, "this function")));
         }
+        if let Some(&position) = self.text.pointers_of(self.handle).first() {
+            let message = format!("`{}` takes a pointer, and is called on tensors", self.name());
+            return Err(framed(
+                Problem::new(Code::WgslPointer, message).at(self.parameter_span(position), "this parameter"),
+            ));
+        }
+        for argument in &module.functions[self.handle].arguments {
+            let name = name_or(&argument.name, "_");
+            layout::scalars_of(module, argument.ty)
+                .map_err(|problem| framed(problem.at(span, format!("parameter `{name}`"))))?;
+        }
+        let computed = self.on_placeholders(at)?;
+        if let Some(problem) = lint::without_derivative(&computed) {
+            return Err(framed(problem));
+        }
+        let Computed { scalars, results } = computed;
+        results.iter().try_for_each(|&result| scalars.tensor(result).node().map(|_| ()))
+    }
+    /// The function on placeholders, with all numbers in between.
+    fn on_placeholders(&self, at: At) -> Result<Computed, Error> {
+        let module = &self.text.module;
         let mut placeholders = Vec::new();
         for argument in &module.functions[self.handle].arguments {
             let name = name_or(&argument.name, "_");
             let kinds = layout::scalars_of(module, argument.ty)
-                .map_err(|problem| framed(problem.at(span, format!("parameter `{name}`"))))?;
+                .map_err(|problem| problem.in_text(&self.text.source).at(at))?;
             let placeholder = |dtype| Tensor::placeholder(name, Shape::SCALAR, dtype);
             placeholders.extend(kinds.into_iter().map(placeholder));
         }
-        let results = self.on_numbers(&placeholders, at)?;
-        results.iter().try_for_each(|result| result.node().map(|_| ()))
-    }
-
-    /// One tensor for each field of the result.
-    fn outputs(&self, inputs: &[&Tensor], at: At) -> Result<Vec<Tensor>, Error> {
-        let module = &self.text.module;
-        let arguments = &module.functions[self.handle].arguments;
-        if inputs.len() != arguments.len() {
-            let message =
-                format!("{} tensors are given, and there are {} parameters", inputs.len(), arguments.len());
-            return Err(self.error(Code::Wgsl, message, at).hint(format!("its signature is {self}")));
-        }
-        let framed = |problem: Problem| problem.in_text(&self.text.source).at(at);
-        let mut scalars = Vec::new();
-        for (&input, argument) in inputs.iter().zip(arguments) {
-            let node = input.node()?;
-            let kinds = layout::scalars_of(module, argument.ty).map_err(framed)?;
-            let name = name_or(&argument.name, "_");
-            let fits =
-                |&dtype: &DType| node.dtype == dtype || (dtype, node.dtype) == (DType::F32, DType::F16);
-            if let Some(wanted) = kinds.iter().find(|dtype| !fits(dtype)) {
-                let message = format!("parameter `{name}` is {wanted}, and the tensor is {}", node.dtype);
-                return Err(self
-                    .error(Code::Dtype, message, at)
-                    .hint(format!("write `.cast(DType::{wanted:?})`")));
-            }
-            let input = input.cast_at(at, kinds.first().copied().unwrap_or(DType::F32));
-            if let TypeInner::Scalar(_) = module.types[argument.ty].inner {
-                scalars.push(input);
-                continue;
-            }
-            let last = node.shape.last().copied();
-            if last != Some(kinds.len()) {
-                let ty = self.text.type_name(argument.ty);
-                let message = format!(
-                    "parameter `{name}` is {ty}, whose {} numbers are the last axis; the tensor has shape {}",
-                    kinds.len(),
-                    node.shape
-                );
-                return Err(self.error(Code::Broadcast, message, at).hint("reshape or transpose it"));
-            }
-            scalars.extend((0..kinds.len()).map(|k| input.slice(-1, k, k + 1, 1).squeeze(-1)));
-        }
-        // one check for all, so that a mistake names the function and not the first operation in it
-        let shape = self.common_shape(&scalars, at)?;
         let budget = Budget::default();
-        let lowering = Lowering::new(&self.text, &self.settings, at, &budget);
-        let results = lowering.on_tensors(self.handle, &scalars, true)?;
-        let mut results = results.into_iter();
-        let parts: Vec<&TypeInner> = match self.result_type() {
-            Some(TypeInner::Struct { members, .. }) => {
-                members.iter().map(|member| &module.types[member.ty].inner).collect()
-            }
-            other => other.into_iter().collect(),
-        };
-        let mut outputs = Vec::new();
-        for part in parts {
-            let count = layout::scalars(module, part).map_err(framed)?.len();
-            let numbers: Vec<Tensor> = results.by_ref().take(count).map(|x| x.broadcast_to(shape)).collect();
-            let output = match (part, &numbers[..]) {
-                (TypeInner::Scalar(_), [one]) => one.clone(),
-                _ => Tensor::stack(&numbers.iter().collect::<Vec<_>>(), -1),
-            };
-            output.node()?;
-            outputs.push(output);
-        }
-        Ok(match &outputs[..] {
-            [one] => vec![one.named(self.name())],
-            _ => outputs,
-        })
-    }
-    fn common_shape(&self, scalars: &[Tensor], at: At) -> Result<Shape, Error> {
-        let Some(first) = together(scalars, at).into_iter().next() else { return Ok(Shape::SCALAR) };
-        match first.node() {
-            Ok(node) => Ok(node.shape),
-            Err(error) => Err(self
-                .error(error.code(), error.message().to_string(), at)
-                .hint("insert axes with `unsqueeze`, or reshape one of them")),
-        }
+        Lowering::new(&self.text, &self.options, at, &budget).computed(self.handle, &placeholders, true)
     }
 }
 

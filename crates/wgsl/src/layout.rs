@@ -4,6 +4,7 @@ use cotangent_tensor::{Code, DType};
 use naga::{ArraySize, Handle, Module, ScalarKind, Type, TypeInner};
 
 use crate::diagnose::Problem;
+use crate::text::name_or;
 
 /// Most numbers of one value: 16 KiB.
 const MAX_NUMBERS: usize = 4096;
@@ -84,5 +85,34 @@ pub(crate) fn part(module: &Module, ty: &TypeInner, index: usize) -> Result<(usi
             (members.len(), before)
         }
         _ => return Err(Problem::new(Code::WgslType, "a value of this type has no parts")),
+    })
+}
+
+/// The scalars of a value of a type, by what leads to them: `v.x`, `z[1]`, `o.delta`.
+pub(crate) fn named(module: &Module, name: &str, ty: Handle<Type>) -> Result<Vec<(String, DType)>, Problem> {
+    let inner = &module.types[ty].inner;
+    let kinds = scalars(module, inner)?;
+    let same = |name: String| (name, kinds[0]);
+    Ok(match inner {
+        TypeInner::Vector { size, .. } => {
+            "xyzw".chars().take(*size as usize).map(|c| same(format!("{name}.{c}"))).collect()
+        }
+        TypeInner::Matrix { columns, rows, .. } => {
+            let of_column = |c: usize| (0..*rows as usize).map(move |r| (c, r));
+            let all = (0..*columns as usize).flat_map(of_column);
+            all.map(|(c, r)| same(format!("{name}[{c}][{r}]"))).collect()
+        }
+        TypeInner::Array { base, .. } => {
+            let count = kinds.len() / scalars_of(module, *base)?.len().max(1);
+            let elements = (0..count).map(|i| named(module, &format!("{name}[{i}]"), *base));
+            elements.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+        }
+        TypeInner::Struct { members, .. } => {
+            let of_member = |member: &naga::StructMember| {
+                named(module, &format!("{name}.{}", name_or(&member.name, "_")), member.ty)
+            };
+            members.iter().map(of_member).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+        }
+        _ => kinds.iter().map(|&dtype| (name.to_string(), dtype)).collect(),
     })
 }

@@ -40,12 +40,15 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod call;
+mod check;
 mod derivative;
 mod diagnose;
 mod function;
 mod interpret;
 mod kernel;
 mod layout;
+mod lint;
 mod lower;
 mod prelude;
 mod retell;
@@ -56,18 +59,21 @@ use std::sync::Arc;
 
 use cotangent_tensor::Error;
 
+pub use check::FunctionCheck;
 pub use derivative::Derivative;
 pub use function::{Function, Parameter};
 pub use interpret::{Binding, Interpreter, Nonfinite, Run};
 pub use kernel::Kernel;
-use lower::Settings;
+pub use lint::Lint;
+use lower::Options;
+pub use lower::Tie;
 use text::{Kind, Text};
 
 /// Admitted, parsed and validated WGSL.
 #[derive(Clone, Debug)]
 pub struct Module {
     text: Arc<Text>,
-    settings: Settings,
+    options: Options,
 }
 
 impl Module {
@@ -80,17 +86,17 @@ impl Module {
     /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for
     /// anything that is not valid WGSL.
     pub fn parse(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module {
-            text: Arc::new(Text::parse(name, text, Kind::Functions)?),
-            settings: Settings::default(),
-        })
+        Ok(Module::of(Arc::new(Text::parse(name, text, Kind::Functions)?)))
     }
     /// Reads WGSL with entry points, for [`Module::kernel`] and the [`Interpreter`]. There is no prelude, and the text may be as large as emitted kernels are: 1 MiB, brackets
     /// 64 deep, 4096 operators in a statement, 64 `else if` in a row, 4096 functions.
     ///
     /// Errors as those of [`Module::parse`].
     pub fn parse_kernels(name: &str, text: &str) -> Result<Module, Error> {
-        Ok(Module { text: Arc::new(Text::parse(name, text, Kind::Kernels)?), settings: Settings::default() })
+        Ok(Module::of(Arc::new(Text::parse(name, text, Kind::Kernels)?)))
+    }
+    pub(crate) fn of(text: Arc<Text>) -> Module {
+        Module { text, options: Options::default() }
     }
     /// Lets loops run of which nothing shows that they end, such as searches that stop when they are near enough. No loop whose rounds
     /// are counted when it runs then takes more rounds than this: an element that would go on is an error of the run, `AD044`. Without it
@@ -112,15 +118,33 @@ impl Module {
     /// # Ok::<(), cotangent_tensor::Error>(())
     /// ```
     pub fn unbounded(mut self, rounds: u32) -> Module {
-        self.settings.rounds = Some(rounds);
+        self.options.rounds = Some(rounds);
         self
     }
     /// Writes loops out whose rounds are known if there are up to so many of them, 256 without this; other loops stay loops. What is written
     /// out is faster where it is short, and its reverse mode costs the same for one parameter and for many; with 0 the text of kernels
     /// stays small.
     pub fn unroll(mut self, rounds: usize) -> Module {
-        self.settings.unrolled = rounds;
+        self.options.unrolled = rounds;
         self
+    }
+    /// Gives an `override` constant its value, for all functions asked for from then on. Constants that are given none have the one in the text.
+    /// Truth values are 0 and 1.
+    ///
+    /// ```
+    /// # use cotangent_tensor::{Evaluate, Reference, Tensor};
+    /// # use cotangent_wgsl::Module;
+    /// let text = "override rounds: i32 = 2; fn power(x: f32) -> f32 { var y = 1.0; for (var i = 0; i < rounds; i++) { y *= x; } return y; }";
+    /// let cube = Module::parse("power.wgsl", text)?.constant("rounds", 3.0)?.function("power")?;
+    /// assert_eq!(Reference::new().evaluate(&[&cube.call(&[&Tensor::new(2.0)])])?[0].scalar()?, 8.0);
+    /// # Ok::<(), cotangent_tensor::Error>(())
+    /// ```
+    ///
+    /// Errors: `E_WGSL` if there is no such override, listing those there are; `AD013` for a value that its type does not have.
+    pub fn constant(mut self, name: &str, value: f64) -> Result<Module, Error> {
+        self.text.check_override(name, value)?;
+        self.options.constants.insert(name.to_string(), value);
+        Ok(self)
     }
     /// The name given to [`Module::parse`].
     pub fn name(&self) -> &str {
@@ -137,7 +161,8 @@ impl Module {
     }
     /// The functions, in order of the text.
     pub fn functions(&self) -> Vec<Function> {
-        self.text.functions().map(|handle| Function::new(&self.text, handle, self.settings.clone())).collect()
+        let function = |handle| Function::new(&self.text, handle, self.options.clone());
+        self.text.functions().map(function).collect()
     }
     /// The function of a name, which can be computed and differentiated: what cannot says so now.
     ///
@@ -146,7 +171,7 @@ impl Module {
     #[track_caller]
     pub fn function(&self, name: &str) -> Result<Function, Error> {
         let Some(handle) = self.text.find(name) else { return Err(self.text.no_function(name)) };
-        let function = Function::new(&self.text, handle, self.settings.clone());
+        let function = Function::new(&self.text, handle, self.options.clone());
         function.check(Location::caller())?;
         Ok(function)
     }

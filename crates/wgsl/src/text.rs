@@ -3,7 +3,7 @@
 use cotangent_tensor::{Code, DType, Error};
 use naga::common::wgsl::TypeContext as _;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Function, Handle, Module, Type};
+use naga::{Function, Handle, Module, Span, Type, TypeInner};
 
 use crate::diagnose::{Problem, Source};
 use crate::{admission, layout, prelude, retell};
@@ -58,8 +58,11 @@ impl Text {
     }
     /// Whether a function is one of the prelude.
     pub(crate) fn is_prelude(&self, function: Handle<Function>) -> bool {
-        let span = self.module.functions.get_span(function).to_range();
-        span.is_some_and(|range| range.start >= self.own)
+        self.is_in_prelude(self.module.functions.get_span(function))
+    }
+    /// Whether a place is one of the prelude.
+    pub(crate) fn is_in_prelude(&self, span: Span) -> bool {
+        span.to_range().is_some_and(|range| range.start >= self.own)
     }
     /// The functions of the user's text.
     pub(crate) fn functions(&self) -> impl Iterator<Item = Handle<Function>> {
@@ -110,6 +113,43 @@ impl Text {
     pub(crate) fn rule_of(&self, function: Handle<Function>) -> Option<Handle<Function>> {
         self.find(&(self.name_of(function).to_string() + RULE))
     }
+    /// Whether an override of a name can have a value.
+    pub(crate) fn check_override(&self, name: &str, value: f64) -> Result<(), Error> {
+        let named = |known: &naga::Override| name_or(&known.name, "_").to_string();
+        let known: Vec<&naga::Override> = self.module.overrides.iter().map(|(_, known)| known).collect();
+        let Some(found) = known.iter().find(|known| named(known) == name) else {
+            let names: Vec<String> = known.iter().map(|known| named(known)).collect();
+            let message = match names.is_empty() {
+                true => format!("no override `{name}`; the text declares none"),
+                false => format!("no override `{name}`; there are: {}", names.join(", ")),
+            };
+            return Err(Error::new(Code::Wgsl, &*self.source.name, message)
+                .hint("`override name: f32 = 1.0;` declares one; a `const` cannot be changed"));
+        };
+        let dtype =
+            layout::scalars_of(&self.module, found.ty).map_err(|problem| problem.in_text(&self.source))?;
+        let whole = |low: f64, high: f64| value.fract() == 0.0 && (low..=high).contains(&value);
+        #[expect(clippy::cast_possible_truncation, reason = "whether it fits is the question")]
+        let fits = dtype.iter().all(|dtype| match dtype {
+            DType::F32 | DType::F16 => (value as f32).is_finite(),
+            DType::I32 => whole(f64::from(i32::MIN), f64::from(i32::MAX)),
+            DType::U32 => whole(0.0, f64::from(u32::MAX)),
+            DType::Bool => whole(0.0, 1.0),
+        });
+        if fits {
+            return Ok(());
+        }
+        let message = format!("the override `{name}` is {}, and {value:?} is none", self.type_name(found.ty));
+        Err(Error::new(Code::WgslConstant, &*self.source.name, message).hint("give it a value of its type"))
+    }
+    /// The positions of the parameters that are pointers.
+    pub(crate) fn pointers_of(&self, function: Handle<Function>) -> Vec<usize> {
+        let arguments = self.module.functions[function].arguments.iter().enumerate();
+        let is_pointer = |ty: Handle<Type>| {
+            matches!(self.module.types[ty].inner, TypeInner::Pointer { .. } | TypeInner::ValuePointer { .. })
+        };
+        arguments.filter(|(_, argument)| is_pointer(argument.ty)).map(|(position, _)| position).collect()
+    }
     pub(crate) fn type_name(&self, ty: Handle<Type>) -> String {
         self.module.to_ctx().type_to_string(ty)
     }
@@ -119,6 +159,12 @@ impl Text {
         let named =
             |a: &naga::FunctionArgument| format!("{}: {}", name_or(&a.name, "_"), self.type_name(a.ty));
         arguments.map(named).collect()
+    }
+    /// The scalars of the parameters of a function, by what leads to them.
+    pub(crate) fn scalar_names(&self, function: Handle<Function>) -> Vec<String> {
+        let arguments = self.module.functions[function].arguments.iter();
+        let named = |a: &naga::FunctionArgument| layout::named(&self.module, name_or(&a.name, "_"), a.ty);
+        arguments.flat_map(|a| named(a).unwrap_or_default()).map(|(name, _)| name).collect()
     }
     /// The result of a function as it is written.
     pub(crate) fn result_of(&self, function: Handle<Function>) -> Option<String> {

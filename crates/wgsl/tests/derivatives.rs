@@ -102,8 +102,22 @@ fn names_of_the_text_are_not_taken() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
-    let mixed = "struct S { x: f32, k: i32 } fn f(s: S) -> f32 { return s.x * f32(s.k); }";
-    let function = Module::parse("test.wgsl", mixed).unwrap().function("f").unwrap();
-    assert_eq!(function.derivative().unwrap_err().code(), Code::WgslType);
+fn structures_with_integers_have_gradients_of_their_floats() {
+    let mixed = "struct S { x: f32, k: i32 } fn f(s: S, s_x: f32) -> f32 { return s.x * f32(s.k) + s_x; }";
+    assert_eq!(
+        text_of(mixed, "f"),
+        "struct f_gradient { s_x: f32, s_x_: f32 }
+fn f_vjp(s: S, s_x: f32, upstream: f32) -> f_gradient {
+  return f_gradient((upstream * f32(s.k)), upstream);
+}
+"
+    );
+    let beside = format!("{mixed}\n{}", text_of(mixed, "f"));
+    assert!(Module::parse("beside.wgsl", &beside).unwrap().function("f").is_ok(), "{beside}");
+    // an array of them, and one without floats
+    let array = "struct S { v: vec2<f32>, k: i32 } fn f(s: array<S, 2>, only: vec2<i32>) -> f32 { return s[0].v.x + 2.0 * s[1].v.y; }";
+    assert_eq!(
+        text_of(array, "f").lines().next(),
+        Some("struct f_gradient { s_0_v: vec2<f32>, s_1_v: vec2<f32> }")
+    );
 }

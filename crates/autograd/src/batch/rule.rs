@@ -106,6 +106,7 @@ impl Opened {
             upstream,
             pullbacks,
             pushforward,
+            unless_linear: rule.unless_linear.clone(),
             absorbed: rule.absorbed.clone(),
         })
     }

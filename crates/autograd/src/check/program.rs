@@ -279,7 +279,12 @@ impl<'a> Program<'a> {
             match jvp(&moving, &moved) {
                 Ok(change) => pushed.push(change),
                 Err(error) => match error.code() {
-                    Code::NoJvp | Code::FirstOrderOnly | Code::NotDifferentiable | Code::NoDerivative => {
+                    // the second is the first, of a rule with a text of its own
+                    Code::NoJvp
+                    | Code::WgslLinear
+                    | Code::FirstOrderOnly
+                    | Code::NotDifferentiable
+                    | Code::NoDerivative => {
                         return Ok(probes.iter().map(|_| None).collect());
                     }
                     _ => return Err(error),

@@ -77,6 +77,7 @@ fn rule_of(rule: &TracedRule, images: &Images) -> TracedRule {
         upstream: all(&rule.upstream),
         pullbacks: rule.pullbacks.iter().map(pullback).collect(),
         pushforward: rule.pushforward.as_ref().map(pushforward),
+        unless_linear: rule.unless_linear.clone(),
         absorbed: rule.absorbed.clone(),
     }
 }

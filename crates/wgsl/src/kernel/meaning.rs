@@ -6,7 +6,6 @@ use std::sync::Arc;
 use cotangent_tensor::{Error, KernelMeaning, Rounding, UserKernel};
 
 use super::Kernel;
-use crate::lower::Settings;
 use crate::text::Text;
 use crate::{Interpreter, Module, Run};
 
@@ -24,7 +23,7 @@ impl fmt::Debug for Interpreted {
 
 impl KernelMeaning for Interpreted {
     fn run(&self, kernel: &UserKernel, inputs: &[&[f64]], rounding: Rounding) -> Result<Vec<f64>, Error> {
-        let module = Module { text: self.text.clone(), settings: Settings::default() };
+        let module = Module::of(self.text.clone());
         let mut interpreter = match rounding {
             Rounding::Exact => Interpreter::new(&module).f64(),
             Rounding::Single => Interpreter::new(&module).f32(),
@@ -50,7 +49,7 @@ impl KernelMeaning for Interpreted {
 
 /// A run in which what nobody writes is an error.
 pub(super) fn verified(of: &Kernel, kernel: &UserKernel, inputs: &[Vec<f64>]) -> Result<Run, Error> {
-    let module = Module { text: of.text.clone(), settings: Settings::default() };
+    let module = Module::of(of.text.clone());
     let mut interpreter = Interpreter::new(&module).fuel(of.fuel);
     for (buffer, numbers) in kernel.inputs.iter().zip(inputs) {
         interpreter = interpreter.bind(&buffer.name, numbers);

@@ -3,7 +3,7 @@
 use cotangent_tensor::{Code, DType, Elementwise as E, Integer};
 use naga::{BinaryOperator as B, MathFunction as M, Span, TypeInner};
 
-use super::{Lowering, Value};
+use super::{Lowering, Tie, Value};
 use crate::diagnose::Problem;
 
 /// Builtins that are a row, component by component.
@@ -53,6 +53,11 @@ impl Lowering<'_> {
         args: &[Vec<Value>],
         span: Span,
     ) -> Result<Vec<Value>, Problem> {
+        let is_float = args.iter().flatten().all(|&x| self.scalars.dtype(x).is_float());
+        if let (M::Max | M::Min, Tie::First, true) = (function, self.options.tie, is_float) {
+            let row = if function == M::Max { E::Ge } else { E::Le };
+            return Ok(self.each(args, |lowering, args| lowering.first_of(row, args[0], args[1])));
+        }
         if let Some(row) = row(function) {
             return Ok(self.each(args, |lowering, args| lowering.row(row, args)));
         }
@@ -202,6 +207,12 @@ impl Lowering<'_> {
             results.push(of(self, &of_component));
         }
         results
+    }
+    /// The first of two numbers if it is NaN or the test holds, else the second, with the whole gradient.
+    fn first_of(&mut self, test: E, a: Value, b: Value) -> Value {
+        let (holds, is_nan) = (self.row(test, &[a, b]), self.row(E::IsNan, &[a]));
+        let takes_first = self.scalars.or(holds, is_nan);
+        self.scalars.select(takes_first, a, b)
     }
     /// The Euclidean norm; its derivative at 0 is 0, as that of a choice of the constant 0.
     fn length(&mut self, v: &[Value]) -> Value {

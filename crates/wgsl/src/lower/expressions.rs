@@ -66,9 +66,32 @@ impl<'a> Lowering<'a> {
             }
             Expression::Splat { size, value } => vec![self.constant(arena, *value)?[0]; *size as usize],
             Expression::Override(constant) => {
-                let name = name_or(&module.overrides[*constant].name, "_");
-                let message = format!("`{name}` is an override: nothing sets it here");
-                return Err(Problem::new(Code::WgslConstant, message).at(span, "used here"));
+                let constant = &module.overrides[*constant];
+                let name = name_or(&constant.name, "_");
+                match (self.options.constants.get(name), constant.init) {
+                    (Some(&given), _) => {
+                        let dtype = layout::scalars_of(module, constant.ty)?.first().copied();
+                        vec![Value::number(given, dtype.unwrap_or(DType::F32))]
+                    }
+                    (None, Some(init)) => self.constant(&module.global_expressions, init)?,
+                    (None, None) => {
+                        let message = format!("the override `{name}` has no value");
+                        return Err(Problem::new(Code::WgslConstant, message).at(span, "used here").help(
+                            format!(
+                                "give it one before you ask for functions: `module.constant(\"{name}\", …)`"
+                            ),
+                        ));
+                    }
+                }
+            }
+            // what is made of overrides
+            Expression::Binary { op, left, right } => {
+                let (a, b) = (self.constant(arena, *left)?, self.constant(arena, *right)?);
+                self.operator(*op, &a, &b)
+            }
+            Expression::Unary { op, expr } => {
+                let row = if *op == UnaryOperator::Negate { E::Neg } else { E::Not };
+                self.constant(arena, *expr)?.into_iter().map(|x| self.scalars.apply(row, &[x])).collect()
             }
             _ => {
                 let message = "this is not known before the function runs";
@@ -116,7 +139,14 @@ impl<'a> Lowering<'a> {
                 Err(Problem::new(Code::WgslVariable, format!("`{name}` is a variable of the module"))
                     .at(span, "used here"))
             }
-            _ => Err(Problem::new(Code::WgslPointer, "a pointer that is a parameter").at(span, "used here")),
+            Expression::FunctionArgument(argument) => {
+                let nth = frame.pointers.iter().position(|&position| position == *argument as usize);
+                let nth = nth
+                    .ok_or_else(|| Problem::new(Code::WgslPointer, "this is no pointer").at(span, "here"))?;
+                Ok((frame.function.local_variables.len() + nth, vec![(0, None)]))
+            }
+            _ => Err(Problem::new(Code::WgslPointer, "a pointer to no variable of the function")
+                .at(span, "used here")),
         }
     }
     /// The offsets of the parts of a composite that an index may mean, each under the condition that it does.
@@ -159,7 +189,12 @@ impl<'a> Lowering<'a> {
         Ok(offsets)
     }
     /// What stands at one of several places: the one whose condition holds, the first if none does.
-    fn chosen(&mut self, from: &[Value], places: &[(usize, Option<Value>)], length: usize) -> Vec<Value> {
+    pub(super) fn chosen(
+        &mut self,
+        from: &[Value],
+        places: &[(usize, Option<Value>)],
+        length: usize,
+    ) -> Vec<Value> {
         let mut places = places.iter();
         let first = places.next().map_or(0, |place| place.0);
         let mut chosen = from[first..first + length].to_vec();
@@ -183,6 +218,7 @@ impl<'a> Lowering<'a> {
         }
         let module = &self.text.module;
         let span = frame.function.expressions.get_span(expression);
+        self.look_at(span);
         let ty = self.type_of(frame, expression);
         let length = layout::scalars(module, &ty).map_err(|problem| problem.at(span, "this value"))?.len();
         Ok(Some(match &frame.function.expressions[expression] {

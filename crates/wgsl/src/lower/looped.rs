@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use cotangent_tensor::{
     Code, DEFAULT_ROUNDS, DType, Elementwise as E, Shape, Tensor, WhileLoop, topological,
 };
-use naga::{Block, Expression, Function, Handle, Span, Statement};
+use naga::{Block, Expression, Handle, Span, Statement};
 
 use super::scalars::Scalars;
 use super::statements::{Exit, Flow, How, Variables};
@@ -96,7 +96,7 @@ impl<'a> Lowering<'a> {
             self.text.source.name,
             looped.span.location(&self.text.source.text).line_number
         );
-        let rounds = self.settings.rounds.unwrap_or(DEFAULT_ROUNDS);
+        let rounds = self.options.rounds.unwrap_or(DEFAULT_ROUNDS);
         let made = WhileLoop::new(name, rounds, (&state, &kept), &condition, &next);
         let made = made.map_err(|error| {
             Problem::new(error.code(), error.message().to_string()).at(looped.span, "in this loop")
@@ -130,8 +130,8 @@ impl<'a> Lowering<'a> {
         (outside, active): (usize, Value),
     ) -> Result<(Vec<(usize, usize)>, Traced), Problem> {
         let mut variables = BTreeSet::new();
-        stored(frame.function, looped.body, &mut variables);
-        stored(frame.function, looped.continuing, &mut variables);
+        stored(frame, looped.body, &mut variables);
+        stored(frame, looped.continuing, &mut variables);
         let slots = |variable: usize| (0..start[variable].len()).map(move |slot| (variable, slot));
         let changes: Vec<(usize, usize)> = variables.into_iter().flat_map(slots).collect();
         let mut before = start.clone();
@@ -183,9 +183,10 @@ impl<'a> Lowering<'a> {
                 .at(looped.span, "it goes on for ever")
                 .help("leave it with `break` or `return`"));
         }
-        if self.settings.rounds.is_none() {
+        if self.options.rounds.is_none() {
             let next = now.as_ref().map(slots).unwrap_or_default();
-            let counted = exits.iter().any(|exit| self.counts(exit.condition, &state, &next, outside));
+            // what never gets to a second round ends as well
+            let counted = now.is_none() || exits.iter().any(|exit| self.counts(exit.condition, &state, &next, outside));
             if !counted {
                 return Err(Problem::new(Code::WgslLoop, "nothing shows that this loop ends")
                     .at(looped.span, "its number of rounds depends on values"));
@@ -312,10 +313,15 @@ impl<'a> Lowering<'a> {
 }
 
 /// The variables into which a block may store, by number.
-fn stored(function: &Function, block: &Block, found: &mut BTreeSet<usize>) {
+fn stored(frame: &Frame<'_>, block: &Block, found: &mut BTreeSet<usize>) {
     let variable = |mut pointer: Handle<Expression>| loop {
-        match &function.expressions[pointer] {
+        match &frame.function.expressions[pointer] {
             Expression::LocalVariable(local) => return Some(local.index()),
+            // what pointers of the caller point to stands behind the local variables
+            Expression::FunctionArgument(argument) => {
+                let position = frame.pointers.iter().position(|pointer| *pointer == *argument as usize)?;
+                return Some(frame.function.local_variables.len() + position);
+            }
             Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => pointer = *base,
             _ => return None,
         }

@@ -8,6 +8,7 @@
 mod builtins;
 mod expressions;
 mod looped;
+mod pointers;
 mod scalars;
 mod statements;
 
@@ -23,7 +24,7 @@ use crate::diagnose::Problem;
 use crate::layout;
 use crate::prelude::{self, Meaning};
 use crate::text::Text;
-pub(crate) use scalars::{Made, Scalars, Value};
+pub(crate) use scalars::{Made, Outside, Scalars, Value};
 
 /// Most nodes of one call.
 const MAX_NODES: usize = 20_000;
@@ -40,27 +41,47 @@ const MAX_INDEXED: usize = 32;
 /// Deepest calls.
 const MAX_CALLS: usize = 64;
 
-/// What a function is told by its host.
+/// To which of two equal numbers the gradient of `max` and `min` goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tie {
+    /// Half to each, as everywhere in the library.
+    #[default]
+    Half,
+    /// All to the first, as in TensorFlow.
+    First,
+}
+
+/// What the caller of a function has chosen.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct Options {
     /// Reasons why rules are not the derivatives of their functions, by name of the function.
     pub(crate) surrogates: BTreeMap<String, String>,
+    pub(crate) tie: Tie,
     /// Most rounds of a loop of which nothing shows that it ends; none without.
     pub(crate) rounds: Option<u32>,
     /// Most rounds of a loop that is written out.
     pub(crate) unrolled: usize,
+    /// Values of `override` constants, by name.
+    pub(crate) constants: BTreeMap<String, f64>,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { surrogates: BTreeMap::new(), rounds: None, unrolled: MAX_ROUNDS }
+impl Default for Options {
+    fn default() -> Options {
+        let (surrogates, constants) = (BTreeMap::new(), BTreeMap::new());
+        Options { surrogates, tie: Tie::Half, rounds: None, unrolled: MAX_ROUNDS, constants }
     }
+}
+
+/// What a function computes, number by number, for whoever wants to look at it.
+pub(crate) struct Computed {
+    pub(crate) scalars: Scalars,
+    pub(crate) results: Vec<Value>,
 }
 
 /// Computes functions of a text on scalars.
 pub(crate) struct Lowering<'a> {
     text: &'a Text,
-    settings: &'a Settings,
+    options: &'a Options,
     at: At,
     scalars: Scalars,
     budget: &'a Budget,
@@ -86,14 +107,16 @@ struct Frame<'a> {
     handle: Handle<Function>,
     function: &'a Function,
     arguments: Vec<Vec<Value>>,
+    /// Positions of the arguments that are pointers; what they point to are variables behind the local ones.
+    pointers: Vec<usize>,
     values: Vec<Option<Vec<Value>>>,
 }
 
 impl<'a> Lowering<'a> {
-    pub(crate) fn new(text: &'a Text, settings: &'a Settings, at: At, budget: &'a Budget) -> Lowering<'a> {
+    pub(crate) fn new(text: &'a Text, options: &'a Options, at: At, budget: &'a Budget) -> Lowering<'a> {
         Lowering {
             text,
-            settings,
+            options,
             at,
             scalars: Scalars::new(at),
             budget,
@@ -105,24 +128,42 @@ impl<'a> Lowering<'a> {
     /// Computes a function on tensors, one for each scalar of its parameters, in order; gives one for each scalar of its
     /// result.
     pub(crate) fn on_tensors(
-        mut self,
+        self,
         function: Handle<Function>,
         inputs: &[Tensor],
         by_rule: bool,
     ) -> Result<Vec<Tensor>, Error> {
-        let mut inputs = inputs.iter();
+        let Computed { scalars, results } = self.computed(function, inputs, by_rule)?;
+        Ok(results.into_iter().map(|value| scalars.tensor(value)).collect())
+    }
+    /// The same, with the numbers in between.
+    pub(crate) fn computed(
+        mut self,
+        function: Handle<Function>,
+        inputs: &[Tensor],
+        by_rule: bool,
+    ) -> Result<Computed, Error> {
+        let mut inputs = inputs.iter().enumerate();
         let mut arguments = Vec::new();
         for argument in &self.text.module.functions[function].arguments {
             let kinds = self.framed(layout::scalars_of(&self.text.module, argument.ty))?;
             let mut given = Vec::new();
-            for (dtype, tensor) in kinds.into_iter().zip(inputs.by_ref()) {
-                given.push(self.scalars.given(tensor.clone(), dtype));
+            for (dtype, (position, tensor)) in kinds.into_iter().zip(inputs.by_ref()) {
+                given.push(self.scalars.given_as(tensor.clone(), dtype, Outside::Input(position)));
             }
             arguments.push(given);
         }
         let results = if by_rule { self.call(function, arguments) } else { self.plain(function, arguments) };
         let results = self.framed(results)?;
-        Ok(results.into_iter().map(|value| self.scalars.tensor(value)).collect())
+        Ok(Computed { scalars: self.scalars, results })
+    }
+    /// What is made from now on is made at this place; what a body of the prelude makes has none.
+    fn look_at(&mut self, span: Span) {
+        if self.text.is_in_prelude(span) {
+            self.scalars.here = Span::UNDEFINED;
+        } else if span.is_defined() {
+            self.scalars.here = span;
+        }
     }
     fn framed<T>(&self, result: Result<T, Problem>) -> Result<T, Error> {
         result.map_err(|problem| problem.in_text(&self.text.source).at(self.at))
@@ -135,6 +176,13 @@ impl<'a> Lowering<'a> {
         arguments: Vec<Vec<Value>>,
     ) -> Result<Vec<Value>, Problem> {
         match self.text.rule_of(function) {
+            Some(rule) if !self.text.pointers_of(function).is_empty() => {
+                let (name, rule_name) = (self.text.name_of(function), self.text.name_of(rule));
+                let message = format!("`{rule_name}` cannot be the rule of `{name}`, which takes a pointer");
+                Err(Problem::new(Code::WgslRule, message)
+                    .at(self.text.module.functions.get_span(rule), "this rule")
+                    .help("let the function return what it writes"))
+            }
             Some(rule) => self.by_rule(function, rule, &arguments.concat()),
             None => self.plain(function, arguments),
         }
@@ -152,7 +200,7 @@ impl<'a> Lowering<'a> {
                 let scalars = arguments.concat();
                 let Value::Node(_) = scalars[0] else { return Ok(scalars) };
                 let detached = self.scalars.tensor(scalars[0]).detach();
-                Ok(vec![self.scalars.given(detached, DType::F32)])
+                Ok(vec![self.scalars.given_as(detached, DType::F32, Outside::Detached)])
             }
             Some(Meaning::Text) | None => self.body(function, arguments),
         }
@@ -165,7 +213,8 @@ impl<'a> Lowering<'a> {
             return Err(Problem::new(Code::WgslLimit, message).at(span, "called here too"));
         }
         self.budget.calls.set(self.budget.calls.get() + 1);
-        let mut frame = Frame { handle, function, arguments, values: vec![None; function.expressions.len()] };
+        let (pointers, values) = (self.text.pointers_of(handle), vec![None; function.expressions.len()]);
+        let mut frame = Frame { handle, function, arguments, pointers, values };
         let result = self.statements(&mut frame, span);
         self.budget.calls.set(self.budget.calls.get() - 1);
         result
@@ -192,14 +241,14 @@ impl<'a> Lowering<'a> {
             return self.plain(function, parts);
         }
         let tensors: Vec<Tensor> = arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
-        let (text, settings, at, budget) = (self.text, self.settings, self.at, self.budget);
-        let rule = TextRule { text, settings, at, budget, function, rule };
+        let (text, options, at, budget) = (self.text, self.options, self.at, self.budget);
+        let rule = TextRule { text, options, at, budget, function, rule };
         let together = together(&tensors, self.at);
         let outputs = rule.apply_at(self.at, &together.iter().collect::<Vec<_>>());
         Ok(outputs
             .into_iter()
             .zip(results)
-            .map(|(output, dtype)| self.scalars.given(output, dtype))
+            .map(|(output, dtype)| self.scalars.given_as(output, dtype, Outside::Rule(arguments.to_vec())))
             .collect())
     }
     /// The type of a value, or of what a pointer points to.
@@ -255,7 +304,7 @@ pub(crate) fn together(tensors: &[Tensor], at: At) -> Vec<Tensor> {
 /// A function with its pullback `name_vjp`, as a custom gradient.
 struct TextRule<'a> {
     text: &'a Text,
-    settings: &'a Settings,
+    options: &'a Options,
     at: At,
     budget: &'a Budget,
     function: Handle<Function>,
@@ -265,7 +314,7 @@ struct TextRule<'a> {
 impl TextRule<'_> {
     /// A function on tensors; the function itself as its text says, its rule by the rule of the rule if there is one.
     fn computed(&self, function: Handle<Function>, inputs: &[Tensor], count: usize) -> Vec<Tensor> {
-        let lowering = Lowering::new(self.text, self.settings, self.at, self.budget);
+        let lowering = Lowering::new(self.text, self.options, self.at, self.budget);
         let results = lowering.on_tensors(function, inputs, function == self.rule);
         results.unwrap_or_else(|error| vec![Tensor::invalid(error); count])
     }
@@ -276,10 +325,18 @@ impl Rule for TextRule<'_> {
 
     fn declare(&self) -> CustomGradient {
         let name = self.text.name_of(self.function);
-        match self.settings.surrogates.get(name) {
+        let declared = match self.options.surrogates.get(name) {
             Some(reason) => CustomGradient::surrogate(name, reason),
             None => CustomGradient::exact(name),
-        }
+        };
+        let rule = self.text.name_of(self.rule);
+        let message =
+            format!("the rule `{rule}` is not linear in its cotangent, and forward mode needs it to be");
+        let problem = Problem::new(Code::WgslLinear, message)
+            .at(self.text.module.functions.get_span(self.rule), "this rule");
+        declared
+            .inputs(self.text.scalar_names(self.function))
+            .unless_linear(problem.in_text(&self.text.source).at(self.at))
     }
     fn forward(&self, inputs: &[Tensor]) -> (Vec<Tensor>, Vec<Tensor>) {
         let module = &self.text.module;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use cotangent_tensor::At;
 use cotangent_tensor::{Class, DType, Elementwise as E, Integer, Operand, Scalar, Shape, Tensor};
+use naga::Span;
 
 /// One scalar of a WGSL value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,18 @@ impl Value {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "integers wrap")]
         if dtype == DType::U32 { Value::Uint(x as u32) } else { Value::Int(x as i32) }
     }
+    /// A number as a constant of a type, in which it was found to fit.
+    pub(crate) fn number(x: f64, dtype: DType) -> Value {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "integers are whole and in range; floats are f32"
+        )]
+        match dtype {
+            DType::F32 | DType::F16 => Value::float(f64::from(x as f32)),
+            DType::I32 | DType::U32 => Value::integer(x as i64, dtype),
+            DType::Bool => Value::Bool(x != 0.0),
+        }
+    }
     /// Zero of a type.
     pub(crate) fn zero(dtype: DType) -> Value {
         match dtype {
@@ -38,7 +51,7 @@ impl Value {
         }
     }
     /// The number, if it is a constant float.
-    fn as_float(self) -> Option<f64> {
+    pub(crate) fn as_float(self) -> Option<f64> {
         if let Value::Float(bits) = self { Some(f64::from_bits(bits)) } else { None }
     }
     /// The number, if it is a constant integer.
@@ -110,11 +123,27 @@ impl Made {
     }
 }
 
+/// What a node is that was not made here.
+#[derive(Clone, Debug)]
+pub(crate) enum Outside {
+    /// A scalar of a parameter, by its position.
+    Input(usize),
+    /// A value without its gradient.
+    Detached,
+    /// An output of a rule, of these values.
+    Rule(Vec<Value>),
+}
+
 /// Builds nodes, at one line.
 pub(crate) struct Scalars {
     at: At,
     /// Of what lies outside, the stand-ins that somebody has asked for.
     nodes: Vec<(OnceCell<Tensor>, DType)>,
+    /// The place of the text that is being computed; undefined inside of the prelude.
+    pub(crate) here: Span,
+    /// The place where each node was made first.
+    spans: Vec<Span>,
+    outside: HashMap<usize, Outside>,
     /// How the nodes were made that were made here.
     made: HashMap<usize, Made>,
     known: HashMap<Made, Value>,
@@ -127,6 +156,9 @@ impl Scalars {
         Scalars {
             at,
             nodes: Vec::new(),
+            here: Span::UNDEFINED,
+            spans: Vec::new(),
+            outside: HashMap::new(),
             made: HashMap::new(),
             known: HashMap::new(),
             negated: HashMap::new(),
@@ -135,7 +167,12 @@ impl Scalars {
     /// Scalars on which a round of a loop is computed: what is here stands outside of it, as stand-ins under the same numbers.
     pub(crate) fn inner(&self) -> Scalars {
         let stand_in = |(_, dtype): &(OnceCell<Tensor>, DType)| (OnceCell::new(), *dtype);
-        Scalars { nodes: self.nodes.iter().map(stand_in).collect(), ..Scalars::new(self.at) }
+        Scalars {
+            nodes: self.nodes.iter().map(stand_in).collect(),
+            spans: self.spans.clone(),
+            here: self.here,
+            ..Scalars::new(self.at)
+        }
     }
     /// Those of the first nodes that somebody has asked for.
     pub(crate) fn asked(&self, count: usize) -> impl Iterator<Item = Value> {
@@ -145,6 +182,8 @@ impl Scalars {
     pub(crate) fn forget(&mut self, count: usize) {
         let is_kept = |value: &Value| !matches!(value, Value::Node(node) if *node >= count);
         self.nodes.truncate(count);
+        self.spans.truncate(count);
+        self.outside.retain(|node, _| *node < count);
         self.made.retain(|node, _| *node < count);
         self.known.retain(|_, value| is_kept(value));
         self.negated.retain(|node, _| *node < count);
@@ -160,7 +199,21 @@ impl Scalars {
     /// A scalar that comes from outside.
     pub(crate) fn given(&mut self, tensor: Tensor, dtype: DType) -> Value {
         self.nodes.push((OnceCell::from(tensor), dtype));
+        self.spans.push(self.here);
         Value::Node(self.nodes.len() - 1)
+    }
+    /// The same, with what it is.
+    pub(crate) fn given_as(&mut self, tensor: Tensor, dtype: DType, outside: Outside) -> Value {
+        self.outside.insert(self.nodes.len(), outside);
+        self.given(tensor, dtype)
+    }
+    /// What a node is that was not made here, if that is known.
+    pub(crate) fn outside(&self, node: usize) -> Option<&Outside> {
+        self.outside.get(&node)
+    }
+    /// The place of the text where a node was made first.
+    pub(crate) fn span(&self, node: usize) -> Span {
+        self.spans[node]
     }
     pub(crate) fn dtype(&self, value: Value) -> DType {
         match value {

@@ -60,14 +60,17 @@ impl<'a> Lowering<'a> {
                 }
             });
         }
+        variables.extend(frame.pointers.iter().map(|&position| frame.arguments[position].clone()));
         let end = self.block(frame, &frame.function.body, variables)?;
         let returns = end.exits.into_iter().filter_map(|exit| match exit.how {
             How::Return(value) => Some((exit.condition, value)),
             How::Break(_) | How::Continue(_) => None,
         });
         let returns: Vec<(Value, Vec<Value>)> = returns.collect();
-        match self.folded(returns, None) {
-            Some(result) if end.now.is_none() => Ok(result),
+        let returns_nothing = frame.function.result.is_none();
+        let last = end.now.as_ref().filter(|_| returns_nothing).map(|now| Self::pointed_to(frame, now));
+        match self.folded(returns, last) {
+            Some(result) if returns_nothing || end.now.is_none() => Ok(result),
             _ => {
                 let name = name_or(&frame.function.name, "_");
                 Err(Problem::new(Code::WgslReturn, format!("`{name}` does not return a value on every path"))
@@ -186,7 +189,9 @@ impl<'a> Lowering<'a> {
             Statement::Continue => return Ok(Flow::out(How::Continue(now))),
             Statement::Return { value } => {
                 let value = value.map(|value| self.value(frame, value)).transpose()?;
-                return Ok(Flow::out(How::Return(value.unwrap_or_default())));
+                let mut value = value.unwrap_or_default();
+                value.extend(Self::pointed_to(frame, &now));
+                return Ok(Flow::out(How::Return(value)));
             }
             Statement::Store { pointer, value } => {
                 let value = self.value(frame, *value)?;
@@ -198,16 +203,11 @@ impl<'a> Lowering<'a> {
                 }
             }
             Statement::Call { function, arguments, result } => {
-                let mut given = Vec::new();
-                for &argument in arguments {
-                    if self.is_pointer(frame, argument) {
-                        return Err(Problem::new(Code::WgslPointer, "a pointer is passed to a function")
-                            .at(span, "in this call"));
-                    }
-                    given.push(self.value(frame, argument)?);
-                }
+                let (given, passed) = self.passed(frame, arguments, &now, span)?;
+                self.look_at(span);
+                let mut value = self.call(*function, given)?;
+                self.taken_back(passed, &mut value, &mut now);
                 if let Some(result) = result {
-                    let value = self.call(*function, given)?;
                     frame.values[result.index()] = Some(value);
                 }
             }
@@ -287,7 +287,7 @@ impl<'a> Lowering<'a> {
         start: Variables,
     ) -> Result<Flow, Problem> {
         let body = std::ptr::from_ref(looped.body);
-        if self.settings.unrolled > 0 && !self.kept.contains(&body) {
+        if self.options.unrolled > 0 && !self.kept.contains(&body) {
             let (nodes, steps, known) = (self.scalars.len(), self.budget.steps.get(), frame.values.clone());
             let depth = self.path.len();
             let unrolled = self.unrolled(frame, looped, start.clone());
@@ -323,7 +323,7 @@ impl<'a> Lowering<'a> {
         let mut all = Flow::on(start);
         let mut round = 0;
         while let Some(now) = all.now.take() {
-            if round > self.settings.unrolled {
+            if round > self.options.unrolled {
                 return Err(unknown(round));
             }
             round += 1;
