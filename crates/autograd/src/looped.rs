@@ -71,9 +71,7 @@ impl Moving {
                 let tangent = Tensor::placeholder(&name, Shape::SCALAR, DType::F32);
                 let mut seed = Guarded::plain(tangent.clone());
                 if steep {
-                    // A tangent that is zero contributes nothing, whatever it meets: an operand may not move although it could.
-                    let condition = tangent.ne(0.0);
-                    seed = seed.with(Literal { condition, holds: true, pending: false, hides: false });
+                    seed = seed.with(moved(&tangent));
                 }
                 seeds.push(((*parameter).clone(), (Some(seed), None)));
                 if position < count {
@@ -185,6 +183,12 @@ fn sources(value: &Arc<Node>, through: Through) -> HashSet<*const ()> {
     found
 }
 
+/// A change that is zero contributes nothing, whatever it meets: a value may not move although it could, and what it would move may be NaN. Where
+/// rounds are written out this is known from the graph.
+fn moved(change: &Tensor) -> Literal {
+    Literal { condition: change.ne(0.0), holds: true, pending: false, hides: true }
+}
+
 /// Pulls a cotangent of carried value `output` back to the operands of a loop.
 pub(crate) fn pull_loop(
     node: &Arc<Node>,
@@ -218,7 +222,7 @@ pub(crate) fn pull_loop(
         flows[*flow] = Flow::Undefined(looped.name.as_str().into());
     }
     for (direction, partial) in moving.run(node, output, seed) {
-        flows[wanted[direction]] = Flow::Value(cotangent.times(&partial, None));
+        flows[wanted[direction]] = Flow::Value(cotangent.times(&partial, None).with(moved(&partial)));
     }
     flows
 }
@@ -239,5 +243,6 @@ pub(crate) fn push_loop(
         Some(tangent) => masked_at(tangent, node),
         None => Tensor::zeros(shape_of(&Tensor::from_node(node.clone()))),
     };
-    Ok(moving.run(node, output, seed).into_iter().next().map(|(_, tangent)| Guarded::plain(tangent)))
+    let pushed = moving.run(node, output, seed).into_iter().next();
+    Ok(pushed.map(|(_, tangent)| Guarded::plain(tangent.clone()).with(moved(&tangent))))
 }

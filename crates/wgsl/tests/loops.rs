@@ -260,3 +260,15 @@ fn written_derivatives_compute_what_the_graph_computes() {
         }
     }
 }
+
+#[test]
+fn a_value_that_no_round_keeps_has_no_slope() {
+    // the slope of the square root is infinite at 0 and no number below it
+    let text = "fn f(x: f32, n: i32) -> f32 { var b = sqrt(x); for (var i = 0; i < n; i++) { b = 2.0; } return b * b; }";
+    let (x, n) = (Tensor::new([-1.0, 0.0, 4.0, 4.0]), Tensor::new([1i32, 3, 2, 0]));
+    let y = function(text, "f").call(&[&x, &n]);
+    close(&numbers(&y), &[4.0, 4.0, 4.0, 4.0]);
+    close(&numbers(&slope(&y, &x)), &[0.0, 0.0, 0.0, 1.0]);
+    let pushed = jvp(&[&y], &[(&x, &Tensor::new([1.0, 1.0, 1.0, 1.0]))]).unwrap();
+    close(&numbers(&pushed[0]), &[0.0, 0.0, 0.0, 1.0]);
+}

@@ -186,7 +186,8 @@ impl<'a> Lowering<'a> {
         if self.options.rounds.is_none() {
             let next = now.as_ref().map(slots).unwrap_or_default();
             // what never gets to a second round ends as well
-            let counted = now.is_none() || exits.iter().any(|exit| self.counts(exit.condition, &state, &next, outside));
+            let counted =
+                now.is_none() || exits.iter().any(|exit| self.counts(exit.condition, &state, &next, outside));
             if !counted {
                 return Err(Problem::new(Code::WgslLoop, "nothing shows that this loop ends")
                     .at(looped.span, "its number of rounds depends on values"));
