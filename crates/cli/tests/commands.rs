@@ -521,7 +521,7 @@ fn grad_says_what_is_wrong_with_a_point_or_a_text() {
     std::fs::write(&file, FUNCTIONS).unwrap();
     let path = file.display().to_string();
     for (arguments, expected) in [
-        (&["--at", "x=1"][..], "several functions: hinge, ring, pick, s, ste"),
+        (&["--at", "x=1"][..], "several functions: hinge, ring, pick, geo, heron, s, ste"),
         (&["--fn", "hing", "--at", "x=1"], "there are: hinge"),
         (&["--fn", "ste", "--at", "x=1"], "`y` is not given"),
         (&["--fn", "ste", "--at", "x=1,y=2,z=3"], "no parameter `z`"),

@@ -186,7 +186,7 @@ codes! {
     /// A loop that would go on after its last round.
     LoopRounds "AD044", "allow more rounds, or see why it does not end";
     /// A WGSL function that becomes too many operations.
-    WgslNodes "AD041", "shorten its loops, or split the function";
+    WgslNodes "AD041", "split the function, or put what it repeats into a loop";
     /// A family or link that does not exist, or a pair that does not fit.
     Family "E_FAMILY";
     /// A kernel disagrees with the reference.

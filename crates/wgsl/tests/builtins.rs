@@ -4,7 +4,7 @@
 #![allow(clippy::approx_constant, clippy::excessive_precision, reason = "numbers of other programs")]
 
 use cotangent_autograd::gradcheck;
-use cotangent_tensor::{Code, Evaluate, Reference, Tensor};
+use cotangent_tensor::{Code, DType, Evaluate, Op, Reference, Shape, Tensor, topological};
 use cotangent_wgsl::{Function, Module};
 
 /// A function of floats, arguments (one number each), and its value.
@@ -107,6 +107,26 @@ fn function(expression: &str, count: usize) -> Function {
     module.function("f").unwrap_or_else(|error| panic!("{expression}: {error}"))
 }
 
+/// The expression in every round of a loop that stays one: three halves of it after two rounds.
+fn in_loop(expression: &str, count: usize) -> Function {
+    let parameters: Vec<String> = PARAMETERS[..count].iter().map(|name| format!("{name}: f32, ")).collect();
+    let text = format!(
+        "fn f({}n: i32) -> f32 {{ var y = 0.0; for (var i = 0; i < n; i++) {{ let value = {expression}; y = y * 0.5 + value; }} return y; }}",
+        parameters.concat()
+    );
+    let module = Module::parse("builtin.wgsl", &text).unwrap_or_else(|error| panic!("{expression}: {error}"));
+    let f = module.function("f").unwrap_or_else(|error| panic!("{expression}: {error}"));
+    let on = Tensor::placeholder("x", Shape::SCALAR, DType::F32);
+    let rounds = Tensor::placeholder("n", Shape::SCALAR, DType::I32);
+    let inputs: Vec<&Tensor> = std::iter::repeat_n(&on, count).chain([&rounds]).collect();
+    let y = f.call(&inputs);
+    assert!(
+        topological([y.node().unwrap()]).iter().any(|node| matches!(node.op, Op::While(..))),
+        "{expression}"
+    );
+    f
+}
+
 #[test]
 fn values_are_those_of_the_specification() {
     for (expression, at, expected) in NUMBERS {
@@ -117,6 +137,10 @@ fn values_are_those_of_the_specification() {
             (got - expected).abs() <= 2e-8 * expected.abs().max(1.0),
             "{expression}: {got}, expected {expected}"
         );
+        let two = Tensor::full([], 2i32);
+        let y = in_loop(expression, at.len()).call(&inputs.iter().chain([&two]).collect::<Vec<_>>());
+        let looped = Reference::new().evaluate(&[&y]).unwrap()[0].to_f64()[0];
+        assert!((looped - 1.5 * got).abs() <= 1e-14 * got.abs(), "{expression} in a loop: {looped}, {got}");
     }
     assert!(NUMBERS.len() > 80);
 }
@@ -134,8 +158,16 @@ fn derivatives_agree_with_dual_numbers_and_differences() {
             Ok(_) => checked += 1,
             Err(error) => panic!("{expression}: {error}"),
         }
+        let looped = in_loop(expression, at.len());
+        let two = Tensor::new([2i32]);
+        let call = |x: Vec<Tensor>| looped.call(&x.iter().chain([&two]).collect::<Vec<_>>());
+        let report = gradcheck(call, inputs.iter().collect::<Vec<&Tensor>>(), &Reference::new());
+        match report.and_then(|report| report.into_result()) {
+            Ok(_) => checked += 1,
+            Err(error) => panic!("{expression} in a loop: {error}"),
+        }
     }
-    assert_eq!(checked, NUMBERS.len());
+    assert_eq!(checked, 2 * NUMBERS.len());
 }
 
 #[test]

@@ -8,6 +8,8 @@ pub(super) const TASKS: &[Entry] = &[
     ("sigmoid_l1_2p22", |device| sigmoid_l1(device, 22)),
     ("sigmoid_l1_2p24", |device| sigmoid_l1(device, 24)),
     ("user_wgsl", user_wgsl),
+    ("user_loop", |device| user_loop(device, 0)),
+    ("user_loop_unrolled", |device| user_loop(device, 256)),
     ("hinge_margin", hinge),
     ("weighted_mse", weighted_mse),
     ("sum", sum),
@@ -71,6 +73,29 @@ fn user_wgsl(device: &Device) -> Result<Task, Error> {
     let each = wgsl::Module::parse("bench.wgsl", text)?.function("sigmoid_l1")?;
     let loss = each.call(&[&operands[0], &operands[1]]).mean(..);
     loss_task(device, &operands, &loss, exact_sigmoid_l1)
+}
+
+/// A series of eight terms and its gradient, as a loop that runs, or written out.
+fn user_loop(device: &Device, unrolled: usize) -> Result<Task, Error> {
+    let x = numbers(device, "x", &[1usize << 22])?;
+    let text = "fn series(x: f32) -> f32 {
+        var term = 1.0;
+        var sum = 0.0;
+        for (var i = 0; i < 8; i++) { term = term * x * 0.5; sum += sin(term); }
+        return sum * sum;
+    }";
+    let each = wgsl::Module::parse("bench.wgsl", text)?.unroll(unrolled).function("series")?;
+    let loss = each.call(&[&x]).mean(..);
+    loss_task(device, &[x], &loss, |row| {
+        let (mut term, mut slope, mut sum, mut total) = (1.0f64, 0.0, 0.0, 0.0);
+        for _ in 0..8 {
+            slope = slope * row[0] * 0.5 + term * 0.5;
+            term *= row[0] * 0.5;
+            total += slope * term.cos();
+            sum += term.sin();
+        }
+        (sum * sum, 2.0 * sum * total)
+    })
 }
 
 fn hinge(device: &Device) -> Result<Task, Error> {
