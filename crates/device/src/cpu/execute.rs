@@ -270,7 +270,7 @@ impl Machine {
                     row => register[..count].copy_from_slice(&row[first..first + count]),
                 }
             }
-            let found = rounds.run(arch, &mut last.scratch, count, &[true; PIECE]);
+            let found = rounds.run(arch, &mut last.scratch, count, &[u32::MAX; PIECE]);
             endless = endless.or(found.map(|lane| first + lane));
             for (value, register) in last.values.iter_mut().zip(&last.scratch.registers) {
                 value[first..first + count].copy_from_slice(&register[..count]);

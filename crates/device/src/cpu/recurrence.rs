@@ -7,7 +7,7 @@ use pulp::Arch;
 use super::lanes;
 
 /// Lanes that run together: as long as the longest of them takes.
-pub(super) const PIECE: usize = 64;
+pub(super) const PIECE: usize = 128;
 
 /// A loop, ready to run. Values lie in registers of a piece each; the carried ones first, then the captured ones.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ enum Step {
 pub(super) struct Scratch {
     pub(super) registers: Vec<Vec<f32>>,
     staged: Vec<Vec<f32>>,
-    /// Lanes that go on.
-    inside: Vec<bool>,
+    /// Lanes that go on: all bits, or none.
+    inside: Vec<u32>,
     /// Rounds that each lane has run, those of loops inside included.
     turns: Vec<u32>,
     /// Rounds of the longest loop inside: a loop and its derivatives are one.
@@ -97,57 +97,73 @@ impl Rounds {
         Scratch {
             registers: rows(self.registers),
             staged: rows(self.next.len()),
-            inside: vec![false; PIECE],
+            inside: vec![0; PIECE],
             turns: vec![0; PIECE],
             longest: vec![0; PIECE],
             inner: self.inner.iter().map(Rounds::scratch).collect(),
         }
     }
     /// Runs the loop on the first lanes of its registers, as far as they take part. Gives the first lane that has not ended.
-    pub(super) fn run(
-        &self,
-        arch: Arch,
-        scratch: &mut Scratch,
-        lanes: usize,
-        part: &[bool],
-    ) -> Option<usize> {
+    pub(super) fn run(&self, arch: Arch, scratch: &mut Scratch, lanes: usize, part: &[u32]) -> Option<usize> {
         scratch.inside[..lanes].copy_from_slice(&part[..lanes]);
         scratch.turns.fill(0);
         let mut endless = None;
         loop {
             self.steps(arch, &self.tests, scratch, lanes, &mut endless);
             let Scratch { registers, inside, turns, .. } = &mut *scratch;
-            let mut goes_on = false;
-            let lanes_of = inside[..lanes].iter_mut().zip(&registers[self.condition]).zip(turns);
-            for (lane, ((inside, condition), turns)) in lanes_of.enumerate() {
-                *inside &= *condition != 0.0;
-                if *inside && *turns >= self.limit {
-                    endless = earlier(endless, Some(lane));
-                    *inside = false;
-                }
-                *turns = turns.saturating_add(u32::from(*inside));
-                goes_on |= *inside;
+            let inside = &mut inside[..lanes];
+            let mut over = 0;
+            for ((inside, condition), turns) in inside.iter_mut().zip(&registers[self.condition]).zip(&*turns)
+            {
+                *inside &= mask(*condition != 0.0);
+                over |= *inside & mask(*turns >= self.limit);
             }
-            if !goes_on {
+            if over != 0 {
+                let is_over = |lane: usize| inside[lane] != 0 && turns[lane] >= self.limit;
+                let over: Vec<usize> = (0..lanes).filter(|&lane| is_over(lane)).collect();
+                endless = earlier(endless, over.first().copied());
+                over.into_iter().for_each(|lane| inside[lane] = 0);
+            }
+            let (mut some, mut all) = (0, u32::MAX);
+            for (inside, turns) in inside.iter().zip(turns) {
+                *turns += inside & 1;
+                some |= inside;
+                all &= inside;
+            }
+            if some == 0 {
                 break;
             }
             self.steps(arch, &self.steps, scratch, lanes, &mut endless);
-            let Scratch { registers, staged, inside, turns, longest, .. } = &mut *scratch;
+            self.advance(scratch, lanes, all != 0);
+        }
+        endless
+    }
+    /// The state after a round, in the lanes that took part in it.
+    fn advance(&self, scratch: &mut Scratch, lanes: usize, all: bool) {
+        let Scratch { registers, staged, inside, turns, longest, .. } = scratch;
+        if !self.inner.is_empty() {
             for (turns, longest) in turns.iter_mut().zip(longest) {
                 *turns = turns.saturating_add(std::mem::take(longest));
             }
-            // All are read before one is overwritten: values may change places.
-            for ((value, next), staged) in self.next.iter().zip(staged.iter_mut()) {
-                for lane in 0..lanes {
-                    let from = if inside[lane] { *next } else { *value };
-                    staged[lane] = registers[from][lane];
+        }
+        // Values may change places: those that are carried themselves are read before one is overwritten.
+        for ((_, next), staged) in
+            self.next.iter().zip(staged.iter_mut()).filter(|((_, next), _)| *next < self.carried)
+        {
+            staged[..lanes].copy_from_slice(&registers[*next][..lanes]);
+        }
+        for ((value, next), staged) in self.next.iter().zip(staged) {
+            let mut row = std::mem::take(&mut registers[*value]);
+            let new = if *next < self.carried { &*staged } else { &registers[*next] };
+            if all {
+                row[..lanes].copy_from_slice(&new[..lanes]);
+            } else {
+                for ((old, new), inside) in row[..lanes].iter_mut().zip(new).zip(&*inside) {
+                    *old = f32::from_bits(old.to_bits() & !inside | new.to_bits() & inside);
                 }
             }
-            for ((value, _), staged) in self.next.iter().zip(staged) {
-                registers[*value][..lanes].copy_from_slice(&staged[..lanes]);
-            }
+            registers[*value] = row;
         }
-        endless
     }
     fn steps(
         &self,
@@ -193,6 +209,11 @@ impl Rounds {
             }
         }
     }
+}
+
+/// All bits, or none.
+fn mask(holds: bool) -> u32 {
+    u32::from(holds).wrapping_neg()
 }
 
 fn earlier(a: Option<usize>, b: Option<usize>) -> Option<usize> {
