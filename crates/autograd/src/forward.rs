@@ -10,6 +10,7 @@ use crate::enclosure::push_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
+use crate::looped::{loses, reaches};
 use crate::pullback::{Missing, undefined};
 use crate::pushforward::{Tangent, push};
 use crate::reverse::{captured_error, captures, check_fit, check_float, check_whole, grad, results_of};
@@ -182,6 +183,17 @@ fn missing<'a>(
     };
     if node.dtype == DType::Bool && !matches!(node.op, Op::Rule(_)) {
         return None;
+    }
+    if let Op::While(looped, output) = &node.op {
+        let reached = reaches(looped, *output);
+        let before = || {
+            node.operands
+                .iter()
+                .zip(&reached)
+                .filter(|(_, reached)| **reached)
+                .find_map(|(o, _)| lost(o).clone())
+        };
+        return if loses(node, moves) { Some(looped.name.as_str().into()) } else { before() };
     }
     if !node.dtype.is_float() && !matches!(node.op, Op::Rule(_)) && of.operands.iter().any(moves) {
         return Some(of.name().into());

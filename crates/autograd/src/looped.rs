@@ -9,7 +9,7 @@ use cotangent_tensor::{
 };
 
 use crate::forward::changes;
-use crate::guard::{Guarded, Literal, shape_of};
+use crate::guard::{Guarded, Literal, conjunction};
 use crate::pullback::{Flow, invalid};
 use crate::pushforward::Tangent;
 use crate::stamp::{cast_at, masked_at};
@@ -18,108 +18,203 @@ use crate::structure::operands;
 /// Most directions that run beside one loop.
 const MAX_DIRECTIONS: usize = 32;
 
+/// How an operand moves in a direction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moves {
+    /// Not at all.
+    Never,
+    /// By 1, everywhere.
+    Unit,
+    /// Everywhere, by a tangent.
+    Always,
+    /// Where a condition says so, by a tangent.
+    Sometimes,
+}
+
+/// A value that runs beside a loop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// By how much something moves.
+    Tangent,
+    /// Whether it moves at all: that depends on the rounds and branches that were taken. A tangent that is 0 is something else.
+    Condition,
+}
+
+/// Direction, what it is, and of which carried or captured value.
+type Beside = (usize, What, usize);
+
 /// A loop beside which tangents run.
 struct Moving {
     looped: Arc<WhileLoop>,
-    /// Direction and carried value of each tangent in the state, in order.
-    carried: Vec<(usize, usize)>,
-    /// Direction and captured value of each captured tangent, in order.
-    captured: Vec<(usize, usize)>,
-    /// By direction and carried value: whether it depends on what moves by way of integers only.
-    lost: Vec<Vec<bool>>,
+    /// What was added to the state, in order.
+    carried: Vec<Beside>,
+    /// What is captured besides, in order.
+    captured: Vec<Beside>,
 }
 
 impl Moving {
-    /// `moves[d][o]`: whether operand `o` moves in direction `d`; if all of them are `units`, a captured one that moves does so by 1.
-    fn new(looped: &WhileLoop, moves: &[Vec<bool>], units: bool) -> Result<Moving, Error> {
-        let steep = is_steep(looped);
-        let count = looped.carried.len();
+    /// `moves[d][o]`: how operand `o` moves in direction `d`.
+    fn new(looped: &WhileLoop, moves: &[Vec<Moves>]) -> Result<Moving, Error> {
+        let (steep, count) = (is_steep(looped), looped.carried.len());
         let parameters: Vec<&Arc<Node>> = looped.carried.iter().chain(&looped.captured).collect();
-        let float: Vec<HashSet<*const ()>> =
-            looped.next.iter().map(|next| sources(next, Through::Floats)).collect();
-        let any: Vec<HashSet<*const ()>> =
-            looped.next.iter().map(|next| sources(next, Through::Integers)).collect();
-        let (mut carried, mut captured, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut tangents, mut captured_tangents, mut next) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut carried, mut captured) = (Vec::new(), Vec::new());
+        let (mut state, mut kept, mut next) = (Vec::new(), Vec::new(), Vec::new());
         for (direction, moves) in moves.iter().enumerate() {
-            // A carried value moves if it does before a round, or if something that it is made of does.
-            let closure = |sources: &[HashSet<*const ()>], through: Through| {
-                let mut moving = moves.clone();
-                let reached = |moving: &[bool], value: usize| {
-                    let moves = |(parameter, &moves): (&&Arc<Node>, &bool)| {
-                        moves && sources[value].contains(&parameter.identity())
-                    };
-                    through.passes(&looped.next[value]) && parameters.iter().zip(moving).any(moves)
-                };
-                while let Some(new) = (0..count).find(|&value| !moving[value] && reached(&moving, value)) {
-                    moving[new] = true;
-                }
-                moving
+            let moving = closure(looped, moves.iter().map(|m| *m != Moves::Never).collect(), Through::Floats);
+            let placeholder = |kind: &str, value: usize, dtype: DType| {
+                Tensor::placeholder(&format!("{kind}_{}", parameters[value].called()), Shape::SCALAR, dtype)
             };
-            let (moving, known) = (closure(&float, Through::Floats), closure(&any, Through::Integers));
-            lost.push((0..count).map(|value| known[value] && !moving[value]).collect());
-            let mut seeds = Vec::new();
-            for (position, parameter) in
-                parameters.iter().enumerate().filter(|(position, _)| moving[*position])
-            {
-                if units && position >= count {
-                    let one = Guarded::number(Shape::SCALAR, 1.0);
-                    seeds.push(((*parameter).clone(), (Some(one), None)));
-                    continue;
+            let tangents: Vec<Tensor> =
+                (0..parameters.len()).map(|value| placeholder("d", value, DType::F32)).collect();
+            let conditions: Vec<Tensor> =
+                (0..parameters.len()).map(|value| placeholder("moves", value, DType::Bool)).collect();
+            let places = || (0..parameters.len()).filter(|&value| moving[value]);
+            let roots: Vec<Arc<Node>> =
+                (0..count).filter(|&value| moving[value]).map(|value| looped.next[value].clone()).collect();
+            // The tangents after a round, where those in `sure` count everywhere, and all of them if not `guarded`.
+            let round = |sure: &[bool], guarded: bool| {
+                let seed = |value: usize| {
+                    let seed = match moves[value] {
+                        Moves::Unit if value >= count => Guarded::number(Shape::SCALAR, 1.0),
+                        _ if sure[value] || !guarded => Guarded::plain(tangents[value].clone()),
+                        _ => Guarded::plain(tangents[value].clone()).with(moved(conditions[value].clone())),
+                    };
+                    (parameters[value].clone(), (Some(seed), None))
+                };
+                changes(&roots, places().map(seed).collect())
+            };
+            // What moves everywhere and goes on to do so needs no condition.
+            let mut sure: Vec<bool> =
+                moves.iter().map(|m| matches!(m, Moves::Unit | Moves::Always)).collect();
+            let after = loop {
+                let after = round(&sure, true)?;
+                let stays =
+                    |change: &Tangent| change.as_ref().is_some_and(|tangent| tangent.guard.is_empty());
+                let values = (0..count).filter(|&value| moving[value]);
+                let lapsed: Vec<usize> = values
+                    .zip(&after)
+                    .filter(|(value, (tangent, _))| sure[*value] && !stays(tangent))
+                    .map(|(value, _)| value)
+                    .collect();
+                if lapsed.is_empty() {
+                    break after;
                 }
-                let name = format!("d_{}", parameter.called());
-                let tangent = Tensor::placeholder(&name, Shape::SCALAR, DType::F32);
-                let mut seed = Guarded::plain(tangent.clone());
-                if steep {
-                    seed = seed.with(moved(&tangent));
+                lapsed.into_iter().for_each(|value| sure[value] = false);
+            };
+            // Where no slope can be infinite, what does not move contributes nothing by itself.
+            let plain = if steep { None } else { Some(round(&sure, false)?) };
+            let tangent_of = |position: usize, root: &Arc<Node>| {
+                let tangent = plain.as_ref().map_or(&after[position].0, |plain| &plain[position].0);
+                match tangent {
+                    Some(tangent) => cast_at(&masked_at(tangent, root), DType::F32, root),
+                    None => Tensor::full(Shape::SCALAR, 0.0),
                 }
-                seeds.push(((*parameter).clone(), (Some(seed), None)));
-                if position < count {
-                    carried.push((direction, position));
-                    tangents.push(tangent);
-                } else {
-                    captured.push((direction, position - count));
-                    captured_tangents.push(tangent);
+            };
+            for (position, (value, root)) in places().zip(&roots).enumerate() {
+                carried.push((direction, What::Tangent, value));
+                state.push(tangents[value].clone());
+                next.push(tangent_of(position, root));
+                if !sure[value] {
+                    carried.push((direction, What::Condition, value));
+                    state.push(conditions[value].clone());
+                    let moves = after[position].0.as_ref().map(|tangent| conjunction(&tangent.guard));
+                    next.push(match moves {
+                        Some(Some(condition)) => condition,
+                        moves => Tensor::full(Shape::SCALAR, moves.is_some()),
+                    });
                 }
             }
-            let roots: Vec<Arc<Node>> =
-                (0..count).filter(|&v| moving[v]).map(|v| looped.next[v].clone()).collect();
-            for ((tangent, _), root) in changes(&roots, seeds)?.into_iter().zip(&roots) {
-                next.push(match tangent {
-                    Some(tangent) => cast_at(&masked_at(&tangent, root), DType::F32, root),
-                    None => Tensor::full(Shape::SCALAR, 0.0),
-                });
+            for value in places().filter(|&value| value >= count && moves[value] != Moves::Unit) {
+                captured.push((direction, What::Tangent, value - count));
+                kept.push(tangents[value].clone());
+                if moves[value] == Moves::Sometimes {
+                    captured.push((direction, What::Condition, value - count));
+                    kept.push(conditions[value].clone());
+                }
             }
         }
         let tensors = |nodes: &[Arc<Node>], more: Vec<Tensor>| {
             nodes.iter().cloned().map(Tensor::from_node).chain(more).collect::<Vec<_>>()
         };
-        let state = tensors(&looped.carried, tangents);
-        let kept = tensors(&looped.captured, captured_tangents);
+        let (state, kept) = (tensors(&looped.carried, state), tensors(&looped.captured, kept));
         let condition = Tensor::from_node(looped.condition.clone());
         let next = tensors(&looped.next, next);
         let looped = WhileLoop::new(&looped.name, looped.rounds, (&state, &kept), &condition, &next)?;
-        Ok(Moving { looped, carried, captured, lost })
+        Ok(Moving { looped, carried, captured })
     }
-    /// The tangents of carried value `output`, one per direction; none where a direction cannot move it. `seed` gives the tangent
-    /// of an operand in a direction before the first round.
+    /// The tangents of carried value `output` by direction; none where a direction cannot move it. `seed` gives what runs beside an operand in
+    /// a direction before the first round.
     fn run(
         &self,
         node: &Arc<Node>,
         output: usize,
-        seed: impl Fn(usize, usize) -> Tensor,
-    ) -> Vec<(usize, Tensor)> {
+        seed: impl Fn(usize, What, usize) -> Tensor,
+    ) -> Vec<(usize, Guarded)> {
         let count = self.looped.carried.len() - self.carried.len();
         let (mut initial, mut kept) = (operands(node), Vec::new());
         kept.extend(initial.drain(count..));
-        initial.extend(self.carried.iter().map(|&(direction, value)| seed(direction, value)));
-        kept.extend(self.captured.iter().map(|&(direction, value)| seed(direction, count + value)));
+        initial.extend(self.carried.iter().map(|&(direction, what, value)| seed(direction, what, value)));
+        kept.extend(
+            self.captured.iter().map(|&(direction, what, value)| seed(direction, what, count + value)),
+        );
         let results = self.looped.apply_at(node.location, &initial, &kept);
-        let of_output = |(tangent, &(direction, value)): (Tensor, &(usize, usize))| {
-            (value == output).then_some((direction, tangent))
-        };
-        results.into_iter().skip(count).zip(&self.carried).filter_map(of_output).collect()
+        let mut found: Vec<(usize, Guarded)> = Vec::new();
+        for (result, &(direction, what, value)) in results.into_iter().skip(count).zip(&self.carried) {
+            match (what, found.pop()) {
+                (_, last) if value != output => found.extend(last),
+                (What::Tangent, last) => {
+                    found.extend(last);
+                    found.push((direction, Guarded::plain(result)));
+                }
+                // it comes after the tangent
+                (What::Condition, last) => {
+                    found.extend(last.map(|(direction, tangent)| (direction, tangent.with(moved(result)))));
+                }
+            }
+        }
+        found
     }
+}
+
+/// What does not move contributes nothing, whatever it meets: what it would move may be NaN. Where rounds are written out this is known from
+/// the graph.
+fn moved(condition: Tensor) -> Literal {
+    Literal { condition, holds: true, pending: false, hides: true }
+}
+
+/// The carried and captured values that move if some do.
+fn closure(looped: &WhileLoop, mut moving: Vec<bool>, through: Through) -> Vec<bool> {
+    let parameters: Vec<*const ()> =
+        looped.carried.iter().chain(&looped.captured).map(|parameter| parameter.identity()).collect();
+    let sources: Vec<HashSet<*const ()>> = looped.next.iter().map(|next| sources(next, through)).collect();
+    let reached = |moving: &[bool], value: usize| {
+        let moves = |(parameter, &moves): (&*const (), &bool)| moves && sources[value].contains(parameter);
+        through.passes(&looped.next[value]) && parameters.iter().zip(moving).any(moves)
+    };
+    while let Some(new) = (0..looped.carried.len()).find(|&value| !moving[value] && reached(&moving, value)) {
+        moving[new] = true;
+    }
+    moving
+}
+
+/// For each operand of a loop whether its node depends on it, by floats and integers.
+pub(crate) fn reaches(looped: &WhileLoop, output: usize) -> Vec<bool> {
+    reaching(looped, output, Through::Integers)
+}
+fn reaching(looped: &WhileLoop, output: usize, through: Through) -> Vec<bool> {
+    let count = looped.carried.len() + looped.captured.len();
+    let one = |operand: usize| closure(looped, (0..count).map(|o| o == operand).collect(), through)[output];
+    (0..count).map(one).collect()
+}
+
+/// Whether a node of a loop depends on what moves, by way of integers only.
+pub(crate) fn loses(node: &Node, moves: impl Fn(&Arc<Node>) -> bool) -> bool {
+    let Op::While(looped, output) = &node.op else { return false };
+    let by = |through| {
+        let reaches = reaching(looped, *output, through);
+        node.operands.iter().zip(reaches).any(|(operand, reached)| reached && moves(operand))
+    };
+    by(Through::Integers) && !by(Through::Floats)
 }
 
 /// Whether a derivative may be infinite where the operands are not: by a row that says so at a few points, or by what is not one.
@@ -177,16 +272,14 @@ fn sources(value: &Arc<Node>, through: Through) -> HashSet<*const ()> {
                 found.insert(node.identity());
             }
             Op::Detach => {}
+            Op::While(inner, output) => {
+                let reaching = node.operands.iter().zip(reaching(inner, *output, through));
+                stack.extend(reaching.filter(|(_, reached)| *reached).map(|(operand, _)| operand.clone()));
+            }
             _ => stack.extend(node.sources().iter().cloned()),
         }
     }
     found
-}
-
-/// A change that is zero contributes nothing, whatever it meets: a value may not move although it could, and what it would move may be NaN. Where
-/// rounds are written out this is known from the graph.
-fn moved(change: &Tensor) -> Literal {
-    Literal { condition: change.ne(0.0), holds: true, pending: false, hides: true }
 }
 
 /// Pulls a cotangent of carried value `output` back to the operands of a loop.
@@ -210,19 +303,30 @@ pub(crate) fn pull_loop(
         let error = Error::new(Code::LoopInputs, &looped.name, message).at(node.location);
         return invalid(node, &error);
     }
-    let direction = |&only: &usize| (0..node.operands.len()).map(|operand| operand == only).collect();
-    let moving = match Moving::new(looped, &wanted.iter().map(direction).collect::<Vec<_>>(), true) {
+    let direction = |&only: &usize| {
+        let moves = |operand| if operand == only { Moves::Unit } else { Moves::Never };
+        (0..node.operands.len()).map(moves).collect()
+    };
+    let moving = match Moving::new(looped, &wanted.iter().map(direction).collect::<Vec<_>>()) {
         Ok(moving) => moving,
         Err(error) => return invalid(node, &error),
     };
-    let seed = |direction: usize, operand: usize| {
-        Tensor::full(node.shape, if wanted[direction] == operand { 1.0 } else { 0.0 })
+    let seed = |direction: usize, what: What, operand: usize| match (what, wanted[direction] == operand) {
+        (What::Tangent, moves) => Tensor::full(node.shape, if moves { 1.0 } else { 0.0 }),
+        (What::Condition, moves) => Tensor::full(node.shape, moves),
     };
-    for (flow, _) in wanted.iter().zip(&moving.lost).filter(|(_, lost)| lost[output]) {
-        flows[*flow] = Flow::Undefined(looped.name.as_str().into());
+    for (position, &operand) in wanted.iter().enumerate() {
+        let only = &node.operands[operand];
+        if loses(node, |other| Arc::ptr_eq(other, only)) {
+            flows[wanted[position]] = Flow::Undefined(looped.name.as_str().into());
+        }
     }
     for (direction, partial) in moving.run(node, output, seed) {
-        flows[wanted[direction]] = Flow::Value(cotangent.times(&partial, None).with(moved(&partial)));
+        let mut flow = cotangent.times(&partial.value, None);
+        for literal in partial.guard {
+            flow = flow.with(literal);
+        }
+        flows[wanted[direction]] = Flow::Value(flow);
     }
     flows
 }
@@ -233,16 +337,19 @@ pub(crate) fn push_loop(
     (looped, output): (&WhileLoop, usize),
     tangents: &[&Tangent],
 ) -> Result<Tangent, Error> {
-    let moves: Vec<bool> = tangents.iter().map(|tangent| tangent.is_some()).collect();
-    let moving = Moving::new(looped, &[moves], false)?;
-    if moving.lost[0][output] {
-        let message = "no derivative through its integers, which leave the floats";
-        return Err(Error::new(Code::NotDifferentiable, &looped.name, message).at(node.location));
-    }
-    let seed = |_: usize, operand: usize| match tangents[operand] {
-        Some(tangent) => masked_at(tangent, node),
-        None => Tensor::zeros(shape_of(&Tensor::from_node(node.clone()))),
+    let moves = |tangent: &&Tangent| match tangent {
+        None => Moves::Never,
+        Some(tangent) if tangent.guard.is_empty() => Moves::Always,
+        Some(_) => Moves::Sometimes,
     };
-    let pushed = moving.run(node, output, seed).into_iter().next();
-    Ok(pushed.map(|(_, tangent)| Guarded::plain(tangent.clone()).with(moved(&tangent))))
+    let moving = Moving::new(looped, &[tangents.iter().map(moves).collect()])?;
+    let seed = |_: usize, what: What, operand: usize| match (what, tangents[operand]) {
+        (What::Tangent, Some(tangent)) => masked_at(tangent, node),
+        (What::Tangent, None) => Tensor::zeros(node.shape),
+        (What::Condition, Some(tangent)) => {
+            conjunction(&tangent.guard).unwrap_or_else(|| Tensor::full(node.shape, true))
+        }
+        (What::Condition, None) => Tensor::full(node.shape, false),
+    };
+    Ok(moving.run(node, output, seed).pop().map(|(_, tangent)| tangent))
 }

@@ -14,6 +14,7 @@ use crate::enclosure::pull_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
+use crate::looped::reaches;
 use crate::pullback::{Flow, Missing, pull, pull_rule};
 use crate::stamp::{brought, cast_at, labelled, masked_at, source_at, stamp};
 
@@ -345,7 +346,11 @@ pub(crate) fn arrivals(seeds: Vec<Seed>, targets: &[Arc<Node>], extent: Extent) 
             continue;
         }
         let mut flows = flows.into_iter();
-        for operand in node.sources() {
+        let looped = match &node.op {
+            Op::While(looped, output) if reached_here.any() => Some(reaches(looped, *output)),
+            _ => None,
+        };
+        for (position, operand) in node.sources().iter().enumerate() {
             let (below, flow) = (index[&operand.key()], flows.next().flatten());
             if !needed[below] {
                 continue;
@@ -355,7 +360,8 @@ pub(crate) fn arrivals(seeds: Vec<Seed>, targets: &[Arc<Node>], extent: Extent) 
                 Some(_) => at_outputs.entry((below, slot)).or_default(),
                 None => &mut reached[below],
             };
-            if reached_here.any() {
+            // What a loop carries need not depend on all that goes in.
+            if reached_here.any() && looped.as_ref().is_none_or(|reaches| reaches[position]) {
                 there.absorb(&reached_here.below(node, operand));
             }
             match flow {

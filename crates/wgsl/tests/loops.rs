@@ -272,3 +272,52 @@ fn a_value_that_no_round_keeps_has_no_slope() {
     let pushed = jvp(&[&y], &[(&x, &Tensor::new([1.0, 1.0, 1.0, 1.0]))]).unwrap();
     close(&numbers(&pushed[0]), &[0.0, 0.0, 0.0, 1.0]);
 }
+
+/// Value and slope, forward and reverse, second derivative by both orders of modes, at `x` after `n` rounds.
+fn derivatives(body: &str, x: f64, n: i32) -> [f64; 5] {
+    let f = function(&format!("fn f(x: f32, n: i32) -> f32 {{ {body} }}"), "f");
+    let (x, n, one) = (Tensor::new([x]), Tensor::new([n]), Tensor::new([1.0]));
+    let y = f.call(&[&x, &n]);
+    let first = slope(&y, &x);
+    let pushed = jvp(&[&y], &[(&x, &one)]).unwrap().remove(0);
+    let twice = jvp(&[&pushed], &[(&x, &one)]).unwrap().remove(0);
+    let curve = grad(&first.sum(..), &x).unwrap().or_zero();
+    [&y, &first, &pushed, &curve, &twice].map(|tensor| numbers(tensor)[0])
+}
+
+#[test]
+fn a_tangent_that_happens_to_be_zero_is_no_tangent_that_cannot_be_another() {
+    let logs = "var v = 1.0; var s = 0.0; for (var i = 0; i < n; i++) { s += log(v); v += x * x; } return s;";
+    let [y, first, pushed, curve, twice] = derivatives(logs, 0.0, 3);
+    assert_eq!([y, first, pushed], [0.0; 3]);
+    close(&[curve, twice], &[6.0, 6.0]);
+    let roots = "var v = 1.0; for (var i = 0; i < n; i++) { v = sqrt(v); v += x * x; } return v;";
+    close(&derivatives(roots, 0.0, 3)[3..], &[3.5, 3.5]);
+    let heron = "var v = 1.0; for (var i = 0; i < n; i++) { v = 0.5 * (v + (1.0 + x * x) / v); } return v;";
+    close(&derivatives(heron, 0.0, 3)[3..], &[1.0, 1.0]);
+    // outside of the loop
+    let log = "let r = log(x); var s = 0.0; for (var i = 0; i < n; i++) { s += r * r; } return s;";
+    close(&derivatives(log, 1.0, 3), &[0.0, 0.0, 0.0, 6.0, 6.0]);
+    // a gradient of a tangent
+    let text = "fn f(x: f32, n: i32) -> f32 { var s = 0.0; for (var i = 0; i < n; i++) { s += log(2.0 + x) * x; } return s; }";
+    let (x, n) = (Tensor::new([0.0]), Tensor::new([3i32]));
+    let pushed = jvp(&[&function(text, "f").call(&[&x, &n])], &[(&x, &x)]).unwrap().remove(0);
+    close(&numbers(&slope(&pushed, &x)), &[3.0 * 2f64.ln()]);
+    // an infinite slope times zero is no number, as without the loop
+    let square = "let r = sqrt(x); var s = 0.0; for (var i = 0; i < n; i++) { s += r * r; } return s;";
+    assert!(derivatives(square, 0.0, 2)[1].is_nan());
+}
+
+#[test]
+fn integers_of_a_loop_lose_only_what_goes_through_them() {
+    let counter = "var k = 0; var s = x; for (var i = 0; i < n; i++) { k += 2; s *= 0.5; } return f32(k) * s;";
+    close(&derivatives(counter, 3.0, 3), &[2.25, 0.75, 0.75, 0.0, 0.0]);
+    let counted = "var k = 0; var s = x; for (var i = 0; i < n; i++) { if (s > 1.0) { k += 1; } s = s * 0.75; } return s * f32(k);";
+    let [y, first, pushed, curve, twice] = derivatives(counted, 1.5, 3);
+    close(&[y, first, pushed, curve, twice], &[1.265625, 0.84375, 0.84375, 0.0, 0.0]);
+    let nested = "var k = 0; var s = x; for (var i = 0; i < n; i++) { for (var j = 0; j < n; j++) { if (s > 1.0) { k += 1; } } s *= 0.75; } return f32(k) * x;";
+    close(&derivatives(nested, 1.5, 2)[1..3], &[4.0, 4.0]);
+    // two loops: the second one reads what the first counted
+    let through = "var k = 0; for (var i = 0; i < n; i++) { k += i32(x * 4.0); } return f32(k) * x;";
+    close(&derivatives(through, 1.3, 3)[1..2], &[15.0]);
+}
