@@ -319,5 +319,9 @@ fn integers_of_a_loop_lose_only_what_goes_through_them() {
     close(&derivatives(nested, 1.5, 2)[1..3], &[4.0, 4.0]);
     // two loops: the second one reads what the first counted
     let through = "var k = 0; for (var i = 0; i < n; i++) { k += i32(x * 4.0); } return f32(k) * x;";
-    close(&derivatives(through, 1.3, 3)[1..2], &[15.0]);
+    let text = format!("fn f(x: f32, n: i32) -> f32 {{ {through} }}");
+    let (x, n) = (Tensor::new([1.3]), Tensor::new([3i32]));
+    let y = function(&text, "f").call(&[&x, &n]);
+    close(&numbers(&slope(&y, &x)), &[15.0]);
+    close(&numbers(&jvp(&[&y], &[(&x, &Tensor::new([1.0]))]).unwrap()[0]), &[15.0]);
 }
