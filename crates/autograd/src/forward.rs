@@ -10,7 +10,7 @@ use crate::enclosure::push_enclosure;
 use crate::gradient::{Gradient, State, Wrt};
 use crate::guard::Guarded;
 use crate::join::join;
-use crate::looped::{loses, reaches};
+use crate::looped::{Pushed, loses, reaches};
 use crate::pullback::{Missing, undefined};
 use crate::pushforward::{Tangent, push};
 use crate::reverse::{captured_error, captures, check_fit, check_float, check_whole, grad, results_of};
@@ -103,6 +103,7 @@ pub(crate) fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Change)>) -> R
     }
     let index: AddressMap<Node, usize> = order.iter().enumerate().map(|(i, n)| (n.key(), i)).collect();
     // One tangent per node; one per output for a rule. So is what was lost, of which only enclosures know more than for all at once.
+    let mut loops = Pushed::default();
     let mut known: Vec<Vec<Tangent>> = Vec::with_capacity(order.len());
     let mut lost: Vec<Vec<Lost>> = Vec::with_capacity(order.len());
     // What depends on a moved tensor, also where no change gets through.
@@ -141,7 +142,7 @@ pub(crate) fn changes(roots: &[Arc<Node>], moved: Vec<(Arc<Node>, Change)>) -> R
             first_use(node, rule, |operand| incoming[operand].is_some(), Mode::Forward)?;
             push_rule(node, rule, &incoming)?
         } else {
-            vec![pushed(node, &incoming)?]
+            vec![pushed(node, &incoming, &mut loops)?]
         };
         if let Some(given) = seeds.get(&node.identity()) {
             let all = given.iter().cloned().chain(tangents.into_iter().flatten());
@@ -209,11 +210,11 @@ fn missing<'a>(
 }
 
 /// [`push`], with new nodes at the line of the primal.
-fn pushed(node: &Arc<Node>, incoming: &[&Tangent]) -> Result<Tangent, Error> {
+fn pushed(node: &Arc<Node>, incoming: &[&Tangent], loops: &mut Pushed) -> Result<Tangent, Error> {
     if incoming.iter().all(|t| t.is_none()) {
         return Ok(None);
     }
-    let mut tangent = push(node, incoming)?;
+    let mut tangent = push(node, incoming, loops)?;
     tangent.iter().try_for_each(Guarded::check).map_err(|e| e.at(node.location))?;
     let known = node.operands.iter().map(Node::key).chain([node.key()]);
     let brought = incoming.iter().filter_map(|t| t.as_ref()).flat_map(brought);

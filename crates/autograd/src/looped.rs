@@ -1,11 +1,12 @@
 //! Derivatives of loops: tangents run beside the state, so a loop needs neither a tape nor a limit. What comes out is another loop, hence
 //! every order and both modes. Reverse mode is one direction for each operand, times the cotangent.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use cotangent_tensor::{
-    Code, DType, Elementwise, Error, Node, Op, Partial, Shape, Tensor, WhileLoop, topological,
+    AddressSet, Code, DType, Elementwise, Error, Node, Op, Partial, Shape, Tensor, WhileLoop, topological,
 };
 
 use crate::forward::changes;
@@ -56,6 +57,7 @@ impl Moving {
     /// `moves[d][o]`: how operand `o` moves in direction `d`.
     fn new(looped: &WhileLoop, moves: &[Vec<Moves>]) -> Result<Moving, Error> {
         let (steep, count) = (is_steep(looped), looped.carried.len());
+        let nested = topological(&looped.next).iter().any(|node| matches!(node.op, Op::While(..)));
         let parameters: Vec<&Arc<Node>> = looped.carried.iter().chain(&looped.captured).collect();
         let (mut carried, mut captured) = (Vec::new(), Vec::new());
         let (mut state, mut kept, mut next) = (Vec::new(), Vec::new(), Vec::new());
@@ -83,9 +85,11 @@ impl Moving {
                 };
                 changes(&roots, places().map(seed).collect())
             };
-            // What moves everywhere and goes on to do so needs no condition.
+            // What moves everywhere and goes on to do so needs no condition. That is tried out, but where loops inside would be differentiated anew for
+            // each trial, in all of their depths.
             let mut sure: Vec<bool> =
                 moves.iter().map(|m| matches!(m, Moves::Unit | Moves::Always)).collect();
+            sure[..count].iter_mut().for_each(|sure| *sure &= !nested);
             let after = loop {
                 let after = round(&sure, true)?;
                 let stays =
@@ -142,14 +146,13 @@ impl Moving {
         let looped = WhileLoop::new(&looped.name, looped.rounds, (&state, &kept), &condition, &next)?;
         Ok(Moving { looped, carried, captured })
     }
-    /// The tangents of carried value `output` by direction; none where a direction cannot move it. `seed` gives what runs beside an operand in
+    /// The tangents of all carried values by direction; none where a direction cannot move one. `seed` gives what runs beside an operand in
     /// a direction before the first round.
     fn run(
         &self,
         node: &Arc<Node>,
-        output: usize,
         seed: impl Fn(usize, What, usize) -> Tensor,
-    ) -> Vec<(usize, Guarded)> {
+    ) -> Vec<Vec<(usize, Guarded)>> {
         let count = self.looped.carried.len() - self.carried.len();
         let (mut initial, mut kept) = (operands(node), Vec::new());
         kept.extend(initial.drain(count..));
@@ -158,17 +161,17 @@ impl Moving {
             self.captured.iter().map(|&(direction, what, value)| seed(direction, what, count + value)),
         );
         let results = self.looped.apply_at(node.location, &initial, &kept);
-        let mut found: Vec<(usize, Guarded)> = Vec::new();
+        let mut found: Vec<Vec<(usize, Guarded)>> = vec![Vec::new(); count];
         for (result, &(direction, what, value)) in results.into_iter().skip(count).zip(&self.carried) {
-            match (what, found.pop()) {
-                (_, last) if value != output => found.extend(last),
+            match (what, found[value].pop()) {
                 (What::Tangent, last) => {
-                    found.extend(last);
-                    found.push((direction, Guarded::plain(result)));
+                    found[value].extend(last);
+                    found[value].push((direction, Guarded::plain(result)));
                 }
                 // it comes after the tangent
                 (What::Condition, last) => {
-                    found.extend(last.map(|(direction, tangent)| (direction, tangent.with(moved(result)))));
+                    let guarded = last.map(|(direction, tangent)| (direction, tangent.with(moved(result))));
+                    found[value].extend(guarded);
                 }
             }
         }
@@ -182,37 +185,89 @@ fn moved(condition: Tensor) -> Literal {
     Literal { condition, holds: true, pending: false, hides: true }
 }
 
+/// On which operands each value of a loop depends, for loops that have been looked at.
+#[derive(Default)]
+struct Reach(HashMap<(*const WhileLoop, Through), Rc<Vec<Vec<bool>>>>);
+
+impl Reach {
+    fn of(&mut self, looped: &WhileLoop, through: Through) -> Rc<Vec<Vec<bool>>> {
+        let key = (std::ptr::from_ref(looped), through);
+        if let Some(known) = self.0.get(&key) {
+            return known.clone();
+        }
+        let parameters: Vec<&Arc<Node>> = looped.carried.iter().chain(&looped.captured).collect();
+        let mut depends: Vec<Vec<bool>> = Vec::new();
+        for (value, next) in looped.next.iter().enumerate() {
+            let sources = self.sources(next, through);
+            let is_source = |parameter: &&Arc<Node>| sources.contains(&parameter.identity());
+            let mut row: Vec<bool> = parameters.iter().map(is_source).collect();
+            row[value] = true;
+            depends.push(row);
+        }
+        // A value depends on what those depend on that it is made of.
+        let mut changed = true;
+        while std::mem::take(&mut changed) {
+            for value in 0..depends.len() {
+                for through in (0..depends.len()).filter(|&other| other != value) {
+                    if depends[value][through] {
+                        let (row, more) = (depends[value].clone(), &depends[through]);
+                        let union: Vec<bool> = row.iter().zip(more).map(|(a, b)| *a || *b).collect();
+                        changed |= union != row;
+                        depends[value] = union;
+                    }
+                }
+            }
+        }
+        self.0.entry(key).or_insert(Rc::new(depends)).clone()
+    }
+    /// The placeholders from which a value is made.
+    fn sources(&mut self, value: &Arc<Node>, through: Through) -> AddressSet<()> {
+        let (mut seen, mut found): (AddressSet<Node>, AddressSet<()>) = Default::default();
+        let mut stack = vec![value.clone()];
+        while let Some(node) = stack.pop() {
+            if !seen.insert(node.key()) || !through.passes(&node) {
+                continue;
+            }
+            match &node.op {
+                Op::Placeholder(_) => {
+                    found.insert(node.identity());
+                }
+                Op::Detach => {}
+                Op::While(inner, output) => {
+                    let reaching = self.of(inner, through);
+                    let reaching = node.operands.iter().zip(&reaching[*output]);
+                    stack.extend(
+                        reaching.filter(|(_, reached)| **reached).map(|(operand, _)| operand.clone()),
+                    );
+                }
+                _ => stack.extend(node.sources().iter().cloned()),
+            }
+        }
+        found
+    }
+}
+
 /// The carried and captured values that move if some do.
 fn closure(looped: &WhileLoop, mut moving: Vec<bool>, through: Through) -> Vec<bool> {
-    let parameters: Vec<*const ()> =
-        looped.carried.iter().chain(&looped.captured).map(|parameter| parameter.identity()).collect();
-    let sources: Vec<HashSet<*const ()>> = looped.next.iter().map(|next| sources(next, through)).collect();
-    let reached = |moving: &[bool], value: usize| {
-        let moves = |(parameter, &moves): (&*const (), &bool)| moves && sources[value].contains(parameter);
-        through.passes(&looped.next[value]) && parameters.iter().zip(moving).any(moves)
-    };
-    while let Some(new) = (0..looped.carried.len()).find(|&value| !moving[value] && reached(&moving, value)) {
-        moving[new] = true;
+    let depends = Reach::default().of(looped, through);
+    for (value, row) in depends.iter().enumerate() {
+        moving[value] |=
+            through.passes(&looped.next[value]) && row.iter().zip(&moving).any(|(a, b)| *a && *b);
     }
     moving
 }
 
 /// For each operand of a loop whether its node depends on it, by floats and integers.
 pub(crate) fn reaches(looped: &WhileLoop, output: usize) -> Vec<bool> {
-    reaching(looped, output, Through::Integers)
-}
-fn reaching(looped: &WhileLoop, output: usize, through: Through) -> Vec<bool> {
-    let count = looped.carried.len() + looped.captured.len();
-    let one = |operand: usize| closure(looped, (0..count).map(|o| o == operand).collect(), through)[output];
-    (0..count).map(one).collect()
+    Reach::default().of(looped, Through::Integers)[output].clone()
 }
 
 /// Whether a node of a loop depends on what moves, by way of integers only.
 pub(crate) fn loses(node: &Node, moves: impl Fn(&Arc<Node>) -> bool) -> bool {
     let Op::While(looped, output) = &node.op else { return false };
     let by = |through| {
-        let reaches = reaching(looped, *output, through);
-        node.operands.iter().zip(reaches).any(|(operand, reached)| reached && moves(operand))
+        let reaches = Reach::default().of(looped, through);
+        node.operands.iter().zip(&reaches[*output]).any(|(operand, reached)| *reached && moves(operand))
     };
     by(Through::Integers) && !by(Through::Floats)
 }
@@ -242,7 +297,7 @@ fn is_steep(looped: &WhileLoop) -> bool {
 }
 
 /// What a path may lead through. Truth values are piecewise constant.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Through {
     Floats,
     Integers,
@@ -257,29 +312,6 @@ impl Through {
         // The tuple of a rule has no type of its own: its projections have.
         by_type || matches!(node.op, Op::Rule(_))
     }
-}
-
-/// The placeholders from which a value is made.
-fn sources(value: &Arc<Node>, through: Through) -> HashSet<*const ()> {
-    let (mut seen, mut found) = (HashSet::new(), HashSet::new());
-    let mut stack = vec![value.clone()];
-    while let Some(node) = stack.pop() {
-        if !seen.insert(node.key()) || !through.passes(&node) {
-            continue;
-        }
-        match &node.op {
-            Op::Placeholder(_) => {
-                found.insert(node.identity());
-            }
-            Op::Detach => {}
-            Op::While(inner, output) => {
-                let reaching = node.operands.iter().zip(reaching(inner, *output, through));
-                stack.extend(reaching.filter(|(_, reached)| *reached).map(|(operand, _)| operand.clone()));
-            }
-            _ => stack.extend(node.sources().iter().cloned()),
-        }
-    }
-    found
 }
 
 /// Pulls a cotangent of carried value `output` back to the operands of a loop.
@@ -321,7 +353,7 @@ pub(crate) fn pull_loop(
             flows[wanted[position]] = Flow::Undefined(looped.name.as_str().into());
         }
     }
-    for (direction, partial) in moving.run(node, output, seed) {
+    for (direction, partial) in moving.run(node, seed).swap_remove(output) {
         let mut flow = cotangent.times(&partial.value, None);
         for literal in partial.guard {
             flow = flow.with(literal);
@@ -331,12 +363,29 @@ pub(crate) fn pull_loop(
     flows
 }
 
-/// Pushes tangents of the operands through a loop to carried value `output`.
-pub(crate) fn push_loop(
-    node: &Arc<Node>,
-    (looped, output): (&WhileLoop, usize),
-    tangents: &[&Tangent],
-) -> Result<Tangent, Error> {
+/// Tangents of all values of the loops of a graph, by loop and operands: a loop beside which others run is made once for all of them.
+#[derive(Default)]
+pub(crate) struct Pushed(HashMap<(*const WhileLoop, Vec<*const Node>), Vec<Tangent>>);
+
+impl Pushed {
+    /// Pushes tangents of the operands through a loop to carried value `output`.
+    pub(crate) fn push(
+        &mut self,
+        node: &Arc<Node>,
+        (looped, output): (&Arc<WhileLoop>, usize),
+        tangents: &[&Tangent],
+    ) -> Result<Tangent, Error> {
+        let key = (Arc::as_ptr(looped), node.operands.iter().map(Node::key).collect());
+        if let Some(known) = self.0.get(&key) {
+            return Ok(known[output].clone());
+        }
+        let pushed = push_loop(node, looped, tangents)?;
+        Ok(self.0.entry(key).or_insert(pushed)[output].clone())
+    }
+}
+
+/// Pushes tangents of the operands through a loop to all carried values.
+fn push_loop(node: &Arc<Node>, looped: &WhileLoop, tangents: &[&Tangent]) -> Result<Vec<Tangent>, Error> {
     let moves = |tangent: &&Tangent| match tangent {
         None => Moves::Never,
         Some(tangent) if tangent.guard.is_empty() => Moves::Always,
@@ -351,5 +400,6 @@ pub(crate) fn push_loop(
         }
         (What::Condition, None) => Tensor::full(node.shape, false),
     };
-    Ok(moving.run(node, output, seed).pop().map(|(_, tangent)| tangent))
+    let last = |mut found: Vec<(usize, Guarded)>| found.pop().map(|(_, tangent)| tangent);
+    Ok(moving.run(node, seed).into_iter().map(last).collect())
 }

@@ -9,7 +9,7 @@ use cotangent_tensor::{Code, Elementwise, Error, Node, Op, Partial, Reduce, Tens
 
 use crate::guard::{Guarded, Literal, conjunction, own_number, shape_of};
 use crate::join::join;
-use crate::looped::push_loop;
+use crate::looped::Pushed;
 use crate::pullback::{Missing, undefined};
 use crate::structure::{Factors, count, gathered, leaves_out, operands, placed, spread, spread_last};
 
@@ -17,7 +17,7 @@ use crate::structure::{Factors, count, gathered, leaves_out, operands, placed, s
 pub(crate) type Tangent = Option<Guarded>;
 
 /// Pushes tangents of the operands through `node`. Rules are pushed by [`push_rule`](crate::transpose::push_rule).
-pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, Error> {
+pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent], loops: &mut Pushed) -> Result<Tangent, Error> {
     let primals = operands(node);
     let result = || Tensor::from_node(node.clone());
     // Most operations have one operand that can have a tangent.
@@ -29,7 +29,7 @@ pub(crate) fn push(node: &Arc<Node>, tangents: &[&Tangent]) -> Result<Tangent, E
         Op::Detach | Op::Rule(_) => Ok(None),
         Op::Elementwise(row) => push_elementwise(*row, node, &primals, tangents),
         Op::Cast => Ok(first.filter(|_| node.dtype.is_float()).cloned()),
-        Op::While(looped, output) => push_loop(node, (looped, *output), tangents),
+        Op::While(looped, output) => loops.push(node, (looped, *output), tangents),
         Op::Project(slot) if undefined(node, *slot).is_some() => Ok(None),
         Op::Inspect(_) | Op::After | Op::Project(_) => Ok(first.cloned()),
         Op::Reshape => moved(&|t| t.reshape(node.shape)),

@@ -338,7 +338,15 @@ impl Program {
         });
         match found {
             Some((kernel, looped)) => {
-                endless_error(&looped.name, looped.rounds, position as usize).at(kernel.location)
+                let error = endless_error(&looped.name, looped.rounds, position as usize).at(kernel.location);
+                // Half of what the adapter grants is for the loops of elements.
+                match self.device.0.info.target.loop_budget {
+                    turns if turns != u32::MAX && looped.rounds > turns / 2 => error.hint(format!(
+                        "this adapter stops the loops of an invocation after {turns} turns in all, of which half may be spent here; \
+                         run it on the cpu device, or see why it does not end"
+                    )),
+                    _ => error,
+                }
             }
             None => {
                 Error::new(Code::Internal, "step", format!("loop {number} of kernel {kernel} does not exist"))

@@ -169,3 +169,31 @@ fn what_an_adapter_stops_is_an_error_too() {
         }
     }
 }
+
+#[test]
+fn names_of_the_user_are_not_those_of_generated_text() {
+    for device in all() {
+        // what comes next is a name that generated text would like
+        let named = |name: &str, x: f64| Tensor::new([x]).named(name);
+        let (u, v, next) = (named("u", 1.0), named("v", 2.0), named("u_next", 3.0));
+        let count = Tensor::new([0i32]).named("turns");
+        let state = Tensor::while_loop("shift", 9, &[&u, &v, &count], &[&next], |s, c| {
+            (s[2].lt(2i32), vec![s[1].clone(), c[0].clone(), &s[2] + 1i32])
+        });
+        let values = [0, 1].map(|i| device.read(&state[i]).unwrap().to_f64()[0]);
+        assert_eq!(values, [3.0, 3.0], "{}", device.name());
+        for names in [
+            ["u", "u_first", "u_next"],
+            ["ended", "whole", "turned"],
+            ["turns", "longest", "run"],
+            ["run_loop", "report", "place"],
+        ] {
+            let [a, b, c] = [named(names[0], 1.0), named(names[1], 2.0), named(names[2], 3.0)];
+            let state = Tensor::while_loop("names", 9, &[&a, &b, &c], &[], |s, _| {
+                (s[0].lt(4.0), vec![s[1].clone(), s[2].clone(), &s[0] + &s[1] * &s[2]])
+            });
+            let values = [0, 1, 2].map(|i| device.read(&state[i]).unwrap().to_f64()[0]);
+            assert_eq!(values, [7.0, 23.0, 164.0], "{names:?} {}", device.name());
+        }
+    }
+}

@@ -178,13 +178,13 @@ codes! {
     /// A WGSL rule `f_vjp` that is not linear in its cotangent, where forward mode needs it.
     WgslLinear "AD031", "use reverse mode, or make the rule linear in the cotangent: clip where the gradient is used";
     /// A WGSL loop of which nobody can see that it ends.
-    WgslLoop "E_WGSL_LOOP", "count its rounds towards a limit that stays, or set a limit with `unbounded`";
+    WgslLoop "E_WGSL_LOOP", "count its rounds towards a limit that stays, or say how many there may be: `Module::unbounded(rounds)`, `--rounds`";
     /// The body of a loop holds what is not computed element by element.
     LoopBody "E_LOOP_BODY", "compute it before the loop and pass it as a captured value";
     /// A loop through which more values are differentiated than forward mode should carry.
     LoopInputs "AD004", "pass fewer values into the loop, or give its function a rule";
     /// A loop that would go on after its last round.
-    LoopRounds "AD044", "allow more rounds, or see why it does not end";
+    LoopRounds "AD044", "see why it does not end (NaN never comes near anything), or allow more rounds: `unbounded(rounds)` of the module, `--rounds`";
     /// A WGSL function that becomes too many operations.
     WgslNodes "AD041", "split the function, or put what it repeats into a loop";
     /// A family or link that does not exist, or a pair that does not fit.

@@ -3,7 +3,7 @@
 use cotangent_tensor::{Code, DType, Error};
 use naga::common::wgsl::TypeContext as _;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Function, Handle, Module, Span, Type, TypeInner};
+use naga::{Block, Function, Handle, Module, Span, Statement, Type, TypeInner};
 
 use crate::diagnose::{Problem, Source};
 use crate::{admission, layout, prelude, retell};
@@ -104,6 +104,27 @@ impl Text {
         let overrides = module.overrides.iter().map(|(_, constant)| &constant.name);
         let variables = module.global_variables.iter().map(|(_, variable)| &variable.name);
         functions.chain(types).chain(constants).chain(overrides).chain(variables).flatten().cloned()
+    }
+    /// Whether a function, or one that it calls, has a loop.
+    pub(crate) fn has_loops(&self, function: Handle<Function>) -> bool {
+        let mut pending: Vec<&Block> = vec![&self.module.functions[function].body];
+        let mut seen = vec![function];
+        while let Some(block) = pending.pop() {
+            for statement in block {
+                match statement {
+                    Statement::Loop { .. } => return true,
+                    Statement::Block(block) => pending.push(block),
+                    Statement::If { accept, reject, .. } => pending.extend([accept, reject]),
+                    Statement::Switch { cases, .. } => pending.extend(cases.iter().map(|case| &case.body)),
+                    Statement::Call { function, .. } if !seen.contains(function) => {
+                        seen.push(*function);
+                        pending.push(&self.module.functions[*function].body);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        false
     }
     /// The function of a name, in the prelude too.
     pub(crate) fn find_any(&self, name: &str) -> Option<Handle<Function>> {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use cotangent_autograd::{grad, jvp};
-use cotangent_tensor::{Code, Evaluate, Reference, Tensor};
+use cotangent_tensor::{Code, Evaluate, Reference, Tensor, topological};
 use cotangent_wgsl::{Function, Interpreter, Module};
 
 fn function(text: &str, name: &str) -> Function {
@@ -310,7 +310,8 @@ fn a_tangent_that_happens_to_be_zero_is_no_tangent_that_cannot_be_another() {
 
 #[test]
 fn integers_of_a_loop_lose_only_what_goes_through_them() {
-    let counter = "var k = 0; var s = x; for (var i = 0; i < n; i++) { k += 2; s *= 0.5; } return f32(k) * s;";
+    let counter =
+        "var k = 0; var s = x; for (var i = 0; i < n; i++) { k += 2; s *= 0.5; } return f32(k) * s;";
     close(&derivatives(counter, 3.0, 3), &[2.25, 0.75, 0.75, 0.0, 0.0]);
     let counted = "var k = 0; var s = x; for (var i = 0; i < n; i++) { if (s > 1.0) { k += 1; } s = s * 0.75; } return s * f32(k);";
     let [y, first, pushed, curve, twice] = derivatives(counted, 1.5, 3);
@@ -324,4 +325,42 @@ fn integers_of_a_loop_lose_only_what_goes_through_them() {
     let y = function(&text, "f").call(&[&x, &n]);
     close(&numbers(&slope(&y, &x)), &[15.0]);
     close(&numbers(&jvp(&[&y], &[(&x, &Tensor::new([1.0]))]).unwrap()[0]), &[15.0]);
+}
+
+#[test]
+fn a_rule_with_a_loop_runs_where_its_branch_is_taken() {
+    let text = "fn g(a: f32) -> f32 { var s = a; while (s < 10.0) { s *= 2.0; } return s; }
+        fn g_vjp(a: f32, u: f32) -> f32 { var s = u; var b = a; while (b < 10.0) { b *= 2.0; s *= 2.0; } return s; }
+        fn f(x: f32) -> f32 { if (x > 0.0) { return g(x); } return 0.5 * x; }";
+    let f = searching(text, "f");
+    let x = Tensor::new([1.0, -1.0, 3.0]);
+    let y = f.call(&[&x]);
+    close(&numbers(&y), &[16.0, -0.5, 12.0]);
+    close(&numbers(&slope(&y, &x)), &[16.0, 0.5, 4.0]);
+}
+
+#[test]
+fn a_loop_that_values_end_is_written_out_for_few_rounds_only() {
+    let long = "fn f(x: f32) -> f32 { var s = x; for (var i = 0; i < 200; i++) { s = cos(s); if (s < 0.1) { break; } } return s; }";
+    let x = Tensor::new([0.5]);
+    let count = |text: &str| topological([function(text, "f").call(&[&x]).node().unwrap()]).len();
+    assert!(count(long) < 20, "{}", count(long));
+    let short = long.replace("200", "8");
+    assert!(count(&short) > 20, "{}", count(&short));
+    close(&numbers(&function(&short, "f").call(&[&x])), &numbers(&searching(&short, "f").call(&[&x])));
+}
+
+#[test]
+fn what_pointers_of_a_loop_point_to_has_a_name_in_the_derivative() {
+    let text = "fn up(b: ptr<function, array<f32, 3>>, n: i32) {
+            for (var i = 0; i < n; i++) { (*b)[0] = (*b)[1] * 0.5 + 1.0; (*b)[1] = (*b)[2]; (*b)[2] += (*b)[0]; }
+        }
+        fn f(x: f32, n: i32) -> f32 { var c = array<f32, 3>(1.0, 2.0, x); up(&c, n); return c[0] * c[1] + c[2]; }";
+    let f = function(text, "f");
+    let beside = format!("{text}\n{}", f.derivative().unwrap());
+    let pullback = function(&beside, "f_vjp");
+    let (x, n, one) = (Tensor::new([0.7]), Tensor::new([3i32]), Tensor::new([1.0]));
+    let wanted = numbers(&slope(&f.call(&[&x, &n]), &x))[0];
+    let got = numbers(&pullback.call(&[&x, &n, &one]))[0];
+    assert!((got - wanted).abs() < 1e-6 && wanted != 0.0, "{got} {wanted}");
 }

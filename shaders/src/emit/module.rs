@@ -112,6 +112,8 @@ pub(crate) struct Module<'a> {
     chain: usize,
     /// Loops that have a function.
     pub(crate) recurrences: Vec<(Arc<Recurrence>, Looped)>,
+    /// How many have been begun.
+    pub(crate) runs: usize,
     /// Whether the turns of loops are counted.
     pub(crate) counts_turns: bool,
 }
@@ -141,6 +143,7 @@ impl<'a> Module<'a> {
             butterfly: false,
             chain: 0,
             recurrences: Vec::new(),
+            runs: 0,
             counts_turns: false,
         }
     }

@@ -29,7 +29,7 @@ impl Module<'_> {
     }
     fn write_recurrence(&mut self, looped: &Recurrence) -> Looped {
         let mut names = Names::default();
-        for own in ["ended", "turns", "whole", "longest"] {
+        for own in ["ended", "turns", "whole", "longest", "turned"] {
             names.fresh(own);
         }
         let named = |names: &mut Names, value: Value| {
@@ -37,27 +37,37 @@ impl Module<'_> {
             let default = super::labels::default_name(&instruction.code);
             names.fresh(instruction.label.as_deref().unwrap_or(default))
         };
-        let names: Vec<String> = (0..looped.code.len()).map(|value| named(&mut names, value)).collect();
+        let taken = &mut names;
+        let names: Vec<String> = (0..looped.code.len()).map(|value| named(taken, value)).collect();
+        // Every name is made by the same register, or a variable of the user's could be called like one of ours.
+        let mut beside = |suffix: &str| -> Vec<String> {
+            names[..looped.carried].iter().map(|name| taken.fresh(&format!("{name}_{suffix}"))).collect()
+        };
+        let (firsts, nexts) = (beside("first"), beside("next"));
         let ty = |value: Value| value_type(looped.code[value].dtype);
-        let function = self.names.fresh("run_loop");
-        let mut upper = function.clone();
-        upper[..1].make_ascii_uppercase();
+        // No other name has a digit behind an underscore.
+        let (function, upper) = (format!("run_{}", self.runs), format!("Run_{}", self.runs));
+        self.runs += 1;
         let fields: Vec<String> = names[..looped.carried].to_vec();
-        let listed = |suffix: &str, values: std::ops::Range<usize>| {
-            values.map(|value| format!("{}{suffix}: {}", names[value], ty(value))).collect::<Vec<_>>()
+        let listed = |names: &[String], first: usize| {
+            names
+                .iter()
+                .zip(first..)
+                .map(|(name, value)| format!("{name}: {}", ty(value)))
+                .collect::<Vec<_>>()
         };
         let parameters = looped.code.iter().take_while(|i| matches!(i.code, Code::Parameter(_))).count();
-        let mut signature = listed("_first", 0..looped.carried);
-        signature.extend(listed("", looped.carried..parameters));
-        let mut state = listed("", 0..looped.carried);
+        let mut signature = listed(&firsts, 0);
+        signature.extend(listed(&names[looped.carried..parameters], looped.carried));
+        let mut state = listed(&fields, 0);
         state.extend(["ended: bool".to_owned(), "turns: u32".to_owned()]);
         let mut text = Text::default();
         text.line("");
         text.line(format!("struct {upper} {{ {} }}", state.join(", ")));
         text.line("");
         text.open(format!("fn {function}({}) -> {upper}", signature.join(", ")));
-        for field in &fields {
-            text.line(format!("var {field} = {field}_first;"));
+        for (field, first) in fields.iter().zip(&firsts) {
+            text.line(format!("var {field} = {first};"));
         }
         text.line("var ended = false;");
         text.line("var whole = true;");
@@ -93,11 +103,11 @@ impl Module<'_> {
         let moved = |value: Value| value < looped.carried;
         let changed = || (0..looped.carried).filter(|&value| looped.next[value] != value);
         for value in changed().filter(|&value| moved(looped.next[value])) {
-            text.line(format!("let {}_next = {};", names[value], names[looped.next[value]]));
+            text.line(format!("let {} = {};", nexts[value], names[looped.next[value]]));
         }
         for value in changed() {
             let next = match moved(looped.next[value]) {
-                true => format!("{}_next", names[value]),
+                true => nexts[value].clone(),
                 false => names[looped.next[value]].clone(),
             };
             text.line(format!("{} = {next};", names[value]));

@@ -47,7 +47,9 @@ impl Printer {
             let rest = name.strip_prefix(self.prefix.as_str());
             rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         };
-        let is_name = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || c == '_') && *name != "_";
+        let is_name = |name: &&str| {
+            name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.starts_with("__") && *name != "_"
+        };
         match own.filter(is_name).filter(|name| !counted(name)) {
             Some(name) if self.taken.insert(name.to_string()) => name.to_string(),
             _ => self.fresh(),

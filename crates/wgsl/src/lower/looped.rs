@@ -51,12 +51,8 @@ impl<'a> Lowering<'a> {
         start: Variables,
     ) -> Result<Flow, Problem> {
         // Elsewhere it must not run: nobody knows whether it would end there.
+        let active = self.active();
         let path = std::mem::take(&mut self.path);
-        let mut active = Value::TRUE;
-        for &(condition, holds) in &path {
-            let holds = if holds { condition } else { self.scalars.not(condition) };
-            active = self.scalars.and(active, holds);
-        }
         let outside = self.scalars.len();
         let inside = self.scalars.inner();
         let mut around = std::mem::replace(&mut self.scalars, inside);
@@ -149,7 +145,8 @@ impl<'a> Lowering<'a> {
     }
     fn variable_name(&self, frame: &Frame<'a>, variable: usize, slot: usize) -> String {
         let locals = &frame.function.local_variables;
-        let name = locals.iter().nth(variable).map_or("_", |(_, local)| name_or(&local.name, "_"));
+        let local = locals.iter().nth(variable).and_then(|(_, local)| local.name.as_deref());
+        let name = local.unwrap_or("pointed");
         if slot == 0 { name.to_string() } else { format!("{name}_{slot}") }
     }
     fn round(

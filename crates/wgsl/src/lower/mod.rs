@@ -34,6 +34,8 @@ const MAX_STEPS: usize = 200_000;
 const RULE_STEPS: usize = 200;
 /// Most rounds of one loop.
 const MAX_ROUNDS: usize = 256;
+/// Most rounds of one loop that is left where values say so: most of them may never be run.
+const MAX_DECIDED: usize = 16;
 /// Most rounds of one loop that has others inside that are not unrolled.
 const MAX_LOOPS: usize = 8;
 /// Longest array that is indexed by a number that is not known.
@@ -240,9 +242,18 @@ impl<'a> Lowering<'a> {
             }
             return self.plain(function, parts);
         }
-        let tensors: Vec<Tensor> = arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
+        let mut tensors: Vec<Tensor> =
+            arguments.iter().map(|&argument| self.scalars.tensor(argument)).collect();
+        // Loops inside run where the call counts only, so the rule is told where that is.
+        let active = if self.text.has_loops(function) || self.text.has_loops(rule) {
+            self.active()
+        } else {
+            Value::TRUE
+        };
+        let conditional = active != Value::TRUE;
+        tensors.extend(conditional.then(|| self.scalars.tensor(active)));
         let (text, options, at, budget) = (self.text, self.options, self.at, self.budget);
-        let rule = TextRule { text, options, at, budget, function, rule };
+        let rule = TextRule { text, options, at, budget, function, rule, conditional };
         let together = together(&tensors, self.at);
         let outputs = rule.apply_at(self.at, &together.iter().collect::<Vec<_>>());
         Ok(outputs
@@ -250,6 +261,15 @@ impl<'a> Lowering<'a> {
             .zip(results)
             .map(|(output, dtype)| self.scalars.given_as(output, dtype, Outside::Rule(arguments.to_vec())))
             .collect())
+    }
+    /// Where what is computed now counts.
+    fn active(&mut self) -> Value {
+        let mut active = Value::TRUE;
+        for (condition, holds) in self.path.clone() {
+            let holds = if holds { condition } else { self.scalars.not(condition) };
+            active = self.scalars.and(active, holds);
+        }
+        active
     }
     /// The type of a value, or of what a pointer points to.
     fn type_of(&self, frame: &Frame<'_>, expression: Handle<Expression>) -> Cow<'a, TypeInner> {
@@ -309,12 +329,31 @@ struct TextRule<'a> {
     budget: &'a Budget,
     function: Handle<Function>,
     rule: Handle<Function>,
+    /// Whether the last input says where the call counts.
+    conditional: bool,
 }
 
 impl TextRule<'_> {
+    /// The arguments of the function, and where the call counts.
+    fn parted<'t>(&self, inputs: &'t [Tensor]) -> (&'t [Tensor], Option<&'t Tensor>) {
+        match (self.conditional, inputs) {
+            (true, [arguments @ .., active]) => (arguments, Some(active)),
+            _ => (inputs, None),
+        }
+    }
     /// A function on tensors; the function itself as its text says, its rule by the rule of the rule if there is one.
-    fn computed(&self, function: Handle<Function>, inputs: &[Tensor], count: usize) -> Vec<Tensor> {
-        let lowering = Lowering::new(self.text, self.options, self.at, self.budget);
+    fn computed(
+        &self,
+        function: Handle<Function>,
+        inputs: &[Tensor],
+        active: Option<&Tensor>,
+        count: usize,
+    ) -> Vec<Tensor> {
+        let mut lowering = Lowering::new(self.text, self.options, self.at, self.budget);
+        if let Some(active) = active {
+            let active = lowering.scalars.given(active.clone(), DType::Bool);
+            lowering.path.push((active, true));
+        }
         let results = lowering.on_tensors(function, inputs, function == self.rule);
         results.unwrap_or_else(|error| vec![Tensor::invalid(error); count])
     }
@@ -335,7 +374,12 @@ impl Rule for TextRule<'_> {
         let problem = Problem::new(Code::WgslLinear, message)
             .at(self.text.module.functions.get_span(self.rule), "this rule");
         declared
-            .inputs(self.text.scalar_names(self.function))
+            .inputs(
+                self.text
+                    .scalar_names(self.function)
+                    .into_iter()
+                    .chain(self.conditional.then(|| "active".to_string())),
+            )
             .unless_linear(problem.in_text(&self.text.source).at(self.at))
     }
     fn forward(&self, inputs: &[Tensor]) -> (Vec<Tensor>, Vec<Tensor>) {
@@ -343,7 +387,8 @@ impl Rule for TextRule<'_> {
         let result = module.functions[self.function].result.as_ref();
         let count =
             result.and_then(|result| layout::scalars_of(module, result.ty).ok()).map_or(1, |s| s.len());
-        (together(&self.computed(self.function, inputs, count), self.at), inputs.to_vec())
+        let (arguments, active) = self.parted(inputs);
+        (together(&self.computed(self.function, arguments, active, count), self.at), inputs.to_vec())
     }
     fn vjp(
         &self,
@@ -352,9 +397,10 @@ impl Rule for TextRule<'_> {
         needs: &[bool],
     ) -> Option<Vec<InputGradient<Tensor>>> {
         let upstream = (0..upstream.len()).map(|output| upstream[output].clone());
-        let inputs: Vec<Tensor> = saved.iter().cloned().chain(upstream).collect();
+        let (arguments, active) = self.parted(saved);
+        let inputs: Vec<Tensor> = arguments.iter().cloned().chain(upstream).collect();
         let wanted = needs.iter().filter(|&&needed| needed).count();
-        let mut gradients = self.computed(self.rule, &inputs, wanted).into_iter();
+        let mut gradients = self.computed(self.rule, &inputs, active, wanted).into_iter();
         let shape = saved.first().and_then(|input| input.node().ok()).map(|node| node.shape);
         let of_input = |&needed: &bool| match (if needed { gradients.next() } else { None }, shape) {
             (Some(gradient), Some(shape)) => gradient.broadcast_to(shape).into(),

@@ -8,7 +8,7 @@ use cotangent_tensor::{Code, Elementwise as E};
 use naga::{Block, Expression, Handle, Span, Statement, SwitchCase, SwitchValue};
 
 use super::looped::Looped;
-use super::{Frame, Lowering, MAX_LOOPS, Value};
+use super::{Frame, Lowering, MAX_DECIDED, MAX_LOOPS, Value};
 use crate::diagnose::Problem;
 use crate::layout;
 use crate::text::name_or;
@@ -337,8 +337,10 @@ impl<'a> Lowering<'a> {
             self.leaving(&flow.exits);
             all.exits.extend(flow.exits);
             all.now = flow.now;
-            // A loop of the graph in every round: one around it is better.
-            if round > MAX_LOOPS && self.loops > loops {
+            // A loop of the graph in every round, or rounds that values may end: a loop around them is better.
+            let decided = all.exits.iter().any(|exit| matches!(exit.condition, Value::Node(_)));
+            if round > MAX_LOOPS && self.loops > loops || round >= MAX_DECIDED && decided && all.now.is_some()
+            {
                 return Err(unknown(round));
             }
             // Only what is known decides: where that stays as it is, nothing will ever end the loop.
