@@ -364,3 +364,19 @@ fn what_pointers_of_a_loop_point_to_has_a_name_in_the_derivative() {
     let got = numbers(&pullback.call(&[&x, &n, &one]))[0];
     assert!((got - wanted).abs() < 1e-6 && wanted != 0.0, "{got} {wanted}");
 }
+
+#[test]
+fn a_rule_is_tried_anew_where_another_number_stands_in_its_loop() {
+    let rule = |slope: &str| {
+        let text = format!(
+            "fn f(x: f32, n: i32) -> f32 {{ var s = 0.0; for (var i = 0; i < n; i++) {{ s += {slope} * x; }} return s; }}
+            fn f_vjp(x: f32, n: i32, upstream: f32) -> f32 {{ return upstream * f32(n); }}"
+        );
+        let (x, n) = (Tensor::new([0.5]), Tensor::new([5i32]));
+        grad(&function(&text, "f").call(&[&x, &n]).sum(..), &x).map(|_| ())
+    };
+    rule("1.0").unwrap();
+    if cfg!(debug_assertions) {
+        assert_eq!(rule("3.0").unwrap_err().code(), Code::RuleWrong);
+    }
+}

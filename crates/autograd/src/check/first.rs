@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cotangent_tensor::{
     AddressMap, Array, DType, Error, InputGradient, Key, Node, Op, Reference, RuleKind, Tensor, TracedRule,
+    topological,
 };
 
 use super::lab::{Lab, Witnesses};
@@ -154,23 +155,35 @@ fn is_entangled(node: &Node, rule: &TracedRule, made: &[bool], held: &[Arc<Node>
     repeated || captured() || !(data.is_empty() || small(data).is_some_and(is_free))
 }
 
-/// A number for the graphs of a rule: the same rule with other options is another one.
-fn form(rule: &TracedRule, mode: Mode, nodes: &[Arc<Node>], roots: &[Arc<Node>]) -> u64 {
+/// Hashes what a graph computes; its placeholders by the order in which they come.
+fn hash_graph(nodes: &[Arc<Node>], roots: &[Arc<Node>], hasher: &mut DefaultHasher) {
     let mut numbers: AddressMap<Node, usize> = AddressMap::default();
-    let mut hasher = DefaultHasher::new();
-    (&rule.name, mode, &rule.without_derivative).hash(&mut hasher);
     for (number, node) in nodes.iter().enumerate() {
         numbers.insert(node.key(), number);
-        (&node.shape[..], node.dtype).hash(&mut hasher);
+        (&node.shape[..], node.dtype).hash(hasher);
         match &node.op {
-            Op::Leaf(array) => array.to_f64().iter().for_each(|value| value.to_bits().hash(&mut hasher)),
-            Op::Placeholder(_) => "placeholder".hash(&mut hasher),
-            Op::Rule(rule) => rule.name.hash(&mut hasher),
-            op => format!("{op:?}").hash(&mut hasher),
+            Op::Leaf(array) => array.to_f64().iter().for_each(|value| value.to_bits().hash(hasher)),
+            Op::Placeholder(_) => "placeholder".hash(hasher),
+            Op::Rule(rule) => rule.name.hash(hasher),
+            Op::While(looped, output) => {
+                (looped.rounds, output).hash(hasher);
+                let parameters = looped.carried.iter().chain(&looped.captured);
+                let roots: Vec<_> =
+                    parameters.chain([&looped.condition]).chain(&looped.next).cloned().collect();
+                hash_graph(&topological(&roots), &roots, hasher);
+            }
+            op => format!("{op:?}").hash(hasher),
         }
-        node.operands.iter().for_each(|operand| numbers.get(&operand.key()).hash(&mut hasher));
+        node.operands.iter().for_each(|operand| numbers.get(&operand.key()).hash(hasher));
     }
-    roots.iter().for_each(|root| numbers.get(&root.key()).hash(&mut hasher));
+    roots.iter().for_each(|root| numbers.get(&root.key()).hash(hasher));
+}
+
+/// A number for the graphs of a rule: the same rule with other options is another one.
+fn form(rule: &TracedRule, mode: Mode, nodes: &[Arc<Node>], roots: &[Arc<Node>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&rule.name, mode, &rule.without_derivative).hash(&mut hasher);
+    hash_graph(nodes, roots, &mut hasher);
     for pullback in &rule.pullbacks {
         pullback.present.hash(&mut hasher);
         pullback.gradients.iter().for_each(|g| std::mem::discriminant(g).hash(&mut hasher));

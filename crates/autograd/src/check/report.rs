@@ -157,7 +157,11 @@ impl fmt::Display for Report {
             writeln!(f, "checked in F32: half precision is too coarse for differences")?;
         }
         let Compared { dual, differences, forward, without_forward, linear, device, unknown } = self.compared;
-        let verdict = if self.is_ok() { "ok" } else { "wrong" };
+        let verdict = match self.is_ok() {
+            true if self.compared.total() == 0 && unknown > 0 => "undecided",
+            true => "ok",
+            false => "wrong",
+        };
         write!(
             f,
             "{verdict}: {dual} derivatives compared with dual numbers, {differences} with differences, "

@@ -87,7 +87,8 @@ pub(super) fn judge(
                 (false, false) => match by_dual {
                     Some((true, _)) => Verdict::Same,
                     Some((false, expected)) => Verdict::Wrong(expected, DUAL),
-                    None => bend,
+                    // decisions all around, as in a bisection: no formula to compare with
+                    None => Verdict::Unknown,
                 },
                 (known, _) => {
                     let side = if known { left } else { right };
