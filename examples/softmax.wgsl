@@ -1,5 +1,5 @@
 // y = exp(x − max x) / Σ exp(x − max x) for each row of [rows, columns], one workgroup for each row.
-// Bindings: x and y, row by row; the gradient takes y, d_y and gives d_x = y · (d_y − Σ y · d_y).
+// Bindings: x and y, row by row; the gradient takes x and d_y, and gives d_x = y · (d_y − Σ y · d_y).
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

@@ -74,7 +74,13 @@ impl Text {
     /// An error that lists the functions there are.
     pub(crate) fn no_function(&self, name: &str) -> Error {
         let names: Vec<&str> = self.functions().map(|handle| self.name_of(handle)).collect();
+        let module = &self.module;
         let message = match names.is_empty() {
+            true if !module.entry_points.is_empty() => {
+                format!(
+                    "no function `{name}`; the text has entry points: read it with `parse_kernels`, and call `kernel`"
+                )
+            }
             true => format!("no function `{name}`; the text declares none"),
             false => format!("no function `{name}`; there are: {}", names.join(", ")),
         };

@@ -380,3 +380,15 @@ fn a_rule_is_tried_anew_where_another_number_stands_in_its_loop() {
         assert_eq!(rule("3.0").unwrap_err().code(), Code::RuleWrong);
     }
 }
+
+#[test]
+fn a_bisection_has_a_lint() {
+    let text = "fn root(c: f32) -> f32 {
+        var lo = 0.0; var hi = 10.0;
+        while (hi - lo > 1e-5) { let mid = 0.5 * (lo + hi); if (mid * mid < c) { lo = mid; } else { hi = mid; } }
+        return lo;
+    }";
+    let lints = searching(text, "root").lints();
+    assert!(lints.len() == 1 && lints[0].code == "LN1" && lints[0].message.contains("`c`"), "{lints:?}");
+    assert!(searching(HERON, "heron").lints().is_empty() && function(GEO, "geo").lints().is_empty());
+}

@@ -94,7 +94,10 @@ pub(super) fn reflected(text: &Text, entry: usize) -> Result<(Vec<Buffer>, Vec<B
         let is_written = used.intersects(GlobalUse::WRITE | GlobalUse::ATOMIC);
         if !is_written && access.contains(naga::StorageAccess::STORE) {
             let what = format!("`{name}` is declared `read_write`, and the entry point only reads it");
-            return Err(wrong(what, "declare it `var<storage, read>`: what is only read is an input"));
+            return Err(wrong(
+                what,
+                "declare it `var<storage, read>`: what is only read is an input; a rule that reads an output of its kernel stands in a text of its own",
+            ));
         }
         if is_written { &mut outputs } else { &mut inputs }.push(buffer);
     }

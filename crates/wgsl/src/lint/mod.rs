@@ -4,6 +4,7 @@
 //! where it says more than its numbers (`text.rs`). A lint that fires on sound functions is ignored on all: each stays silent where it is
 //! not known how large an operand may be, and where any choice on the way to the result depends on what the operand is made of.
 
+mod looped;
 mod ranges;
 mod spelling;
 mod steep;
@@ -90,6 +91,7 @@ pub(crate) fn lints(
     let graph = Graph::new(computed);
     let mut found = Vec::new();
     steep::flat_parameters(&graph, wanted, &mut found);
+    looped::flat_parameters(&graph, wanted, &mut found);
     steep::steep_at_zero(&graph, &mut found);
     spelling::spelled(&graph, &mut found);
     text::compared_with_itself(text, function, &mut found);
