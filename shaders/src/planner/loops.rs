@@ -12,6 +12,9 @@ use super::recurrence::Loops;
 /// What the nodes of one run have in common: the loop and what it starts from.
 type Run = (*const WhileLoop, Vec<*const Node>);
 
+/// A loop that carries less: which values of the whole one, and which operands it starts from.
+type Narrow = (Arc<WhileLoop>, Vec<usize>, Vec<usize>);
+
 /// The graph with as few runs of loops as can be, which carry no more than is wanted. The graph itself where it has no loops.
 pub(super) fn joined(roots: Vec<Arc<Node>>) -> Result<Vec<Arc<Node>>, Error> {
     if !topological(&roots).iter().any(|node| matches!(node.op, Op::While(..))) {
@@ -135,7 +138,7 @@ fn pruned(roots: &[Arc<Node>]) -> Vec<Arc<Node>> {
             wanted.entry(run).or_default().insert(*output);
         }
     }
-    let mut narrow: HashMap<Run, Option<(Arc<WhileLoop>, Vec<usize>, Vec<usize>)>> = HashMap::new();
+    let mut narrow: HashMap<Run, Option<Narrow>> = HashMap::new();
     let change = |node: &Arc<Node>, image: &HashMap<*const Node, Arc<Node>>| {
         let (Some(run), Op::While(looped, output)) = (run_of(node), &node.op) else { return Ok(None) };
         let made = narrow.entry(run.clone()).or_insert_with(|| without(looped, &wanted[&run]));
@@ -151,8 +154,8 @@ fn pruned(roots: &[Arc<Node>]) -> Vec<Arc<Node>> {
     rebuilt(roots, change).unwrap_or_else(|_| roots.to_vec())
 }
 
-/// A loop that carries only what these outputs need: which values it carries, and which operands it starts from. None where that is all.
-fn without(looped: &WhileLoop, wanted: &BTreeSet<usize>) -> Option<(Arc<WhileLoop>, Vec<usize>, Vec<usize>)> {
+/// A loop that carries only what these outputs need. None where that is all.
+fn without(looped: &WhileLoop, wanted: &BTreeSet<usize>) -> Option<Narrow> {
     let reads =
         |root: &Arc<Node>| -> HashSet<*const ()> { topological([root]).iter().map(Node::identity).collect() };
     let mut read = reads(&looped.condition);
