@@ -214,11 +214,34 @@ def per_sample_norms(widths, rows):
     return lambda: step(parameters, x, target), 0.0, 0.0
 
 
+def user_loop(unrolled):
+    x = uniform(0, (1 << 22,))
+
+    def term(x, state):
+        term, total = state
+        term = term * x * 0.5
+        return term, total + jnp.sin(term)
+
+    def series(x):
+        state = (jnp.ones_like(x), jnp.zeros_like(x))
+        if unrolled:
+            for _ in range(8):
+                state = term(x, state)
+        else:
+            state = jax.lax.fori_loop(0, 8, lambda _, state: term(x, state), state)
+        return jnp.mean(state[1] ** 2)
+
+    step = jax.jit(jax.value_and_grad(series))
+    return lambda: step(x), 0.0, 8.0 * (1 << 22)
+
+
 SEED, MLP = ([1, 30, 20, 1], 400), ([784, 512, 512, 10], 256)
 
 TASKS = {
     "sigmoid_l1_2p22": lambda: sigmoid_l1(22),
     "sigmoid_l1_2p24": lambda: sigmoid_l1(24),
+    "user_loop": lambda: user_loop(False),
+    "user_loop_unrolled": lambda: user_loop(True),
     "hinge_margin": hinge,
     "weighted_mse": weighted_mse,
     "sum": total,
