@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) faults: Arc<Faults>,
     variables: Mutex<HashMap<u64, Held>>,
+    /// Steps, whose runs may have found something that nobody has looked at.
+    steps: Mutex<Vec<Weak<crate::step::Inner>>>,
     pub(crate) roof: OnceLock<Roof>,
 }
 
@@ -229,6 +231,7 @@ impl Device {
             ledger,
             faults,
             variables: Mutex::default(),
+            steps: Mutex::default(),
             roof: OnceLock::new(),
         })
     }
@@ -267,6 +270,7 @@ impl Device {
             ledger,
             faults,
             variables: Mutex::default(),
+            steps: Mutex::default(),
             roof: OnceLock::new(),
         }))
     }
@@ -323,6 +327,20 @@ impl Device {
             Body::Host => 0,
             Body::Gpu(gpu) => gpu.call("count", |owner| owner.pipelines.len()).unwrap_or(0),
         }
+    }
+    /// Takes note of a step.
+    pub(crate) fn remember(&self, step: &Arc<crate::step::Inner>) {
+        let mut steps = self.0.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.retain(|step| step.strong_count() > 0);
+        steps.push(Arc::downgrade(step));
+    }
+    /// What launched runs have found whose outputs nobody holds any more: whoever reads values that they wrote must know.
+    pub(crate) fn overlooked(&self) -> Result<(), Error> {
+        let steps: Vec<_> = {
+            let steps = self.0.steps.lock().unwrap_or_else(PoisonError::into_inner);
+            steps.iter().filter_map(Weak::upgrade).collect()
+        };
+        steps.iter().try_for_each(|step| step.program.overlooked())
     }
     /// Every planted fault, and whether it has fired.
     pub fn faults(&self) -> Vec<(Fault, bool)> {

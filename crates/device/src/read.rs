@@ -34,6 +34,7 @@ impl Device {
             .collect();
         let mut computed = Vec::new();
         if !asked.is_empty() {
+            self.overlooked()?;
             let program = Program::new(self, plan(&asked, &[], &self.plan_options())?, Check::Status)?;
             program.require_inputs("read", &[], READ_HINT)?;
             let flight = program.launch(&[])?;

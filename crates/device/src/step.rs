@@ -61,8 +61,8 @@ impl Default for StepOptions {
 }
 
 #[derive(Debug)]
-struct Inner {
-    program: Program,
+pub(crate) struct Inner {
+    pub(crate) program: Program,
     inputs: Vec<Input>,
     /// What the user asked for, then the values of `marks`.
     outputs: Vec<Output>,
@@ -152,7 +152,9 @@ impl Step {
         let ids: Vec<u64> = inputs.iter().map(|input| input.token.id).collect();
         program.require_inputs("step", &ids, "list it among the inputs of the step")?;
         let marks = marks.into_iter().map(|mark| (mark.label, mark.location)).collect();
-        Ok(Step(Arc::new(Inner { program, inputs, outputs, marks })))
+        let inner = Arc::new(Inner { program, inputs, outputs, marks });
+        device.remember(&inner);
+        Ok(Step(inner))
     }
 
     /// Runs once and waits. Every input needs a value of its shape and type. A run whose checks fail has nevertheless run
@@ -167,7 +169,7 @@ impl Step {
         Ok(outputs)
     }
     /// Starts a run and does not wait. At most four runs are under way: the next one waits for the oldest. What the
-    /// checks of a run find comes back from its outputs, or from a later launch where nobody holds them any more. In anomaly
+    /// checks of a run find comes back from its outputs, or from a later launch or read where nobody holds them any more. In anomaly
     /// mode it waits after all, and the error comes from here.
     pub fn launch(&self, inputs: &[(&Tensor, &dyn Feed)]) -> Result<Outputs, Error> {
         let given = self.given(inputs)?;

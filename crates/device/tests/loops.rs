@@ -4,7 +4,7 @@
 mod common;
 
 use common::{devices, software};
-use cotangent_device::{Device, cross_check};
+use cotangent_device::{Device, Step, cross_check};
 use cotangent_shaders::Target;
 use cotangent_tensor::{Code, DType, Detail, Evaluate, Reference, Tensor};
 
@@ -195,5 +195,29 @@ fn names_of_the_user_are_not_those_of_generated_text() {
             let values = [0, 1, 2].map(|i| device.read(&state[i]).unwrap().to_f64()[0]);
             assert_eq!(values, [7.0, 23.0, 164.0], "{names:?} {}", device.name());
         }
+    }
+}
+
+#[test]
+fn a_read_tells_of_a_launch_that_nobody_looked_at() {
+    for device in devices() {
+        let a = Tensor::input("a", [1], DType::F32);
+        let best = device.variable("best", &Tensor::new([1.0])).unwrap();
+        let step = Step::new(&device, &[&a], &[], &[(&best, &heron(&a))]).unwrap();
+        step.run(&[(&a, &[4.0f32])]).unwrap();
+        let launched = step.launch(&[(&a, &[-1.0f32])]);
+        let error = match launched {
+            // the CPU device has run it by now
+            Err(error) => error,
+            Ok(outputs) => {
+                drop(outputs);
+                device.read(&best).unwrap_err()
+            }
+        };
+        assert_eq!(error.code(), Code::LoopRounds, "{}", device.name());
+        // once
+        device.read(&best).unwrap();
+        step.launch(&[(&a, &[9.0f32])]).unwrap();
+        assert!((device.read(&best).unwrap().to_f64()[0] - 3.0).abs() < 1e-3, "{}", device.name());
     }
 }

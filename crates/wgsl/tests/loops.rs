@@ -392,3 +392,16 @@ fn a_bisection_has_a_lint() {
     assert!(lints.len() == 1 && lints[0].code == "LN1" && lints[0].message.contains("`c`"), "{lints:?}");
     assert!(searching(HERON, "heron").lints().is_empty() && function(GEO, "geo").lints().is_empty());
 }
+
+#[test]
+fn a_rule_that_is_not_linear_has_no_tangent_in_a_loop() {
+    // a gradient through a loop needs the forward mode of what is inside
+    let text = "fn clip(x: f32) -> f32 { return x * x; }
+        fn clip_vjp(x: f32, upstream: f32) -> f32 { return 2.0 * x * clamp(upstream, -1.0, 1.0); }
+        fn f(x: f32, n: i32) -> f32 { var s = x; for (var i = 0; i < n; i++) { s = clip(s); } return s; }";
+    let f = function(text, "f").surrogate("clip", "it clips").unwrap();
+    let (x, n) = (Tensor::new([0.5]), Tensor::new([2i32]));
+    let y = f.call(&[&x, &n]);
+    close(&numbers(&y), &[0.0625]);
+    assert_eq!(grad(&y.sum(..), &x).unwrap_err().code(), Code::WgslLinear);
+}

@@ -204,6 +204,10 @@ impl GpuProgram {
             }
         }
     }
+    /// Runs under way whose handles are gone.
+    pub(crate) fn forgotten(&self) -> Vec<Arc<Flight>> {
+        self.ring.forgotten()
+    }
     /// Gives variables the values from before the last run.
     pub(crate) fn restore(&self, gpu: &Gpu) -> Result<(), Error> {
         gpu.before_submit("step")?;

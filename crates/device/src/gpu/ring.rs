@@ -98,6 +98,11 @@ impl Ring {
             }
         }
     }
+    /// Runs under way whose handles are gone, the oldest first.
+    pub(crate) fn forgotten(&self) -> Vec<Arc<Flight>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.flights.iter().filter(|flight| Arc::strong_count(flight) == 1).cloned().collect()
+    }
     /// Gives back a buffer that was not used.
     pub(crate) fn give_back(&self, staging: Arc<Storage>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).free.push(staging);
