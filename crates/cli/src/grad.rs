@@ -190,12 +190,12 @@ fn point(
     }
     // a structure by its fields, where those are given
     let mut stack: Vec<Parameter> = parameters.iter().rev().cloned().collect();
-    let (mut leaves, mut point) = (Vec::new(), Vec::new());
+    let (mut leaves, mut point, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(parameter) = stack.pop() {
         let Parameter { name, wgsl, scalars, fields } = &parameter;
         let Some(numbers) = given.remove(name.as_str()) else {
             if fields.is_empty() {
-                return Err(wrong(format!("`{name}` is not given")));
+                missing.push(name.clone());
             }
             stack.extend(fields.iter().rev().cloned());
             continue;
@@ -210,17 +210,25 @@ fn point(
             let message = format!("`{name}` is {wgsl}, which holds several types");
             return Err(wrong(message).hint(format!("give its fields: --at {}", names.join(","))));
         }
-        let whole = |x: &f64| x.fract() == 0.0 && (-2_147_483_648.0..4_294_967_296.0).contains(x);
-        let is_integer = scalars.first().is_some_and(|dtype| dtype.is_integer());
-        if let Some(number) = numbers.iter().find(|x| is_integer && !whole(x)) {
+        let (low, high) = match dtype_of(&parameter) {
+            DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            DType::U32 => (0.0, f64::from(u32::MAX)),
+            DType::Bool => (0.0, 1.0),
+            DType::F32 | DType::F16 => (f64::NEG_INFINITY, f64::INFINITY),
+        };
+        let is_float = dtype_of(&parameter).is_float();
+        let fits = |x: &f64| is_float || (x.fract() == 0.0 && (low..=high).contains(x));
+        if let Some(number) = numbers.iter().find(|x| !fits(x)) {
             return Err(wrong(format!("`{name}` is {wgsl}, and {number} is none")));
         }
         leaves.push(parameter);
         point.push(numbers);
     }
-    match given.keys().next() {
-        Some(name) => Err(wrong(format!("there is no parameter `{name}`"))),
-        None => Ok((leaves, point)),
+    // a misspelt name is a parameter that is not given too
+    match (given.keys().next(), &missing[..]) {
+        (Some(name), _) => Err(wrong(format!("there is no parameter `{name}`"))),
+        (None, []) => Ok((leaves, point)),
+        (None, missing) => Err(wrong(format!("`{}` is not given", missing.join("`, `")))),
     }
 }
 

@@ -484,6 +484,8 @@ fn grad_takes_structures_by_their_fields() {
     assert!(text.contains("holds several types") && text.contains("--at row.x=…,row.label=…"), "{text}");
     assert!(wrong("row.x=[1,2],scale=1").contains("`row.label` is not given"));
     assert!(wrong("row.x=[1,2],row.label=0,scale=1,row.y=2").contains("no parameter `row.y`"));
+    assert!(wrong("row.x=[1,2],row.lable=0,scale=1").contains("no parameter `row.lable`"));
+    assert!(wrong("row.x=[1,2],row.label=-1,scale=1").contains("`row.label` is u32, and -1 is none"));
 }
 
 #[test]

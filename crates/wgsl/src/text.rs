@@ -3,7 +3,7 @@
 use cotangent_tensor::{Code, DType, Error};
 use naga::common::wgsl::TypeContext as _;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Block, Function, Handle, Module, Span, Statement, Type, TypeInner};
+use naga::{Block, Expression, Function, Handle, Module, Span, Statement, Type, TypeInner};
 
 use crate::diagnose::{Problem, Source};
 use crate::{admission, layout, prelude, retell};
@@ -140,6 +140,38 @@ impl Text {
     pub(crate) fn rule_of(&self, function: Handle<Function>) -> Option<Handle<Function>> {
         self.find(&(self.name_of(function).to_string() + RULE))
     }
+    /// A function that fits as the rule of another, that nobody calls, and whose name is nearly that of a rule: it would be passed over in silence.
+    fn stray_rule(&self) -> Option<Problem> {
+        let sorted = |word: &str| {
+            let mut letters: Vec<char> = word.to_lowercase().chars().collect();
+            letters.sort_unstable();
+            letters
+        };
+        let is_called = |function| {
+            let calls = |f: &Function| f.expressions.iter().any(|(_, e)| *e == Expression::CallResult(function));
+            self.module.functions.iter().any(|(_, f)| calls(f))
+        };
+        let without_rule = |f: &Handle<Function>| self.rule_of(*f).is_none();
+        self.functions().find_map(|stray| {
+            let name = self.name_of(stray);
+            let (stem, ending) = name.rsplit_once('_')?;
+            let meant = match self.find(stem) {
+                Some(_) if ending == &RULE[1..] => None,
+                Some(function) => (sorted(ending) == sorted(&RULE[1..])).then_some(function),
+                None if ending == &RULE[1..] && stem.len() > 2 => {
+                    self.functions().filter(without_rule).find(|&f| retell::is_near(self.name_of(f), stem))
+                }
+                None => None,
+            };
+            let meant = meant.filter(|f| *f != stray && without_rule(f) && !is_called(stray))?;
+            self.check_rule(meant, stray).ok()?;
+            let function = self.name_of(meant);
+            let message = format!("`{name}` fits as the rule of `{function}`, and is not named as one");
+            let help = format!("name it `{function}{RULE}`, or, if it is no rule, unlike a rule");
+            let span = self.module.functions.get_span(stray);
+            Some(Problem::new(Code::WgslRule, message).at(span, "nobody calls this").help(help))
+        })
+    }
     /// Whether an override of a name can have a value.
     pub(crate) fn check_override(&self, name: &str, value: f64) -> Result<(), Error> {
         let named = |known: &naga::Override| name_or(&known.name, "_").to_string();
@@ -267,5 +299,9 @@ fn parse(source: Source, own: usize) -> Result<Text, Error> {
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
     let info =
         validator.validate(&module).map_err(|error| retell::validation_error(&module, &error, &source))?;
-    Ok(Text { source, own, module, info })
+    let text = Text { source, own, module, info };
+    match text.stray_rule() {
+        Some(problem) => Err(problem.in_text(&text.source)),
+        None => Ok(text),
+    }
 }

@@ -231,3 +231,47 @@ fn l(x: f32) -> f32 { return log(x); }";
     assert_eq!(code(of("l").gradcheck().between("x", 2.0, 1.0).run()), Code::Hyperparameter);
     assert_eq!(code(of("l").gradcheck().between("z", 1.0, 2.0).run()), Code::WgslNoParameter);
 }
+
+#[test]
+fn a_rule_may_call_its_function() {
+    let text = "fn s(x: f32) -> f32 { return 1.0 / (1.0 + exp(-x)); }
+fn s_vjp(x: f32, upstream: f32) -> f32 { let y = twice(x) * 0.5; return upstream * y * (1.0 - s(x)); }
+fn twice(x: f32) -> f32 { return 2.0 * s(x); }
+fn twice_vjp(x: f32, upstream: f32) -> f32 { return s_vjp(x, 2.0 * upstream); }
+fn f(x: f32, n: i32) -> f32 { var y = x; for (var i = 0; i < n; i++) { y = s(y); } return y + twice(x); }";
+    let y = |s: f64| s * (1.0 - s);
+    let s0 = 1.0 / (1.0 + (-0.5f64).exp());
+    let s1 = 1.0 / (1.0 + (-s0).exp());
+    let (x, n) = (Tensor::new([0.5]), Tensor::new([2i32]));
+    let value = |tensor: &Tensor| Reference::new().evaluate(&[tensor]).unwrap()[0].to_f64()[0];
+    let of = |name: &str| module(text).function(name).unwrap();
+    let (one, all) = (of("s").call(&[&x]), of("f").call(&[&x, &n]));
+    let slope = grad(&one.sum(..), &x).unwrap().or_zero();
+    let second = grad(&slope.sum(..), &x).unwrap().or_zero();
+    let through = grad(&all.sum(..), &x).unwrap().or_zero();
+    assert!((value(&slope) - y(s0)).abs() < 1e-12);
+    assert!((value(&second) - y(s0) * (1.0 - 2.0 * s0)).abs() < 1e-12);
+    assert!((value(&through) - (y(s1) * y(s0) + 2.0 * y(s0))).abs() < 1e-12);
+    let error = of("f").surrogate("s", "a trial").unwrap().call(&[&x, &n]).node().unwrap_err();
+    assert!(error.code() == Code::WgslRule && error.to_string().contains("has no end there"), "{error}");
+}
+
+#[test]
+fn a_function_that_is_nearly_a_rule_is_refused() {
+    let f = "fn clip(x: f32) -> f32 { return x; } ";
+    let parse = |rest: &str| Module::parse("test.wgsl", &format!("{f}{rest}"));
+    for name in ["clip_vpj", "clip_VJP", "clip_jvp", "clipp_vjp", "clp_vjp"] {
+        let error = parse(&format!("fn {name}(x: f32, g: f32) -> f32 {{ return g; }}")).unwrap_err();
+        assert!(error.code() == Code::WgslRule && error.to_string().contains("name it `clip_vjp`"), "{error}");
+    }
+    for rest in [
+        // another signature, called, beside the rule, unlike
+        "fn clip_jvp(x: f32, g: f32, k: f32) -> f32 { return g; }",
+        "fn clip_jvp(x: f32, g: f32) -> f32 { return g; } fn f(x: f32) -> f32 { return clip_jvp(x, x); }",
+        "fn clip_jvp(x: f32, g: f32) -> f32 { return g; } fn clip_vjp(x: f32, g: f32) -> f32 { return g; }",
+        "fn hinge_vjp(x: f32, g: f32) -> f32 { return g; }",
+        "fn clip_grad(x: f32, g: f32) -> f32 { return g; }",
+    ] {
+        parse(rest).unwrap();
+    }
+}

@@ -13,7 +13,7 @@ mod scalars;
 mod statements;
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 
 use cotangent_autograd::{CustomGradient, Rule, Upstream};
@@ -102,6 +102,8 @@ pub(crate) struct Budget {
     steps: Cell<usize>,
     /// Steps that came to nothing: of loops that turned out not to be unrolled.
     lost: Cell<usize>,
+    /// Functions whose rules are being computed. Inside of its own rule a function is its text: by its rule it would have no end.
+    rules: RefCell<Vec<Handle<Function>>>,
 }
 
 /// One function while it is computed.
@@ -184,6 +186,16 @@ impl<'a> Lowering<'a> {
                 Err(Problem::new(Code::WgslRule, message)
                     .at(self.text.module.functions.get_span(rule), "this rule")
                     .help("let the function return what it writes"))
+            }
+            Some(rule) if self.budget.rules.borrow().contains(&function) => {
+                let name = self.text.name_of(function);
+                if !self.options.surrogates.contains_key(name) {
+                    return self.plain(function, arguments);
+                }
+                let message = format!("the rule of the surrogate `{name}` calls `{name}`, whose derivative has no end there");
+                Err(Problem::new(Code::WgslRule, message)
+                    .at(self.text.module.functions.get_span(rule), "this rule")
+                    .help("call a function of the same text that has no rule"))
             }
             Some(rule) => self.by_rule(function, rule, &arguments.concat()),
             None => self.plain(function, arguments),
@@ -400,7 +412,10 @@ impl Rule for TextRule<'_> {
         let (arguments, active) = self.parted(saved);
         let inputs: Vec<Tensor> = arguments.iter().cloned().chain(upstream).collect();
         let wanted = needs.iter().filter(|&&needed| needed).count();
-        let mut gradients = self.computed(self.rule, &inputs, active, wanted).into_iter();
+        self.budget.rules.borrow_mut().push(self.function);
+        let gradients = self.computed(self.rule, &inputs, active, wanted);
+        self.budget.rules.borrow_mut().pop();
+        let mut gradients = gradients.into_iter();
         let shape = saved.first().and_then(|input| input.node().ok()).map(|node| node.shape);
         let of_input = |&needed: &bool| match (if needed { gradients.next() } else { None }, shape) {
             (Some(gradient), Some(shape)) => gradient.broadcast_to(shape).into(),
