@@ -148,7 +148,8 @@ impl Text {
             letters
         };
         let is_called = |function| {
-            let calls = |f: &Function| f.expressions.iter().any(|(_, e)| *e == Expression::CallResult(function));
+            let calls =
+                |f: &Function| f.expressions.iter().any(|(_, e)| *e == Expression::CallResult(function));
             self.module.functions.iter().any(|(_, f)| calls(f))
         };
         let without_rule = |f: &Handle<Function>| self.rule_of(*f).is_none();

@@ -262,7 +262,10 @@ fn a_function_that_is_nearly_a_rule_is_refused() {
     let parse = |rest: &str| Module::parse("test.wgsl", &format!("{f}{rest}"));
     for name in ["clip_vpj", "clip_VJP", "clip_jvp", "clipp_vjp", "clp_vjp"] {
         let error = parse(&format!("fn {name}(x: f32, g: f32) -> f32 {{ return g; }}")).unwrap_err();
-        assert!(error.code() == Code::WgslRule && error.to_string().contains("name it `clip_vjp`"), "{error}");
+        assert!(
+            error.code() == Code::WgslRule && error.to_string().contains("name it `clip_vjp`"),
+            "{error}"
+        );
     }
     for rest in [
         // another signature, called, beside the rule, unlike

@@ -1,6 +1,7 @@
 //! Identifiers for generated text, from labels of the graph.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use super::library;
 
@@ -8,18 +9,22 @@ use super::library;
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     used: HashSet<String>,
+    /// The number to try next, of words that were asked for before.
+    next: HashMap<String, usize>,
 }
 
 impl Names {
     /// An unused identifier that reads like `hint`.
     pub(crate) fn fresh(&mut self, hint: &str) -> String {
         let base = identifier(hint);
-        let mut name = base.clone();
-        let mut number = 2;
-        while !self.used.insert(name.clone()) {
-            name = format!("{base}{number}");
-            number += 1;
+        let (mut name, word) = (base.clone(), base.len());
+        let next = self.next.entry(base).or_insert(1);
+        while self.used.contains(&name) {
+            *next += 1;
+            name.truncate(word);
+            name += &next.to_string();
         }
+        self.used.insert(name.clone());
         name
     }
 }
@@ -57,12 +62,14 @@ fn identifier(hint: &str) -> String {
 
 /// Whether a name means something else: to WGSL, to the library, or in the frame of generated kernels.
 fn is_taken(name: &str) -> bool {
-    RESERVED.split_whitespace().any(|word| word == name) || library::declares(name)
+    RESERVED.contains(name) || library::declares(name)
 }
 
 // Keywords and reserved words of WGSL in lower case, its predeclared types and functions, and the fixed names of our
 // own frame.
-const RESERVED: &str = "
+static RESERVED: LazyLock<HashSet<&str>> = LazyLock::new(|| WORDS.split_whitespace().collect());
+
+const WORDS: &str = "
     alias break case const const_assert continue continuing default diagnostic discard else enable false fn for if let
     loop override requires return struct switch true var while
     abstract active alignas alignof as asm asm_fragment async attribute auto await become cast catch class co_await

@@ -192,7 +192,9 @@ impl<'a> Lowering<'a> {
                 if !self.options.surrogates.contains_key(name) {
                     return self.plain(function, arguments);
                 }
-                let message = format!("the rule of the surrogate `{name}` calls `{name}`, whose derivative has no end there");
+                let message = format!(
+                    "the rule of the surrogate `{name}` calls `{name}`, whose derivative has no end there"
+                );
                 Err(Problem::new(Code::WgslRule, message)
                     .at(self.text.module.functions.get_span(rule), "this rule")
                     .help("call a function of the same text that has no rule"))
