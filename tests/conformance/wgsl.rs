@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
         program: t79,
     },
     Case { label: "t81_cuts_are_named", origin: "slang autodiff-data-flow; warp #1736, #1466", program: t81 },
+    Case { label: "programs_in_wgsl", origin: "the losses of T03 to T09, in WGSL", program: programs },
     Case { label: "t72_wgsl_branches", origin: "as t72, in WGSL", program: t72 },
     Case { label: "grad_command_table", origin: "CONFORMANCE, command line", program: command },
 ];
@@ -49,6 +50,63 @@ fn t74(evaluator: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let x = Tensor::new([0.0, 4.0]);
     let slope = evaluator.evaluate(&[&grad(&bare.call(&[&x]).sum(..), &x)?.or_error()?])?;
     f.text("bare square root", format!("{:?}", slope[0].to_f64()), "[inf, 0.25]");
+    Ok(())
+}
+
+/// The losses of the example programs; what is twice is the derivative of the derivative along ones.
+fn programs(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+    let text = "
+        fn soft_sign(x: f32) -> f32 { return select(-1.0, 1.0, x > 0.0); }
+        fn soft_sign_vjp(x: f32, upstream: f32) -> f32 { let q = sigmoid(x); return upstream * q * (1.0 - q); }
+        fn surrogate(x: f32, y: f32) -> f32 { let d = soft_sign(x) - y; return 0.5 * d * d; }
+        fn weighted(p: f32, y: f32, w: f32) -> f32 { return w * (p - y) * (p - y); }
+        fn hinge(p: f32, y: f32) -> f32 { return max(1.0 - y * p + 0.5, 0.0); }
+        fn gaussian(eta: f32, y: f32) -> f32 { return 0.5 * (eta - y) * (eta - y); }
+        fn poisson(eta: f32, y: f32) -> f32 { return exp(eta) - y * eta; }
+        fn categorical(eta: array<f32, 3>, k: u32) -> f32 { return logsumexp3(eta) - eta[k]; }";
+    let module = wgsl::Module::parse("programs.wgsl", text)?;
+    let mut shows = |name: &str, loss: Tensor, x: &Tensor, [value, slope, twice]: [&str; 3]| {
+        f.value(&format!("{name}: loss"), &loss, value);
+        f.gradient(&format!("{name}: gradient"), &grad(&loss.sum(..), x)?, slope)?;
+        let [along] = hvp(&loss.sum(..), [x], [&Tensor::ones(x.shape())])?;
+        f.value(&format!("{name}: twice"), &along, twice);
+        Ok::<(), Error>(())
+    };
+    let x = Tensor::new(3.0);
+    let surrogate = module.function("surrogate")?.surrogate("soft_sign", "sign has no slope")?;
+    let loss = surrogate.call(&[&x, &Tensor::new(-1.0)]);
+    shows("T03", loss, &x, ["2", "0.0903533194618", "-0.0797422187374"])?;
+    let prediction = Tensor::new([1.0, 2.0, 3.0, 4.0, 5.0]);
+    let (target, weight) = (Tensor::new([1.5, 1.0, 3.0, 2.0, 6.0]), Tensor::new([1.0, 2.0, 1.0, 1.0, 3.0]));
+    let loss = module.function("weighted")?.call(&[&prediction, &target, &weight]).mean(..);
+    shows("T05", loss, &prediction, ["1.85", "-0.2 0.8 0 0.8 -1.2", "0.4 0.8 0.4 0.4 1.2"])?;
+    let (p, y) = (Tensor::new([2.0, 1.0, -0.2, 1.5]), Tensor::new([1.0, 1.0, -1.0, 1.0]));
+    let loss = module.function("hinge")?.call(&[&p, &y]);
+    shows("T06", loss, &p, ["0 0.5 1.3 0", "0 -1 1 -0.5", "0 0 0 0"])?;
+    let (points, y) = (Tensor::new([0.0, 0.5, 1.0, 1.5]), Tensor::new([1.0, 0.0, 2.0, 3.0]));
+    for (name, number, slopes, twice) in [
+        ("gaussian", "T08", ["-1.2875", "-1.175"], "0.875"),
+        ("poisson", "T09", ["-0.441570766803", "-0.0964314874320"], "1.4281625855"),
+    ] {
+        let (w, b) = (Tensor::new(0.3), Tensor::new(0.1));
+        let loss = module.function(name)?.call(&[&(&w * &points + &b), &y]).mean(..);
+        let [dw, db] = grad(&loss, [&w, &b])?;
+        f.gradient(&format!("{number}: dw"), &dw, slopes[0])?;
+        f.gradient(&format!("{number}: db"), &db, slopes[1])?;
+        f.gradient(&format!("{number}: dw twice"), &grad(&dw.or_error()?, &w)?, twice)?;
+    }
+    let (eta, k) = (Tensor::new([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), Tensor::new([2u32, 0]));
+    let loss = module.function("categorical")?.rows(&[&eta, &k]).mean(..);
+    f.value("T09: categorical", &loss, "0.753109126556");
+    let slope =
+        "0.0450152865852 0.122364235527 -0.167379522113 -0.333333333333 0.166666666667 0.166666666667";
+    f.gradient("T09: its gradient", &grad(&loss, &eta)?, slope)?;
+    let [along] = hvp(&loss, [&eta], [&Tensor::new([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])])?;
+    f.value(
+        "T09: its curvature",
+        &along,
+        "0.0409625345325 -0.0110165222601 -0.0299460122724 0.111111111111 -0.0555555555556 -0.0555555555556",
+    );
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Functions that user text may call without declaring them: rows of the operation table under their names, and a few made of them.
 
+use std::collections::BTreeSet;
+
 use cotangent_tensor::Elementwise;
 
 /// What a function of the prelude is.
@@ -36,6 +38,8 @@ const PRELUDE: &[(&str, Meaning, &[&str], &str)] = &[
     ("xlogy", Meaning::Row(Elementwise::Xlogy), &[], "fn xlogy(x: f32, y: f32) -> f32 { return x; }"),
     // for the functions of the prelude, whatever the text calls `softplus`
     ("ct_softplus", Meaning::Row(Elementwise::Softplus), &[], "fn ct_softplus(x: f32) -> f32 { return x; }"),
+    // for the functions of the prelude, whatever the text calls `detach`
+    ("ct_detach", Meaning::Detach, &[], "fn ct_detach(x: f32) -> f32 { return x; }"),
     (
         "logaddexp",
         Meaning::Text,
@@ -51,6 +55,28 @@ const PRELUDE: &[(&str, Meaning, &[&str], &str)] = &[
     ),
 ];
 
+/// `logsumexp3` is the function for `array<f32, 3>`: functions of WGSL know the length of their arrays.
+const LOGSUMEXP: &str = "logsumexp";
+/// The largest of them.
+const LONGEST: usize = 256;
+
+/// The length of the arrays of `logsumexp3`.
+fn length_of(name: &str) -> Option<usize> {
+    let digits = name.strip_prefix(LOGSUMEXP)?;
+    let length = digits.parse().ok().filter(|length| (2..=LONGEST).contains(length))?;
+    (digits == length.to_string()).then_some(length)
+}
+
+/// Written out, as its loops would be, so that it can be called in loops. An infinite maximum is the sum, and has its slope.
+fn logsumexp(length: usize) -> String {
+    let maxima: String = (1..length).map(|i| format!(" m = max(m, z[{i}]);")).collect();
+    let sums: String = (1..length).map(|i| format!(" s += exp(z[{i}] - c);")).collect();
+    format!(
+        "fn {LOGSUMEXP}{length}(z: array<f32, {length}>) -> f32 {{ var m = z[0];{maxima} if abs(m) > 3.4e38 {{ return m; }} \
+         let c = ct_detach(m); var s = exp(z[0] - c);{sums} return c + log(s); }}\n"
+    )
+}
+
 /// The meaning of a function of the prelude.
 pub(crate) fn meaning(name: &str) -> Option<Meaning> {
     PRELUDE.iter().find(|entry| entry.0 == name).map(|entry| entry.1)
@@ -58,7 +84,7 @@ pub(crate) fn meaning(name: &str) -> Option<Meaning> {
 
 /// The names, for messages.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    PRELUDE.iter().map(|entry| entry.0).filter(|name| !name.starts_with("ct_"))
+    PRELUDE.iter().map(|entry| entry.0).filter(|name| !name.starts_with("ct_")).chain(["logsumexp3"])
 }
 
 /// The functions that a text names and does not declare itself, to be parsed after it. In an order in which the
@@ -70,7 +96,9 @@ pub(crate) fn wanted_by(text: &str) -> String {
     // `var<private> name` too
     let before = ["fn", "const", "override", "struct", "alias", "private", "workgroup", "storage", "uniform"];
     let declared = |name: &str| words.windows(2).any(|pair| pair[1] == name && before.contains(&pair[0]));
-    let mut wanted: Vec<&str> = Vec::new();
+    let sized: BTreeSet<usize> =
+        words.iter().filter(|word| !declared(word)).filter_map(|word| length_of(word)).collect();
+    let mut wanted: Vec<&str> = if sized.is_empty() { Vec::new() } else { vec!["ct_detach"] };
     for (name, _, calls, _) in PRELUDE.iter().rev() {
         if (words.contains(name) || wanted.contains(name)) && !declared(name) {
             wanted.push(name);
@@ -78,7 +106,8 @@ pub(crate) fn wanted_by(text: &str) -> String {
         }
     }
     let texts = PRELUDE.iter().filter(|entry| wanted.contains(&entry.0)).map(|entry| entry.3);
-    texts.fold(String::from("\n"), |all, text| all + text + "\n")
+    let rows = texts.fold(String::from("\n"), |all, text| all + text + "\n");
+    sized.into_iter().map(logsumexp).fold(rows, |all, text| all + &text)
 }
 
 /// A text without comments, which may name anything.

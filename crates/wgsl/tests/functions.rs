@@ -360,3 +360,29 @@ fn errors_of_functions_have_the_line_of_the_call() {
     let error = module.function("f").unwrap_err().to_string();
     assert!(error.contains("tests/functions.rs"), "{error}");
 }
+
+#[test]
+fn logsumexp_is_there_for_every_length() {
+    let text = "fn f(z: array<f32, 3>) -> f32 { return logsumexp3(z); }
+        fn g(v: vec2<f32>) -> f32 { return logsumexp2(array(v.x, v.y)); }
+        fn h(z: array<f32, 100>, n: i32) -> f32 { var s = 0.0; for (var i = 0; i < n; i++) { s += logsumexp100(z); } return s; }
+        fn detach(x: f32) -> f32 { return 2.0 * x; }";
+    let (z, v) = (Tensor::new([1000.0, 1001.0, -1000.0]), Tensor::new([f64::INFINITY, 1.0]));
+    let (f, g, h) = (function(text, "f"), function(text, "g"), function(text, "h"));
+    let (y, edge) = (f.rows(&[&z]), g.rows(&[&v]));
+    let values = numbers(&[&y, &gradient(&y, &z), &edge, &gradient(&edge, &v)]);
+    let p = 1.0 / (1.0 + 1.0f64.exp());
+    close(&values[0], &[1001.0 + (-1.0f64).exp().ln_1p()]);
+    close(&values[1], &[p, 1.0 - p, 0.0]);
+    assert_eq!(values[2..], [vec![f64::INFINITY], vec![1.0, 0.0]]);
+    let all: Vec<f64> = (0..100).map(|i| f64::from(i) * 0.01).collect();
+    let sum: f64 = all.iter().map(|x| x.exp()).sum();
+    let (z, n) = (Tensor::new(all.clone()), Tensor::new(2i32));
+    let y = h.rows(&[&z, &n]);
+    close(&numbers(&[&y])[0], &[2.0 * sum.ln()]);
+    let error =
+        Module::parse("t.wgsl", "fn f(z: array<f32, 3>) -> f32 { return logsumexp(z); }").unwrap_err();
+    assert!(error.to_string().contains("`logsumexp3`"), "{error}");
+    let own = "fn logsumexp2(x: f32) -> f32 { return x; } fn f(x: f32) -> f32 { return logsumexp2(x); }";
+    close(&numbers(&[&function(own, "f").call(&[&Tensor::new(3.0)])])[0], &[3.0]);
+}
