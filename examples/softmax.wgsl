@@ -29,21 +29,29 @@ fn largest(lane: u32, own: f32) -> f32 {
     return top;
 }
 
+/// Where a row is, its largest value, and the sum of the exponentials relative to that.
+struct Row { first: u32, end: u32, top: f32, sum: f32 }
+
+fn row_of(row: u32, rows: u32, lane: u32) -> Row {
+    let columns = arrayLength(&x) / rows;
+    let first = row * columns;
+    let end = first + columns;
+    var top = -3.4e38;
+    for (var i = first + lane; i < end; i += LANES) { top = max(top, x[i]); }
+    top = largest(lane, top);
+    var sum = 0.0;
+    for (var i = first + lane; i < end; i += LANES) { sum += exp(x[i] - top); }
+    return Row(first, end, top, total(lane, sum));
+}
+
 @compute @workgroup_size(LANES)
 fn softmax(
     @builtin(workgroup_id) row: vec3<u32>,
     @builtin(num_workgroups) rows: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let columns = arrayLength(&x) / rows.x;
-    let start = row.x * columns;
-    var top = -3.4e38;
-    for (var i = lane; i < columns; i += LANES) { top = max(top, x[start + i]); }
-    top = largest(lane, top);
-    var sum = 0.0;
-    for (var i = lane; i < columns; i += LANES) { sum += exp(x[start + i] - top); }
-    sum = total(lane, sum);
-    for (var i = lane; i < columns; i += LANES) { y[start + i] = exp(x[start + i] - top) / sum; }
+    let r = row_of(row.x, rows.x, lane);
+    for (var i = r.first + lane; i < r.end; i += LANES) { y[i] = exp(x[i] - r.top) / r.sum; }
 }
 
 @group(0) @binding(2) var<storage, read> d_y: array<f32>;
@@ -55,18 +63,11 @@ fn softmax_vjp(
     @builtin(num_workgroups) rows: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let columns = arrayLength(&x) / rows.x;
-    let start = row.x * columns;
-    var top = -3.4e38;
-    for (var i = lane; i < columns; i += LANES) { top = max(top, x[start + i]); }
-    top = largest(lane, top);
-    var sum = 0.0;
-    for (var i = lane; i < columns; i += LANES) { sum += exp(x[start + i] - top); }
-    sum = total(lane, sum);
+    let r = row_of(row.x, rows.x, lane);
     var inner = 0.0;
-    for (var i = lane; i < columns; i += LANES) { inner += exp(x[start + i] - top) / sum * d_y[start + i]; }
+    for (var i = r.first + lane; i < r.end; i += LANES) { inner += exp(x[i] - r.top) / r.sum * d_y[i]; }
     inner = total(lane, inner);
-    for (var i = lane; i < columns; i += LANES) {
-        d_x[start + i] = exp(x[start + i] - top) / sum * (d_y[start + i] - inner);
+    for (var i = r.first + lane; i < r.end; i += LANES) {
+        d_x[i] = exp(x[i] - r.top) / r.sum * (d_y[i] - inner);
     }
 }
