@@ -211,3 +211,22 @@ fn factors_of_derivatives_are_not_stored_beside_what_they_are_made_of() {
     let computed: Vec<usize> = plan.slots.iter().map(|slot| slot.bytes).collect();
     assert_eq!(computed.iter().sum::<usize>(), 3 * 256 * 16 * 4 + 16 * 16 * 4, "{computed:?}");
 }
+
+#[test]
+fn values_that_nobody_else_reads_in_the_end_take_no_buffers() {
+    let x = Tensor::input("x", [1000], DType::F32);
+    let terms: Vec<Tensor> = (0..12).map(|shift| (&x + f64::from(shift)).sin()).collect();
+    let of = |start: Tensor, factor: &Tensor| terms.iter().fold(start, |sum, term| sum + term * factor);
+    let mean = of(Tensor::zeros([1000]), &x);
+    let last = of(mean.clone(), &mean);
+    let kernels = |outputs: &[&Tensor]| {
+        let nodes: Vec<_> = outputs.iter().map(|t| t.node().unwrap().clone()).collect();
+        let options = PlanOptions { max_storage_buffers: 4, ..PlanOptions::cpu() };
+        let plan = plan(&nodes, &[], &options).unwrap();
+        assert!(plan.kernels.iter().all(|kernel| kernel.bindings.len() <= 4));
+        plan.kernels.len()
+    };
+    assert_eq!(kernels(&[&last]), 1, "one operand, one result");
+    let five: Vec<&Tensor> = terms[..5].iter().chain([&last]).collect();
+    assert!(kernels(&five) > 1, "six results do not fit four buffers");
+}

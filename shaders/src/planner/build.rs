@@ -36,8 +36,7 @@ fn internal(what: &str, node: &cotangent_tensor::Node) -> Obstacle {
 
 /// Plans kernels for the whole graph.
 pub(super) fn kernels(graph: &Graph, options: &PlanOptions) -> Result<Draft, Obstacle> {
-    let mut groups = Groups::new(graph, options);
-    groups.form();
+    let mut groups = Groups::formed(graph, options);
     if !groups.crowded.is_empty() {
         return Err(Obstacle::Copies(groups.crowded));
     }

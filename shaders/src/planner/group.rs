@@ -56,6 +56,8 @@ pub(super) struct Group {
     outside: BTreeSet<usize>,
     /// Members that somebody else reads, or that leave the plan.
     escaping: usize,
+    /// Whether it may not exceed the limit of buffers while it grows.
+    tight: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub(super) struct Groups<'a> {
     readers: Vec<usize>,
     /// Nodes that leave the plan: outputs, and new values of variables.
     leaves: Vec<bool>,
+    /// Nodes that joined a kernel which bound too many buffers in the end: their groups keep the limit while they grow.
+    tight: BTreeSet<usize>,
     /// Cheap values that must be stored, because a node that computes them again would bind too many buffers.
     pub crowded: Vec<usize>,
     /// For each group, others that must run before it although no value passes between them.
@@ -121,7 +125,27 @@ fn pointwise(op: &Op) -> bool {
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn new(graph: &'a Graph, options: &'a PlanOptions) -> Groups<'a> {
+    /// The groups of a graph.
+    ///
+    /// A value that others read later counts as stored until they have joined its group, so a group that may never exceed
+    /// the limit while it grows ends far below it. Groups therefore grow freely, and only those that exceed it in the end
+    /// are formed again with the limit.
+    pub(super) fn formed(graph: &'a Graph, options: &'a PlanOptions) -> Groups<'a> {
+        let mut groups = Groups::new(graph, options, BTreeSet::new());
+        loop {
+            groups.form();
+            let crowded: Vec<usize> =
+                groups.groups.iter().flatten().flat_map(|g| groups.overfull(g)).collect();
+            if crowded.is_empty() {
+                return groups;
+            }
+            let mut tight = groups.tight;
+            tight.extend(crowded);
+            groups = Groups::new(graph, options, tight);
+        }
+    }
+
+    fn new(graph: &'a Graph, options: &'a PlanOptions, tight: BTreeSet<usize>) -> Groups<'a> {
         let (mut reads, mut waits) =
             (vec![Vec::new(); graph.nodes.len()], vec![Vec::new(); graph.nodes.len()]);
         for id in 0..graph.nodes.len() {
@@ -149,10 +173,10 @@ impl<'a> Groups<'a> {
         let outputs = graph.outputs.iter().copied();
         outputs.chain(graph.updates.iter().map(|update| update.1)).for_each(|id| leaves[id] = true);
         let (groups, crowded, before) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Groups { graph, options, groups, of, reads, waits, readers, leaves, crowded, before }
+        Groups { graph, options, groups, of, reads, waits, readers, leaves, tight, crowded, before }
     }
 
-    pub(super) fn form(&mut self) {
+    fn form(&mut self) {
         for id in 0..self.graph.nodes.len() {
             match self.graph.roles[id] {
                 Role::Compute => self.place(id),
@@ -189,6 +213,7 @@ impl<'a> Groups<'a> {
         }
         group.outside.remove(&id);
         group.escaping += usize::from(escapes);
+        group.tight |= self.tight.contains(&id);
     }
     pub(super) fn group(&self, index: usize) -> &Group {
         self.groups[index].as_ref().expect("an index of a group that has not been merged away")
@@ -319,7 +344,9 @@ impl<'a> Groups<'a> {
         if others.clone().any(|g| self.depends(g, index)) {
             return None;
         }
-        (self.bindings_with(Some(index), id) <= self.options.max_storage_buffers).then_some((member, reduced))
+        let limited = group.tight || self.tight.contains(&id);
+        let fits = !limited || self.bindings_with(Some(index), id) <= self.options.max_storage_buffers;
+        fits.then_some((member, reduced))
     }
 
     /// Whether each operand in the group is read exactly where the group has it; the phase that follows.
@@ -494,7 +521,7 @@ impl<'a> Groups<'a> {
         }
         !self.depends_beyond(a, b, true)
             && !self.depends_beyond(b, a, true)
-            && self.bindings_of(a, b) <= self.options.max_storage_buffers
+            && (!(first.tight || second.tight) || self.bindings_of(a, b) <= self.options.max_storage_buffers)
     }
     fn merge(&mut self, into: usize, from: usize) {
         let taken = self.groups[from].take().expect("a live group");
@@ -513,6 +540,7 @@ impl<'a> Groups<'a> {
         if matches!(taken.kind, Kind::Matmul(_)) {
             group.kind = taken.kind;
         }
+        group.tight |= taken.tight;
         group.members.extend(taken.members);
         group.read(&taken.inputs, &taken.waits);
         group.outside.extend(taken.outside);
@@ -551,7 +579,17 @@ impl<'a> Groups<'a> {
 impl Group {
     fn new(kind: Kind, domain: Vec<usize>, reduced: Vec<bool>) -> Group {
         let (inputs, waits, outside) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Group { kind, domain, reduced, members: BTreeMap::new(), inputs, waits, outside, escaping: 0 }
+        Group {
+            kind,
+            domain,
+            reduced,
+            members: BTreeMap::new(),
+            inputs,
+            waits,
+            outside,
+            escaping: 0,
+            tight: false,
+        }
     }
     fn read(&mut self, nodes: &[usize], waits: &[usize]) {
         for (all, new) in [(&mut self.inputs, nodes), (&mut self.waits, waits)] {

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::Groups;
+use super::{Group, Groups};
 
 impl Groups<'_> {
     /// Whether a value is needed outside of its group.
     pub(super) fn escapes(&self, id: usize) -> bool {
         self.readers[id] > 0 || self.leaves[id]
+    }
+    /// The members of a group that grew without the limit and exceeds it.
+    pub(super) fn overfull<'g>(&self, group: &'g Group) -> impl Iterator<Item = usize> + use<'g> {
+        let over = !group.tight && group.members.len() > 1;
+        let over = over && group.outside.len() + group.escaping + 1 > self.options.max_storage_buffers;
+        group.members.keys().copied().filter(move |_| over)
     }
     /// Buffers that a group (or none) would bind with a further node.
     pub(super) fn bindings_with(&self, index: Option<usize>, id: usize) -> usize {
