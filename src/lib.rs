@@ -97,7 +97,7 @@ pub use cotangent_tensor::{
     Reduce, Reference, Rounding, RuleKind, Scalar, Shape, Tensor, Token, TracedRule, UserKernel, Values,
     Violation, bounded, elementwise, index_error, random, topological, where_,
 };
-pub use families::{Family, Link};
+pub use families::{Family, Link, OwnLink};
 pub use gradients::OrError;
 pub use layers::{Activation, Initializer, Linear, Mlp};
 pub use losses::Reduction;
@@ -105,7 +105,7 @@ pub use optimizers::{Adam, Attached, Lbfgs, Optimizer, Sgd, Updates};
 
 /// What most programs need: `use cotangent::prelude::*`.
 pub mod prelude {
-    pub use crate::families::Family;
+    pub use crate::families::{Family, Link};
     pub use crate::io;
     pub use crate::layers::{self, Activation, Initializer, Linear, Mlp};
     pub use crate::losses::{self, Reduction};

@@ -90,7 +90,10 @@ fn errors_point_at_the_line_of_their_user() {
             case!(Family, valid(&mean_only.log_partition(&x))),
             case!(Family, valid(&mean_only.nll(&x, &x, Reduction::Mean))),
             case!(Family, valid(&mean_only.deviance_at(&x, &x))),
-            case!(Axis, valid(&Family::categorical().variance_product(&Tensor::new(1.0), &Tensor::new(1.0)))),
+            case!(
+                Axis,
+                valid(&Family::categorical().information_product(&Tensor::new(1.0), &Tensor::new(1.0)))
+            ),
             case!(Cotangent, Family::poisson().fisher_product(&x, [&x], [&x, &x])),
             case!(Cotangent, Family::poisson().fisher_product(&x, [&x], [&wide])),
             case!(NotDifferentiable, Family::poisson().fisher_product(&x, &i, &i)),

@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use cotangent_tensor::{Array, Code, Detail, Error, Evaluate, Tensor};
 
-use super::{Family, Form, derivative};
+use super::{Family, Form, Link, Observation, derivative};
 
 /// Mistakes in a formula are larger than this, rounding of an f32 evaluator is smaller (√ of its unit roundoff).
 const DISTINCT: f64 = 1.0 / 4096.0;
@@ -36,9 +36,8 @@ impl Family {
         let variance = self.variance(&eta);
         let partition = match &self.form {
             Form::Own { log_partition: None, .. } => None,
-            Form::Gaussian | Form::Bernoulli | Form::Categorical | Form::Poisson | Form::Own { .. } => {
-                Some(derivative(&self.log_partition(&eta), &eta))
-            }
+            _ if self.link != Link::Canonical => None,
+            Form::BuiltIn(..) | Form::Own { .. } => Some(derivative(&self.log_partition(&eta), &eta)),
         };
         let mut wanted = vec![&eta, &mean, &variance];
         wanted.extend(&partition);
@@ -61,11 +60,11 @@ impl Family {
         Ok(())
     }
 
-    /// Probes in the form of a natural parameter; for the categorical family one row.
+    /// Probes in the form of a natural parameter; one row where an observation has a row.
     fn probe(&self, probes: &[f64]) -> Tensor {
-        if self.is_categorical() {
-            return Tensor::new([probes.to_vec(), vec![0.0]].concat()).unsqueeze(0);
+        match self.observation() {
+            Observation::Number => Tensor::new(probes),
+            Observation::Label | Observation::Row => Tensor::new(probes).unsqueeze(0),
         }
-        Tensor::new(probes)
     }
 }

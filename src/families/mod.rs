@@ -25,92 +25,132 @@
 //! gradients, Gauss–Newton steps and curvature along a direction.
 
 mod check;
+mod information;
+mod likelihood;
+mod link;
+mod numeric;
+mod predicted;
+mod rows;
 
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use cotangent_autograd::{Gradient, State, Wrt, jvp, vjp};
-use cotangent_tensor::{Code, Error, Tensor, where_};
+use cotangent_autograd::vjp;
+use cotangent_tensor::{Array, Code, Detail, Error, Evaluate, Reference, Tensor};
 
-use crate::losses::{self, Reduction};
+use information::others;
+pub use link::{Link, OwnLink};
+use predicted::Predicted;
+use rows::{Means, Observation, Row};
 
+type At = &'static Location<'static>;
 type Function = Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>;
 
-/// A natural exponential family with dispersion 1.
+/// A natural exponential family, or exponential dispersion model, with a link.
+///
+/// Below, `eta` is the predictor: the natural parameter `η`, or, after [`Family::with_link`], the linear predictor
+/// `z = g(μ)`.
 #[derive(Clone)]
 pub struct Family {
     name: Arc<str>,
     form: Form,
+    /// Never the canonical one of a built-in family by another name.
+    link: Link,
+    dispersion: f64,
 }
 
 #[derive(Clone)]
 enum Form {
-    Gaussian,
-    Bernoulli,
-    Categorical,
-    Poisson,
-    Own { log_partition: Option<Function>, mean: Option<Function> },
+    /// With its parameter.
+    BuiltIn(&'static Row, f64),
+    Own {
+        log_partition: Option<Function>,
+        mean: Option<Function>,
+    },
 }
 
-/// How a linear predictor becomes the mean of a family; each family comes with its canonical link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Link {
-    /// `η = μ`.
-    Identity,
-    /// `η = log μ`.
-    Log,
-    /// `η = log(μ / (1 − μ))`.
-    Logit,
-    /// `μ = softmax(η)`.
-    Softmax,
-    /// `μ = A′(η)` of a family of one's own.
-    Canonical,
-}
-
-impl Link {
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Link::Identity => "identity",
-            Link::Log => "log",
-            Link::Logit => "logit",
-            Link::Softmax => "softmax",
-            Link::Canonical => "canonical",
+macro_rules! built_in {
+    ($($(#[$doc:meta])* $name:ident $row:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name() -> Family {
+            Family::built_in(&rows::$row, 1.0)
         }
-    }
-}
-
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+    )*};
 }
 
 impl Family {
-    fn built_in(name: &str, form: Form) -> Family {
-        Family { name: name.into(), form }
+    fn built_in(row: &'static Row, parameter: f64) -> Family {
+        Family {
+            name: row.name.into(),
+            form: Form::BuiltIn(row, parameter),
+            link: Link::Canonical,
+            dispersion: 1.0,
+        }
     }
-    /// Gaussian with variance 1: `A = η²/2`, mean `η`.
-    pub fn gaussian() -> Family {
-        Family::built_in("gaussian", Form::Gaussian)
+    fn with_parameter(at: At, row: &'static Row, value: f64) -> Result<Family, Error> {
+        match row.parameter {
+            Some(parameter) if !((parameter.holds)(value) && value.is_finite()) => {
+                let rows::Parameter { name, domain, .. } = parameter;
+                let message = format!("{name} = {value} is not {domain}");
+                let error = Error::new(Code::Hyperparameter, row.name, message).at(at);
+                Err(error.with(name, Detail::Number(value)))
+            }
+            _ => Ok(Family::built_in(row, value)),
+        }
     }
-    /// Bernoulli: `A = softplus(η)`, mean `σ(η)`; `η` are logits, targets lie in `[0, 1]`.
-    pub fn bernoulli() -> Family {
-        Family::built_in("bernoulli", Form::Bernoulli)
+    built_in! {
+        /// Gaussian with variance 1: `A = η²/2`, mean `η`.
+        gaussian GAUSSIAN;
+        /// Bernoulli: `A = softplus(η)`, mean `σ(η)`; `η` are logits, targets lie in `[0, 1]`.
+        bernoulli BERNOULLI;
+        /// Shares of successes among trials: [`Family::bernoulli`] with the number of trials as weight.
+        binomial BINOMIAL;
+        /// Categorical: `A = logsumexp(η)` over the last axis, mean `softmax(η)`; `η` are logits `[…, classes]`, targets
+        /// integer labels `[…]`.
+        categorical CATEGORICAL;
+        /// Counts per class, of the shape of the logits `[…, classes]`: `A = n·logsumexp(η)` for `n` observations in a row.
+        /// [`Family::mean`] is that of one observation.
+        multinomial MULTINOMIAL;
+        /// Poisson: `A = mean = exp(η)`.
+        poisson POISSON;
+        /// Failures before the first success: the negative binomial family with `α = 1`.
+        geometric GEOMETRIC;
+        /// Exponential: the gamma family with dispersion 1.
+        exponential EXPONENTIAL;
+        /// Gamma: `A = −log(−η)` for `η < 0`, mean `−1/η`, variance `φ·μ²`; the shape is `1/φ` ([`Family::with_dispersion`]).
+        gamma GAMMA;
+        /// Inverse Gaussian: `A = −√(−2η)` for `η < 0`, mean `1/√(−2η)`, variance `φ·μ³`.
+        inverse_gaussian INVERSE_GAUSSIAN;
+        /// Generalized hyperbolic secant: `A = −log cos η` for `|η| < π/2`, mean `tan η`, variance `1 + μ²`.
+        hyperbolic_secant HYPERBOLIC_SECANT;
+        /// Numbers between 0 and 1 with the log-partition `log((e^η − 1)/η)`.
+        continuous_bernoulli CONTINUOUS_BERNOULLI;
+        /// Counts from 1: with `λ = e^η`, `A = log(e^λ − 1)`.
+        zero_truncated_poisson ZERO_TRUNCATED_POISSON;
+        /// Dirichlet, and with two columns beta: rows of shares `y` that sum to 1, whose logarithms are what is averaged. `η > 0` are the
+        /// concentrations, `A = Σ log Γ(η_j) − log Γ(Σ η_j)`, and [`Family::mean`] is that of `log y`.
+        dirichlet DIRICHLET;
     }
-    /// Categorical: `A = logsumexp(η)` over the last axis, mean `softmax(η)`; `η` are logits `[…, classes]`, targets
-    /// integer labels `[…]`.
-    pub fn categorical() -> Family {
-        Family::built_in("categorical", Form::Categorical)
+    /// Negative binomial with variance `μ + α·μ²`: `A = −log(1 − e^η)/α` for `η < 0`.
+    ///
+    /// Error: `E_HYPERPARAMETER` unless `α > 0`.
+    #[track_caller]
+    pub fn negative_binomial(alpha: f64) -> Result<Family, Error> {
+        Family::with_parameter(Location::caller(), &rows::NEGATIVE_BINOMIAL, alpha)
     }
-    /// Poisson: `A = mean = exp(η)`.
-    pub fn poisson() -> Family {
-        Family::built_in("poisson", Form::Poisson)
+    /// Tweedie with variance `φ·μᵖ` for `1 < p < 2`: a sum of a Poisson number of gamma variables, zero with positive probability. Its
+    /// density is a series, so [`Family::log_likelihood`] has no value here; training needs none.
+    ///
+    /// Error: `E_HYPERPARAMETER` for other powers.
+    #[track_caller]
+    pub fn tweedie(power: f64) -> Result<Family, Error> {
+        Family::with_parameter(Location::caller(), &rows::TWEEDIE, power)
     }
-    /// The built-in families.
-    pub fn all() -> [Family; 4] {
-        [Family::gaussian(), Family::bernoulli(), Family::categorical(), Family::poisson()]
+    /// The built-in families, those with a parameter at one value of it.
+    pub fn all() -> Vec<Family> {
+        let of = |row: &&'static Row| Family::built_in(row, row.parameter.map_or(1.0, |p| p.sample));
+        rows::ALL.iter().map(of).collect()
     }
     /// The built-in family of this name. Error: [`Code::Family`], listing the names there are.
     #[track_caller]
@@ -138,10 +178,7 @@ impl Family {
         name: &str,
         log_partition: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static,
     ) -> Family {
-        Family {
-            name: name.into(),
-            form: Form::Own { log_partition: Some(Arc::new(log_partition)), mean: None },
-        }
+        Family::own(name, Some(Arc::new(log_partition)), None)
     }
     /// A family of one's own from its mean, one natural parameter per element. It has no loss value; [`Family::residual`]
     /// needs none.
@@ -154,7 +191,11 @@ impl Family {
     /// # Ok::<(), cotangent::Error>(())
     /// ```
     pub fn from_mean(name: &str, mean: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static) -> Family {
-        Family { name: name.into(), form: Form::Own { log_partition: None, mean: Some(Arc::new(mean)) } }
+        Family::own(name, None, Some(Arc::new(mean)))
+    }
+    fn own(name: &str, log_partition: Option<Function>, mean: Option<Function>) -> Family {
+        let form = Form::Own { log_partition, mean };
+        Family { name: name.into(), form, link: Link::Canonical, dispersion: 1.0 }
     }
     /// With an explicit mean instead of the derivative of the log-partition (a stable form, say); [`Family::check`]
     /// compares the two. Does nothing to a built-in family.
@@ -165,244 +206,272 @@ impl Family {
         self
     }
 
+    /// With a predictor `z = g(μ)` in place of the natural parameter: what is called `eta` below is `z` then, and residual, loss,
+    /// deviance and information are those in `z`, in forms that are stable for the pair. Switching the link changes one word, as
+    /// switching the family does.
+    ///
+    /// Shares (Bernoulli, binomial) take logit, probit, cloglog, loglog, cauchit, identity and log; means that are any or any positive number
+    /// take identity, log, inverse, inverse squared, roots, powers and softplus; links of one's own go with all of these.
+    /// Where a predictor has no mean within the family, as −1 for a count by the identity, the loss is NaN.
+    ///
+    /// Error: `E_FAMILY` for a pair whose means cannot be those of the family ([`Family::with_any_link`] takes it), and for a
+    /// family that has none but its canonical link. `E_HYPERPARAMETER` for `Power(0)`.
+    ///
+    /// ```
+    /// use cotangent::{Code, Evaluate, Family, Link, Reference, Tensor};
+    /// let gamma = Family::gamma().with_link(Link::Log)?;
+    /// let residual = gamma.residual(&Tensor::new([0.0]), &Tensor::new([3.0])); // 1 − y·e⁻ᶻ
+    /// assert_eq!(Reference::new().evaluate(&[&residual])?[0].to_f64(), [-2.0]);
+    /// assert_eq!(Family::poisson().with_link(Link::Probit).unwrap_err().code(), Code::Family);
+    /// # Ok::<(), cotangent::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn with_link(self, link: Link) -> Result<Family, Error> {
+        let shares =
+            matches!(link, Link::Logit | Link::Probit | Link::Cloglog | Link::Loglog | Link::Cauchit);
+        let holds = match (self.means(), &link) {
+            (_, Link::Canonical) => true,
+            (_, Link::Softmax) | (Means::Canonical, _) => false,
+            (_, Link::Identity | Link::Log | Link::Own(_)) => true,
+            (Means::Share, _) => shares,
+            (Means::Real | Means::Positive, _) => !shares,
+        };
+        if !holds && self.link() != link {
+            let links: Vec<String> = self.links().iter().map(|link| format!("`{link}`")).collect();
+            let message = format!("the link `{link}` does not go with {}", self.name);
+            return Err(Error::new(Code::Family, "with_link", message)
+                .at(Location::caller())
+                .hint(format!("its links are {}", links.join(", "))));
+        }
+        self.with_any_link(link)
+    }
+    /// [`Family::with_link`] without the question whether the means are those of the family: a logit for counts that never exceed one,
+    /// say. Errors: those about what cannot be computed at all.
+    #[track_caller]
+    pub fn with_any_link(mut self, link: Link) -> Result<Family, Error> {
+        let refuse =
+            |code: Code, message: String| Err(Error::new(code, "with_link", message).at(Location::caller()));
+        if let Link::Power(power) = link
+            && (power == 0.0 || !power.is_finite())
+        {
+            return refuse(
+                Code::Hyperparameter,
+                format!("power = {power} is not a finite number other than 0"),
+            );
+        }
+        let canonical = Family { link: Link::Canonical, ..self.clone() }.link();
+        if link == canonical {
+            self.link = Link::Canonical;
+            return Ok(self);
+        }
+        if self.means() == Means::Canonical || link == Link::Softmax {
+            return refuse(Code::Family, format!("{} has no link but the canonical one", self.name));
+        }
+        self.link = link;
+        Ok(self)
+    }
+    /// With dispersion `φ`: losses and residuals are divided by it, variances multiplied. The gamma family has shape `1/φ`, the inverse
+    /// Gaussian one `λ = 1/φ`, the Gaussian one variance `φ`.
+    ///
+    /// Error: `E_HYPERPARAMETER` unless `φ` is finite and positive.
+    #[track_caller]
+    pub fn with_dispersion(mut self, dispersion: f64) -> Result<Family, Error> {
+        if !(dispersion > 0.0 && dispersion.is_finite()) {
+            let message = format!("dispersion = {dispersion} is not a finite positive number");
+            return Err(Error::new(Code::Hyperparameter, self.name.to_string(), message)
+                .at(Location::caller())
+                .with("dispersion", Detail::Number(dispersion)));
+        }
+        self.dispersion = dispersion;
+        Ok(self)
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// The canonical link.
+    /// The link; of the canonical one its common name where it has one.
     pub fn link(&self) -> Link {
-        match self.form {
-            Form::Gaussian => Link::Identity,
-            Form::Bernoulli => Link::Logit,
-            Form::Categorical => Link::Softmax,
-            Form::Poisson => Link::Log,
-            Form::Own { .. } => Link::Canonical,
+        match (&self.link, &self.form) {
+            (Link::Canonical, Form::BuiltIn(row, _)) => row.link.clone(),
+            (link, _) => link.clone(),
         }
+    }
+    /// The named links that [`Family::with_link`] takes.
+    pub fn links(&self) -> Vec<Link> {
+        let shares = [Link::Logit, Link::Probit, Link::Cloglog, Link::Loglog, Link::Cauchit];
+        let others = [Link::Inverse, Link::InverseSquared, Link::Sqrt, Link::Softplus];
+        let both = [Link::Identity, Link::Log];
+        match self.means() {
+            Means::Share => [&shares[..], &both].concat(),
+            Means::Real | Means::Positive => [&both[..], &others].concat(),
+            Means::Canonical => vec![self.link()],
+        }
+    }
+    /// With the link of regressions where none was chosen: inverse for gamma, inverse squared for inverse Gaussian, log for negative
+    /// binomial and Tweedie, else the canonical one.
+    #[must_use]
+    pub fn for_regression(&self) -> Family {
+        let mut family = self.clone();
+        if let (Link::Canonical, Form::BuiltIn(row, _)) = (&self.link, &self.form)
+            && row.usual != row.link
+        {
+            family.link = row.usual.clone();
+        }
+        family
+    }
+    /// The dispersion `φ`: 1, or that of [`Family::with_dispersion`].
+    pub fn dispersion(&self) -> f64 {
+        self.dispersion
     }
     /// Whether a row of natural parameters (rather than one) describes an observation, and targets are labels.
     pub fn is_categorical(&self) -> bool {
-        matches!(self.form, Form::Categorical)
+        self.observation() == Observation::Label
+    }
+    /// Whether an observation has a row of natural parameters: the last axis of `eta`.
+    pub fn has_rows(&self) -> bool {
+        self.observation() != Observation::Number
+    }
+    /// What a target is, and whether this number is one.
+    pub(crate) fn target(&self) -> (&'static str, fn(f64) -> bool) {
+        match self.form {
+            Form::BuiltIn(row, _) => row.target,
+            Form::Own { .. } => ("a number", |_| true),
+        }
+    }
+    /// Whether the dispersion of a regression is estimated.
+    pub(crate) fn is_dispersed(&self) -> bool {
+        matches!(self.form, Form::BuiltIn(row, _) if row.dispersed)
+    }
+    /// Whether residuals of a regression are those of a Gaussian on the scale of the mean itself.
+    pub(crate) fn is_least_squares(&self) -> bool {
+        self.is_gaussian() && self.link == Link::Canonical
+    }
+    /// Whether an observation says which of two or more things happened, so that they may be separable.
+    pub(crate) fn is_choice(&self) -> bool {
+        self.is_categorical() || self.means() == Means::Share
+    }
+    /// Whether weights are numbers of trials.
+    pub(crate) fn counts_trials(&self) -> bool {
+        self.is(&rows::BINOMIAL)
+    }
+    pub(crate) fn is_gaussian(&self) -> bool {
+        self.is(&rows::GAUSSIAN)
+    }
+    /// Whether there is a deviance in closed form.
+    pub(crate) fn has_deviance(&self) -> bool {
+        self.is_categorical() || matches!(self.form, Form::BuiltIn(row, _) if row.deviance.is_some())
+    }
+    /// Whether it is one of the user's own.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.form, Form::Own { .. })
+    }
+    /// The predictor at which the mean is this one; infinite or NaN where there is none.
+    pub(crate) fn predictor_of(&self, mean: f64) -> Result<f64, Error> {
+        match self.link() {
+            Link::Canonical => link::bisect(mean, |eta| self.mean(eta)),
+            link => link.at(mean),
+        }
+    }
+    fn is(&self, row: &Row) -> bool {
+        matches!(self.form, Form::BuiltIn(own, _) if std::ptr::eq(own, row))
+    }
+    /// Predictors and targets within the domain of a built-in family, for checks and examples; rows of them where an observation
+    /// has a row. None for a family of one's own, and by a link of one's own.
+    ///
+    /// ```
+    /// use cotangent::{Family, Reduction, Reference, Evaluate, Tensor};
+    /// for family in Family::all() {
+    ///     let [eta, target] = family.samples().unwrap().map(Tensor::new);
+    ///     let loss = family.nll(&eta, &target, Reduction::Mean);
+    ///     assert!(Reference::new().evaluate(&[&loss])?[0].scalar()?.is_finite());
+    /// }
+    /// # Ok::<(), cotangent::Error>(())
+    /// ```
+    pub fn samples(&self) -> Option<[Array; 2]> {
+        let Form::BuiltIn(row, parameter) = self.form else { return None };
+        let (eta, target) = row.samples;
+        let numbers = |values: &[f64]| match row.observation {
+            Observation::Number => values.into(),
+            Observation::Label | Observation::Row => vec![values.to_vec()].into(),
+        };
+        let target = if row.observation == Observation::Label {
+            #[expect(clippy::cast_possible_truncation, reason = "labels of the table")]
+            let labels: Vec<i32> = target.iter().map(|&label| label as i32).collect();
+            labels.into()
+        } else {
+            numbers(target)
+        };
+        if self.link == Link::Canonical {
+            return Some([numbers(eta), target]);
+        }
+        // The same means by the other link, where it takes them.
+        let means = (row.mean)(&Tensor::new(eta), parameter);
+        let means = if row.means == Means::Real { means.abs() + 0.1 } else { means };
+        let predictors = Reference::new().evaluate(&[&self.link.apply(&means)]).ok()?;
+        predictors.into_iter().next().map(|predictors| [predictors, target])
+    }
+    fn observation(&self) -> Observation {
+        match self.form {
+            Form::BuiltIn(row, _) => row.observation,
+            Form::Own { .. } => Observation::Number,
+        }
+    }
+    fn means(&self) -> Means {
+        match self.form {
+            Form::BuiltIn(row, _) => row.means,
+            Form::Own { .. } => Means::Canonical,
+        }
+    }
+    /// The link that is not the canonical one, if there is one, with the row.
+    fn linked(&self) -> Option<(&'static Row, f64, &Link)> {
+        match (&self.form, &self.link) {
+            (_, Link::Canonical) | (Form::Own { .. }, _) => None,
+            (Form::BuiltIn(row, parameter), link) => Some((*row, *parameter, link)),
+        }
     }
 
-    /// `A(η)`, per element; per row for the categorical family. Invalid with `E_FAMILY` if the family has only a mean.
+    /// `A(η)`, per element; per row where an observation is a row. Invalid with `E_FAMILY` if the family has only a mean, or
+    /// a link that is not the canonical one.
     #[track_caller]
     pub fn log_partition(&self, eta: &Tensor) -> Tensor {
         match &self.form {
-            Form::Gaussian => 0.5 * eta.pow(2),
-            Form::Bernoulli => eta.softplus(),
-            Form::Categorical => eta.logsumexp(-1),
-            Form::Poisson => eta.exp(),
+            _ if self.link != Link::Canonical => {
+                self.lacks("log-partition of a predictor by another link", Location::caller())
+            }
+            Form::BuiltIn(row, parameter) => (row.log_partition)(eta, *parameter),
             Form::Own { log_partition: Some(function), .. } => function(eta),
             Form::Own { log_partition: None, .. } => self.lacks("log-partition", Location::caller()),
         }
     }
-    /// `μ = A′(η)`, in a stable form.
+    /// `μ = A′(η)`, or `g⁻¹(z)`, in a stable form.
     #[track_caller]
     pub fn mean(&self, eta: &Tensor) -> Tensor {
         match &self.form {
-            Form::Gaussian => eta.clone(),
-            Form::Bernoulli => eta.sigmoid(),
-            Form::Categorical => eta.softmax(-1),
-            Form::Poisson => eta.exp(),
+            _ if self.link != Link::Canonical => self.link.inverse(eta),
+            Form::BuiltIn(row, parameter) => (row.mean)(eta, *parameter),
             Form::Own { mean: Some(function), .. } => function(eta),
             Form::Own { log_partition: Some(function), .. } => derivative(&function(eta), eta),
             Form::Own { .. } => self.lacks("mean", Location::caller()),
         }
     }
-    /// `V = A″(η)`; for the categorical family the diagonal `p_j·Σ p_k (k ≠ j)` of `diag(p) − p·pᵀ`: the sum of the others does
-    /// not cancel where `1 − p_j` would.
+    /// Variance of an observation, `φ·A″(η)`; the diagonal of its matrix where an observation is a row, for the categorical family `p_j·Σ p_k`
+    /// (`k ≠ j`): the sum of the others does not cancel where `1 − p_j` would.
     #[track_caller]
     pub fn variance(&self, eta: &Tensor) -> Tensor {
-        match &self.form {
-            Form::Gaussian => eta * 0.0 + 1.0,
-            Form::Bernoulli => eta.sigmoid() * (-eta).sigmoid(),
-            Form::Categorical => {
-                let p = eta.softmax(-1);
-                &p * others(&p)
+        let unit = match &self.form {
+            Form::BuiltIn(row, parameter) if self.link != Link::Canonical => {
+                (row.deviation)(&self.link.inverse(eta), *parameter).pow(2)
             }
-            Form::Poisson => eta.exp(),
+            Form::BuiltIn(row, parameter) => (row.variance)(eta, *parameter),
             Form::Own { .. } => derivative(&self.mean(eta), eta),
-        }
-    }
-    /// `V(η)·d`: how the mean changes as `η` moves along `d`, which has the shape of `eta`. Elementwise
-    /// `A″(η)·d`; for the categorical family `(diag(p) − p·pᵀ)·d` row by row, in a form that keeps its digits
-    /// where a class is certain.
-    ///
-    /// The middle factor of [`Family::fisher_product`], where weights of observations go:
-    ///
-    /// ```
-    /// use cotangent::prelude::*;
-    /// let (w, v, x) = (Tensor::new(0.0), Tensor::new(1.0), Tensor::new([1.0, 2.0, 3.0]));
-    /// let weight = Tensor::new([1.0, 0.0, 2.0]);
-    /// let (eta, family) = (&w * &x, Family::poisson());
-    /// let moved = jvp(&[&eta], &[(&w, &v)])?.remove(0);
-    /// let product = vjp(&[(&eta, &(weight * family.variance_product(&eta, &moved)))], &w)?.or_error()?;
-    /// assert_eq!(Reference::new().evaluate(&[&product])?[0].scalar()?, 19.0); // 1·1² + 0·2² + 2·3²
-    /// # Ok::<(), Error>(())
-    /// ```
-    #[track_caller]
-    pub fn variance_product(&self, eta: &Tensor, direction: &Tensor) -> Tensor {
-        let operands = [("eta", eta), ("direction", direction)];
-        // Not within the closure, which would not know the line of the caller.
-        let product = match &self.form {
-            Form::Gaussian => direction.clone(),
-            Form::Categorical => {
-                let p = eta.softmax(-1);
-                &p * (direction * others(&p) - others(&(&p * direction)))
-            }
-            Form::Bernoulli | Form::Poisson | Form::Own { .. } => self.variance(eta) * direction,
         };
-        losses::build(Location::caller(), "variance_product", &operands, Reduction::None, || product)
+        self.scaled(unit, self.dispersion)
     }
-    /// Product of the Fisher information `Jᵀ V(η) J` of `wrt` with a direction, where `J = ∂η/∂wrt` and `V` is
-    /// the variance of the observations. It needs no targets. One tensor per `wrt`, of its shape; positive
-    /// semidefinite.
-    ///
-    /// A sum over observations, as [`Family::residual`] is: the generalized Gauss–Newton matrix of
-    /// [`Family::nll`] with `Reduction::Sum`, and the Hessian of that loss where `η` is linear in `wrt`. Divide
-    /// by the number of observations for `Reduction::Mean`. Source: Martens, JMLR 21 (2020), §9.
-    ///
-    /// Errors: as [`jvp`] and [`vjp`]; `E_COTANGENT` for as many directions as there are not tensors; `E_UNCONNECTED`
-    /// where `η` depends on nothing of `wrt`.
-    ///
-    /// ```
-    /// use cotangent::prelude::*;
-    /// let x = Tensor::new([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]);
-    /// let (w, v) = (Tensor::new([0.0, 0.0]), Tensor::new([0.0, 1.0]));
-    /// let product = Family::bernoulli().fisher_product(&x.matmul(&w), &w, &v)?;
-    /// assert_eq!(Reference::new().evaluate(&[&product])?[0].to_f64(), [0.75, 1.25]); // ¼·Σ x·x₁
-    /// # Ok::<(), Error>(())
-    /// ```
-    #[track_caller]
-    pub fn fisher_product<W: Wrt>(
-        &self,
-        eta: &Tensor,
-        wrt: W,
-        direction: impl Wrt,
-    ) -> Result<W::Of<Tensor>, Error> {
-        let (targets, directions) = (wrt.tensors(), direction.tensors());
-        if targets.len() != directions.len() {
-            let message = format!("{} directions for {} tensors", directions.len(), targets.len());
-            return Err(Error::new(Code::Cotangent, "fisher_product", message).at(Location::caller()));
-        }
-        let moves: Vec<(&Tensor, &Tensor)> = targets.iter().copied().zip(directions).collect();
-        let moved = jvp(&[eta], &moves)?.remove(0);
-        let gradients = vjp(&[(eta, &self.variance_product(eta, &moved))], targets)?;
-        let is_unconnected = |gradient: &Gradient| matches!(gradient.state(), State::Unconnected);
-        if let Some(first) = gradients.first().filter(|_| gradients.iter().all(is_unconnected)) {
-            first.or_error()?;
-        }
-        let products: Vec<Tensor> = gradients.iter().map(Gradient::or_zero).collect();
-        products.iter().try_for_each(|product| product.node().map(|_| ()))?;
-        Ok(wrt.collect(products))
+    fn scaled(&self, value: Tensor, factor: f64) -> Tensor {
+        if self.dispersion == 1.0 { value } else { value * factor }
     }
-    /// Negative log-likelihood `A(η) − y·η` without the terms that no parameter moves, per observation, then reduced. Its
-    /// second derivative in `η` is the variance.
-    ///
-    /// Gaussian: completed to `½(η − y)²`. Bernoulli and categorical: the forms of [`losses::bce_with_logits`] and
-    /// [`losses::cross_entropy`]. Mutual broadcasting is `E_BROADCAST`.
-    #[track_caller]
-    pub fn nll(&self, eta: &Tensor, target: &Tensor, reduction: Reduction) -> Tensor {
-        match &self.form {
-            Form::Gaussian => reduction.apply(&(0.5 * losses::mse(eta, target, Reduction::None))),
-            Form::Bernoulli => losses::bce_with_logits(eta, target, reduction),
-            Form::Categorical => losses::cross_entropy(eta, target, reduction),
-            Form::Poisson => losses::poisson_nll(eta, target, reduction),
-            Form::Own { log_partition: None, .. } => self.lacks("log-partition", Location::caller()),
-            Form::Own { log_partition: Some(function), .. } => {
-                let operands = [("eta", eta), ("target", target)];
-                losses::build(Location::caller(), "nll", &operands, reduction, || {
-                    function(eta) - target * eta
-                })
-            }
-        }
-    }
-    /// `mean − target`: the upstream cotangent of `η` that replaces a loss. A constant: its own derivative is zero, where
-    /// the second derivative of [`Family::nll`] is the variance. Divide by the number of observations for a mean.
-    #[track_caller]
-    pub fn residual(&self, eta: &Tensor, target: &Tensor) -> Tensor {
-        match &self.form {
-            Form::Categorical => eta.softmax_residual(target).detach(),
-            // (1 − y)·σ(η) − y·σ(−η) keeps its relative accuracy where σ(η) − y would cancel.
-            Form::Bernoulli => self.elementwise(Location::caller(), eta, target, || {
-                (1.0 - target) * eta.sigmoid() - target * (-eta).sigmoid()
-            }),
-            Form::Gaussian | Form::Poisson | Form::Own { .. } => {
-                self.elementwise(Location::caller(), eta, target, || self.mean(eta) - target)
-            }
-        }
-    }
-    fn elementwise(
-        &self,
-        at: &'static Location<'static>,
-        eta: &Tensor,
-        target: &Tensor,
-        residual: impl FnOnce() -> Tensor,
-    ) -> Tensor {
-        let operands = [("eta", eta), ("target", target)];
-        losses::build(at, "residual", &operands, Reduction::None, || residual().detach())
-    }
-    /// Unit deviance `d(y, μ)`, per observation: twice the difference in log-likelihood to a perfect fit, 0 for `μ = y`.
-    ///
-    /// Gaussian `(y − μ)²`; Bernoulli `2(y·log(y/μ) + (1−y)·log((1−y)/(1−μ)))`; Poisson `2(y·log(y/μ) − (y − μ))`;
-    /// categorical `−2·log μ[label]` with `mean` of shape `[…, classes]` and labels. Terms whose `y` (or `1 − y`) is 0 are 0,
-    /// whatever the mean. [`Family::deviance_at`] starts from `η`, so it needs no digits that a mean near 1 has lost.
-    ///
-    /// ```
-    /// use cotangent::{Evaluate, Family, Reference, Tensor};
-    /// let (y, mean) = (Tensor::new([0.0, 1.0]), Tensor::new([0.5, 1.0]));
-    /// let deviance = Family::poisson().deviance(&y, &mean);
-    /// assert_eq!(Reference::new().evaluate(&[&deviance])?[0].to_f64(), [1.0, 0.0]);
-    /// # Ok::<(), cotangent::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn deviance(&self, target: &Tensor, mean: &Tensor) -> Tensor {
-        let at = Location::caller();
-        let operands = [("target", target), ("mean", mean)];
-        match &self.form {
-            Form::Gaussian => {
-                losses::build(at, "deviance", &operands, Reduction::None, || (target - mean).pow(2))
-            }
-            Form::Bernoulli => losses::build(at, "deviance", &operands, Reduction::None, || {
-                let missing = 1.0 - target;
-                let (hit, miss) = (target / mean, &missing / (1.0 - mean));
-                let [hit, miss] = where_not_certain(target, [hit, miss]);
-                2.0 * (target.xlogy(hit) + missing.xlogy(miss))
-            }),
-            Form::Poisson => losses::build(at, "deviance", &operands, Reduction::None, || {
-                let ratio = where_(&target.ne(0.0), target / mean, 1.0);
-                2.0 * (target.xlogy(ratio) - (target - mean))
-            }),
-            Form::Categorical => 2.0 * mean.log().cross_entropy(target),
-            Form::Own { .. } => self.lacks("deviance", at),
-        }
-    }
-    /// Unit deviance at the natural parameter: [`Family::deviance`] of `target` and the mean of `eta`.
-    ///
-    /// Bernoulli and categorical in the stable forms of [`Family::nll`]: finite where the mean rounds to 0 or 1.
-    ///
-    /// ```
-    /// use cotangent::{Evaluate, Family, Reference, Tensor};
-    /// let (y, eta) = (Tensor::new([1.0, 0.0]), Tensor::new([60.0, 60.0]));
-    /// let deviance = Family::bernoulli().deviance_at(&y, &eta);
-    /// assert_eq!(Reference::new().evaluate(&[&deviance])?[0].to_f64()[1], 120.0);
-    /// # Ok::<(), cotangent::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn deviance_at(&self, target: &Tensor, eta: &Tensor) -> Tensor {
-        match &self.form {
-            Form::Bernoulli => {
-                let missing = 1.0 - target;
-                // Of the perfect fit; 0 where the target is 0 or 1.
-                let [hit, miss] = where_not_certain(target, [target.clone(), missing.clone()]);
-                let saturated = target.xlogy(hit) + missing.xlogy(miss);
-                2.0 * (losses::bce_with_logits(eta, target, Reduction::None) + saturated)
-            }
-            Form::Categorical => 2.0 * losses::cross_entropy(eta, target, Reduction::None),
-            Form::Gaussian | Form::Poisson | Form::Own { .. } => self.deviance(target, &self.mean(eta)),
-        }
-    }
-    fn lacks(&self, what: &str, at: &'static Location<'static>) -> Tensor {
+    fn lacks(&self, what: &str, at: At) -> Tensor {
         let message = format!("the family `{}` has no {what}", self.name);
         let error = Error::new(Code::Family, what, message);
         Tensor::invalid(
@@ -413,25 +482,8 @@ impl Family {
 
 impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Family({})", self.name)
+        write!(f, "Family({}, {})", self.name, self.link())
     }
-}
-
-/// What stands in the logarithm beside `y` and beside `1 − y`, and 1 where that factor is 0: 0·log(0/0) must not be NaN.
-/// The conditions look at the target alone, which is exact; `1 − y` is not.
-#[track_caller]
-fn where_not_certain(target: &Tensor, [hit, miss]: [Tensor; 2]) -> [Tensor; 2] {
-    [where_(&target.ne(0.0), hit, 1.0), where_(&target.ne(1.0), miss, 1.0)]
-}
-
-/// The sum of all other elements of the last axis: of those before and of those after, so that nothing is subtracted.
-#[track_caller]
-fn others(p: &Tensor) -> Tensor {
-    let Ok(node) = p.node() else { return p.clone() };
-    let Some(&length) = node.shape.last().filter(|&&length| length > 0) else { return p * 0.0 };
-    let before = p.slice(-1, 0, length - 1, 1).cumulative_sum(-1, false).pad(-1, 1, 0);
-    let after = p.slice(-1, 1, length, 1).cumulative_sum(-1, true).pad(-1, 0, 1);
-    before + after
 }
 
 /// `dy/dx` of an elementwise function.

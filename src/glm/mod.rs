@@ -8,6 +8,7 @@
 //! Columns are centered, scaled and decorrelated on the host first, so that badly scaled and collinear columns do not
 //! matter; coefficients and standard errors are those of the data as given. An intercept is always fitted.
 
+mod assess;
 mod design;
 mod linear;
 mod model;
@@ -15,6 +16,8 @@ mod solve;
 
 use cotangent_device::Device;
 use cotangent_tensor::{Code, Detail, Error};
+
+pub use assess::{Assessment, assess};
 
 use crate::families::{Family, Link};
 use crate::io::{Stray, Table};
@@ -206,6 +209,15 @@ pub struct Predictor {
     pub standard_errors: Vec<f64>,
 }
 
+impl Predictor {
+    /// Coefficients over their standard errors: how far each is from 0. The intercept comes first.
+    pub fn z_values(&self) -> Vec<f64> {
+        let coefficients = std::iter::once(&self.intercept).chain(&self.coefficients);
+        let errors = std::iter::once(&self.intercept_error).chain(&self.standard_errors);
+        coefficients.zip(errors).map(|(coefficient, error)| coefficient / error).collect()
+    }
+}
+
 /// A fitted model.
 #[derive(Clone, Debug)]
 pub struct Fit {
@@ -219,15 +231,18 @@ pub struct Fit {
     pub features: Vec<String>,
     /// One predictor; for the categorical family one per class from 1 on.
     pub predictors: Vec<Predictor>,
-    /// Σ w·d(y, μ); for the categorical family −2 · log-likelihood.
+    /// Σ w·d(y, μ); −2 · log-likelihood for the categorical family and for those without a unit deviance.
     pub deviance: f64,
     /// The deviance of the model with an intercept (and the offset) only.
     pub null_deviance: f64,
-    /// With all constants. Gaussian: at the variance of maximum likelihood.
+    /// As in [`Assessment::log_likelihood`].
     pub log_likelihood: f64,
-    /// Variance of the Gaussian residuals: deviance over degrees of freedom, which are the sum of the weights less the number of
-    /// parameters (NaN, as the standard errors then are, where none is left). 1 for the other families.
+    /// Akaike's criterion: twice the number of coefficients less the log-likelihood. A dispersion is not counted.
+    pub aic: f64,
+    /// As in [`Assessment::dispersion`]; NaN, as the standard errors then are, where no degree of freedom is left.
     pub dispersion: f64,
+    /// As in [`Assessment::residuals`].
+    pub deviance_residuals: Vec<f64>,
     /// Evaluations of the gradient that moved the parameters.
     pub iterations: usize,
     /// Whether this is the maximum: the gradient is small against its own rounding in f64, and the step of Newton's method
@@ -251,7 +266,7 @@ pub fn fit(
     options: &Options,
     progress: &mut dyn FnMut(usize, f64),
 ) -> Result<Fit, Error> {
-    solve::Fitter::new(family, problem)?.fit(Some(device), options, progress)
+    solve::Fitter::new(&family.for_regression(), problem)?.fit(Some(device), options, progress)
 }
 
 /// Lengths, weights and targets.
@@ -284,24 +299,23 @@ fn check(family: &Family, problem: &Problem) -> Result<(), Error> {
             return Err(Error::new(Code::Hyperparameter, "glm", message));
         }
     }
-    let (what, holds): (&str, fn(f64) -> bool) = match family.link() {
-        Link::Identity => ("a number", |_| true),
-        Link::Log => ("a number from 0", |y| y >= 0.0),
-        Link::Logit => ("between 0 and 1", |y| (0.0..=1.0).contains(&y)),
-        Link::Softmax => ("a whole number from 0", |y| (0.0..1e6).contains(&y) && y.fract() == 0.0),
-        Link::Canonical => {
-            let message = format!("`{}` is a family of your own; it has no likelihood here", family.name());
-            return Err(Error::new(Code::Family, "glm", message).hint("train it with `residual` as upstream"));
-        }
-    };
+    let refuse = |message: String| Error::new(Code::Family, "glm", message);
+    if family.is_own() {
+        let message = format!("`{}` is a family of your own; it has no likelihood here", family.name());
+        return Err(refuse(message).hint("train it with `residual` as upstream"));
+    }
+    if family.has_rows() && !family.is_categorical() {
+        let message = format!("an observation of `{}` is a row, a table has one target", family.name());
+        return Err(refuse(message).hint("train it with `residual` as upstream"));
+    }
+    let (what, holds) = family.target();
     if let Some(row) = problem.target.iter().position(|&y| !holds(y)) {
         let message = format!("the target is {}, {} needs {what}", problem.target[row], family.name());
         return Err(problem.at_row(Code::Family, message, row, "target"));
     }
     if family.is_categorical() {
         if problem.offset.is_some() {
-            let message = "an offset has no meaning for the categorical family";
-            return Err(Error::new(Code::Family, "glm", message));
+            return Err(refuse("an offset has no meaning for the categorical family".to_string()));
         }
         classes(&problem.target)?;
     }

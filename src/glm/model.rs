@@ -3,6 +3,7 @@
 
 use cotangent_tensor::{Array, DType, Error, Tensor};
 
+use super::assess::misfit;
 use super::design::Design;
 use crate::families::Family;
 use crate::losses::Reduction;
@@ -31,8 +32,14 @@ pub(super) struct Model {
     size: Tensor,
     /// Blocks of the Fisher information, for classes `a ≤ b`.
     fisher: Vec<Tensor>,
-    /// Σ w · unit deviance.
+    /// The second derivative of the objective where it is another matrix: by links that are not canonical.
+    observed: Option<Tensor>,
+    /// Σ w · unit deviance; twice the negative log-likelihood where there is none.
     pub(super) deviance: Tensor,
+    /// Predictor, targets and weights as they are computed with.
+    pub(super) eta: Tensor,
+    pub(super) target: Tensor,
+    pub(super) weight: Tensor,
 }
 
 /// Numbers of one evaluation; parameters are ordered by class, then by column.
@@ -42,6 +49,8 @@ pub(super) struct Sweep {
     pub(super) gradient: Vec<f64>,
     pub(super) size: Vec<f64>,
     pub(super) fisher: Vec<f64>,
+    /// What Newton's method solves with; empty where it is the information.
+    pub(super) observed: Vec<f64>,
 }
 
 impl Model {
@@ -80,32 +89,49 @@ impl Model {
             if is_categorical { t.slice(1, 1, rows.classes + 1, 1) } else { t.unsqueeze(-1) }
         };
         let residual = columns(&family.residual(&eta, &target)) * &column_weight;
-        let mean = family.mean(&eta);
-        let (mean_columns, variance) = (columns(&mean), columns(&family.variance(&eta)));
-        // What rounds in a residual: mean, target and the predictor that went into the mean.
-        let target_size = if is_categorical { Tensor::ones([n, 1]) } else { target.abs().unsqueeze(-1) };
-        let parts = mean_columns.abs() + target_size + &variance * columns(&eta).abs();
+        let mean = columns(&family.mean(&eta));
+        let information = columns(&family.information(&eta));
         let mut fisher = Vec::new();
+        let block = |curvature: Tensor| transposed.matmul(&(&matrix * (curvature * &column_weight)));
         for a in 0..rows.classes {
             for b in a..rows.classes {
-                let curvature = if a == b {
-                    variance.slice(1, a, a + 1, 1)
+                let column = |t: &Tensor, class: usize| t.slice(1, class, class + 1, 1);
+                let is_diagonal = a == b;
+                let curvature = if is_diagonal {
+                    column(&information, a)
                 } else {
-                    -(mean_columns.slice(1, a, a + 1, 1) * mean_columns.slice(1, b, b + 1, 1))
+                    -(column(&mean, a) * column(&mean, b))
                 };
-                fisher.push(transposed.matmul(&(&matrix * (curvature * &column_weight))));
+                fisher.push(block(curvature));
             }
         }
-        let deviance = family.deviance_at(&target, &eta);
+        let curvature = family.curvature(&eta, &target).map(|curvature| columns(&curvature));
+        let observed = curvature.clone().map(block);
+        // What rounds in a residual: mean, target and the predictor that went into the mean. By other links than the
+        // canonical one a unit of the mean counts as much as the residual grows with it.
+        let parts = if is_categorical {
+            mean.abs() + 1.0 + &information * columns(&eta).abs()
+        } else {
+            let per_unit = family.residual_per_mean(&eta.unsqueeze(-1));
+            // A rare observation may be curved more than is expected.
+            let slope = curvature.map_or(information.clone(), |own| information.max(own.abs()));
+            (mean.abs() + target.abs().unsqueeze(-1)) * per_unit + slope * columns(&eta).abs()
+        };
+        let objective = (family.nll(&eta, &target, Reduction::None) * &weight).sum(..);
+        let deviance = (misfit(family, &target, &eta) * &weight).sum(..);
         Ok(Model {
             gamma: gamma.clone(),
             classes: rows.classes,
             width: design.width(),
-            objective: (family.nll(&eta, &target, Reduction::None) * &weight).sum(..),
+            objective,
             gradient: transposed.matmul(&residual),
             size: transposed.abs().matmul(&(parts * &column_weight)),
             fisher,
-            deviance: (deviance * &weight).sum(..),
+            observed,
+            deviance,
+            eta,
+            target,
+            weight,
         })
     }
     /// An input for the parameters of this design.
@@ -116,6 +142,7 @@ impl Model {
     pub(super) fn outputs(&self) -> Vec<&Tensor> {
         let mut outputs = vec![&self.objective, &self.gradient, &self.size];
         outputs.extend(&self.fisher);
+        outputs.extend(&self.observed);
         outputs
     }
     /// The values of [`Model::outputs`] as numbers.
@@ -135,11 +162,13 @@ impl Model {
                 }
             }
         }
+        let observed = blocks.next().map(Array::to_f64).unwrap_or_default();
         Ok(Sweep {
             objective: values[0].scalar()?,
             gradient: self.by_class(&values[1].to_f64()),
             size: self.by_class(&values[2].to_f64()),
             fisher,
+            observed,
         })
     }
     /// From the layout `[width, classes]` of tensors to class by class.

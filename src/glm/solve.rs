@@ -3,6 +3,7 @@
 use cotangent_device::{Device, Step};
 use cotangent_tensor::{Array, Code, Error, Evaluate, Reference, Tensor, Values};
 
+use super::assess::{Assessment, Scale, assess_with};
 use super::design::{Design, largest};
 use super::linear::Cholesky;
 use super::model::{Model, Observations, Sweep};
@@ -71,7 +72,7 @@ impl<'a> Fitter<'a> {
         let weighted =
             |values: &[f64]| values.iter().zip(&rows.weights).map(|(v, w)| v * w).sum::<f64>() / total;
         let (mut shift, mut unit) = (0.0, 1.0);
-        if family.link() == Link::Identity {
+        if family.is_least_squares() {
             // The offset moves into the target; what is left has mean 0 and size 1, so that f32 keeps its digits.
             if let Some(offset) = rows.offset.take() {
                 rows.target.iter_mut().zip(offset).for_each(|(y, o)| *y -= o);
@@ -134,31 +135,28 @@ impl<'a> Fitter<'a> {
         let Fitter { rows, total, design, .. } = self;
         let mean = rows.target.iter().zip(&rows.weights).map(|(y, w)| y * w).sum::<f64>() / total;
         let mut gamma = vec![0.0; design.width() * rows.classes];
-        match self.family.link() {
-            Link::Identity | Link::Canonical => gamma[0] = mean,
-            Link::Log if mean > 0.0 => gamma[0] = mean.ln() - self.exposure(),
-            Link::Logit if mean > 0.0 && mean < 1.0 => gamma[0] = (mean / (1.0 - mean)).ln(),
-            Link::Log | Link::Logit => {
-                return Err(diverges(&format!("all targets are {mean}")));
+        if !self.family.is_categorical() {
+            let predictor = self.family.predictor_of(mean)?;
+            if !predictor.is_finite() {
+                let is_constant = rows.target.iter().all(|y| *y == rows.target[0]);
+                let what =
+                    if is_constant { "all targets are" } else { "no predictor has the mean of the targets," };
+                return Err(diverges(&format!("{what} {mean}")));
             }
-            Link::Softmax => {
-                let mut shares = vec![0.0; rows.classes + 1];
-                for (&y, w) in rows.target.iter().zip(&rows.weights) {
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        clippy::cast_sign_loss,
-                        reason = "a checked label"
-                    )]
-                    let class = y as usize;
-                    shares[class] += w;
-                }
-                if let Some(class) = shares.iter().position(|&share| share <= 0.0) {
-                    return Err(diverges(&format!("no target is {class}")));
-                }
-                for class in 0..rows.classes {
-                    gamma[class * design.width()] = (shares[class + 1] / shares[0]).ln();
-                }
-            }
+            gamma[0] = predictor - if self.family.link() == Link::Log { self.exposure() } else { 0.0 };
+            return Ok(gamma);
+        }
+        let mut shares = vec![0.0; rows.classes + 1];
+        for (&y, w) in rows.target.iter().zip(&rows.weights) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a checked label")]
+            let class = y as usize;
+            shares[class] += w;
+        }
+        if let Some(class) = shares.iter().position(|&share| share <= 0.0) {
+            return Err(diverges(&format!("no target is {class}")));
+        }
+        for class in 0..rows.classes {
+            gamma[class * design.width()] = (shares[class + 1] / shares[0]).ln();
         }
         Ok(gamma)
     }
@@ -225,7 +223,11 @@ impl<'a> Fitter<'a> {
         let mut state = State { history, gamma: start, sweep, iterations: 0, ended: max_iterations > 0 };
         while state.iterations < max_iterations {
             let order = state.gamma.len();
-            let Ok(factor) = Cholesky::new(&state.sweep.fisher, order, 0.0) else {
+            // The second derivative itself where it is positive definite: its steps are quadratic by every link.
+            let observed = Some(&state.sweep.observed).filter(|matrix| !matrix.is_empty());
+            let observed = observed.and_then(|matrix| Cholesky::new(matrix, order, NO_INFORMATION).ok());
+            let Some(factor) = observed.or_else(|| Cholesky::new(&state.sweep.fisher, order, 0.0).ok())
+            else {
                 return Err(diverges("the Fisher information is singular"));
             };
             let direction = factor.solve(&state.sweep.gradient);
@@ -268,7 +270,7 @@ impl<'a> Fitter<'a> {
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<State, Error> {
         let optimizer: Box<dyn Optimizer> = match options.method {
-            Method::Sgd => Box::new(Sgd::new(options.learning_rate.unwrap_or_else(|| self.rate()))),
+            Method::Sgd => Box::new(Sgd::new(options.learning_rate.map_or_else(|| self.rate(), Ok)?)),
             Method::Adam | Method::Newton | Method::Lbfgs => {
                 Box::new(Adam::new(options.learning_rate.unwrap_or(0.05)))
             }
@@ -317,10 +319,13 @@ impl<'a> Fitter<'a> {
     }
 
     /// Of gradient descent, on decorrelated columns: where the rows are curved more than a Gaussian's it must be smaller.
-    fn rate(&self) -> f64 {
-        let mean =
-            self.rows.target.iter().zip(&self.rows.weights).map(|(y, w)| y * w).sum::<f64>() / self.total;
-        if self.family.link() == Link::Log { 0.5 / mean.max(1.0) } else { 0.5 }
+    fn rate(&self) -> Result<f64, Error> {
+        if self.family.is_categorical() {
+            return Ok(0.5);
+        }
+        let start = Tensor::new(self.start()?[0] + self.exposure());
+        let information = Reference::new().evaluate(&[&self.family.information(&start)])?[0].scalar()?;
+        Ok(0.5 / information.max(1.0))
     }
 
     /// How far the maximum seems to be: the length of the step of Newton's method in standard errors; or relative to the
@@ -331,7 +336,7 @@ impl<'a> Fitter<'a> {
         if decrement == 0.0 {
             return Some(0.0);
         }
-        let is_gaussian = self.family.link() == Link::Identity;
+        let is_gaussian = self.family.is_gaussian();
         let dispersion = if is_gaussian { 2.0 * sweep.objective / self.total } else { 1.0 };
         let errors = (decrement.max(0.0) / dispersion).sqrt();
         // A thousandth of the parameters weighs as much as one standard error.
@@ -354,7 +359,7 @@ impl<'a> Fitter<'a> {
         let order = state.gamma.len();
         let factor =
             Cholesky::new(&sweep.fisher, order, 0.0).ok().filter(|f| f.pivot_ratio() > NO_INFORMATION);
-        let classes = matches!(self.family.link(), Link::Logit | Link::Softmax);
+        let classes = self.family.is_choice();
         let Some(factor) = factor.filter(|_| !(classes && sweep.objective < PERFECT * self.total)) else {
             return Err(diverges("the likelihood grows for ever along some direction"));
         };
@@ -364,22 +369,11 @@ impl<'a> Fitter<'a> {
             && self.distance(sweep, &state.gamma).is_some_and(|distance| distance <= ARRIVED);
         let gamma_tensor = Array::new(Values::Float(model.by_column(&state.gamma)), model.gamma.shape())?;
         let bound = Reference::new().bind(&model.gamma, gamma_tensor)?;
-        let scale = self.unit * self.unit;
-        let deviance = match self.family.link() {
-            Link::Softmax => 2.0 * sweep.objective,
-            Link::Identity | Link::Log | Link::Logit | Link::Canonical => {
-                bound.evaluate(&[&model.deviance])?[0].scalar()? * scale
-            }
-        };
         let width = self.design.width();
         // A weight counts rows here too.
-        let freedom = self.total - order as f64;
-        let gaussian = self.family.link() == Link::Identity;
-        let dispersion = match gaussian {
-            true if freedom > 0.0 => deviance / freedom,
-            true => f64::NAN,
-            false => 1.0,
-        };
+        let scale = Scale { total: self.total, parameters: order as f64, unit: self.unit };
+        let found = assess_with(&bound, self.family, [&model.eta, &model.target, &model.weight], scale)?;
+        let Assessment { deviance, log_likelihood, dispersion, residuals } = found;
         let forms = self.design.forms();
         let predictors = (0..model.classes).map(|class| {
             let (intercept, coefficients) =
@@ -398,7 +392,7 @@ impl<'a> Fitter<'a> {
             }
         });
         let predictors: Vec<Predictor> = predictors.collect();
-        let null_deviance = self.null_deviance()? * scale;
+        let null_deviance = self.null_deviance()? * self.unit * self.unit;
         let coefficients = predictors.iter().flat_map(|p| p.coefficients.iter().chain([&p.intercept]));
         for value in coefficients.chain([&deviance, &null_deviance]) {
             if !value.is_finite() {
@@ -415,7 +409,9 @@ impl<'a> Fitter<'a> {
             predictors,
             deviance,
             null_deviance,
-            log_likelihood: self.log_likelihood(sweep.objective, deviance)?,
+            log_likelihood,
+            aic: 2.0 * (order as f64 - log_likelihood),
+            deviance_residuals: residuals,
             dispersion,
             iterations: iterations + state.iterations,
             converged: small,
@@ -448,22 +444,6 @@ impl<'a> Fitter<'a> {
         let state = self.newton(start, 100, POLISHED, &mut |gamma| exact(&model, gamma), &mut |_, _| {})?;
         let value = Array::new(Values::Float(model.by_column(&state.gamma)), gamma.shape())?;
         Reference::new().bind(&gamma, value)?.evaluate(&[&model.deviance])?[0].scalar()
-    }
-
-    /// With all constants, from the sum of weighted losses.
-    fn log_likelihood(&self, objective: f64, deviance: f64) -> Result<f64, Error> {
-        match self.family.link() {
-            Link::Identity => {
-                let variance = deviance / self.total;
-                Ok(-0.5 * self.total * ((std::f64::consts::TAU * variance).ln() + 1.0))
-            }
-            Link::Log => {
-                let weight = Tensor::new(self.rows.weights.clone());
-                let factorials = ((Tensor::new(self.rows.target.clone()) + 1.0).lgamma() * weight).sum(..);
-                Ok(-objective - Reference::new().evaluate(&[&factorials])?[0].scalar()?)
-            }
-            Link::Logit | Link::Softmax | Link::Canonical => Ok(-objective),
-        }
     }
 }
 

@@ -2,33 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod shell;
+
+use std::path::Path;
 
 use serde_json::Value;
 
-fn cotangent(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cotangent")).args(arguments).output().unwrap()
-}
-fn data(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data").join(name).display().to_string()
-}
-/// Standard output of a successful call, as its one document.
-fn document(arguments: &[&str]) -> Value {
-    let output = cotangent(arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-/// Standard error of a call that must fail, and print nothing else.
-fn failure(arguments: &[&str]) -> String {
-    let output = cotangent(arguments);
-    assert!(!output.status.success());
-    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stderr).unwrap()
-}
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("cotangent-cli-{}-{name}", std::process::id()))
-}
+use shell::{Csv, cotangent, data, document, failure, near, temporary};
 
 const LONGLEY: [&str; 8] = ["fit", "--family", "gaussian", "--target", "TOTEMP", "--device", "cpu", "--json"];
 
@@ -43,10 +23,6 @@ fn fits_reach_the_references_on_every_kind_of_device() {
         names.push(fit["device"].as_str().unwrap().to_string());
         assert_eq!(fit["converged"], true);
         // statsmodels; the tolerances are those of the contract.
-        let near = |value: &Value, expected: f64, relative: f64| {
-            let found = value.as_f64().unwrap();
-            assert!((found - expected).abs() <= relative * expected.abs(), "{device}: {found} {expected}");
-        };
         near(&fit["deviance"], 836_424.055_507_025_7, 1e-5);
         near(&fit["coefficients"]["YEAR"], 1_829.151_464_614_646, 1e-3);
     }
@@ -62,7 +38,7 @@ fn fit_prints_every_key_of_the_contract() {
     let fit = document(&[&LONGLEY[..], &files].concat());
     let keys: Vec<&str> = fit.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = "family link device rows deviance null_deviance log_likelihood intercept coefficients \
-                    standard_errors converged iterations seconds loss_history";
+                    standard_errors z_values dispersion aic converged iterations seconds loss_history";
     assert_eq!(keys, expected.split_whitespace().collect::<Vec<_>>());
     assert_eq!(
         (&fit["family"], &fit["link"], &fit["rows"]),
@@ -70,12 +46,6 @@ fn fit_prints_every_key_of_the_contract() {
     );
     assert_eq!(fit["converged"], true);
     // Reference fit of statsmodels; the tolerances are those of the contract.
-    let near = |value: &Value, expected: f64, relative: f64| {
-        assert!(
-            (value.as_f64().unwrap() - expected).abs() <= relative * expected.abs(),
-            "{value} {expected}"
-        );
-    };
     near(&fit["deviance"], 836_424.055_507_025_7, 1e-5);
     near(&fit["coefficients"]["YEAR"], 1_829.151_464_614_646, 1e-3);
     assert!(std::fs::read_to_string(&plot).unwrap().starts_with("<svg"));
@@ -112,33 +82,6 @@ fn saved_predictions_are_those_of_the_fit(save: &Path, fit: &Value) {
         rows += 1;
     }
     assert_eq!(rows, 16);
-}
-
-/// A file in the folder for temporary files, removed at the end.
-struct Csv(PathBuf);
-
-impl Csv {
-    fn new(name: &str, text: &str) -> Csv {
-        let path = temporary(name);
-        std::fs::write(&path, text).unwrap();
-        Csv(path)
-    }
-    fn fit(&self, family: &str, more: &[&str]) -> Output {
-        let path = self.0.to_str().unwrap();
-        let fixed = ["fit", "--family", family, "--data", path, "--target", "y", "--device", "cpu", "--json"];
-        cotangent(&[&fixed, more].concat())
-    }
-    fn failure(&self, family: &str, more: &[&str]) -> String {
-        let output = self.fit(family, more);
-        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
-impl Drop for Csv {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 #[test]
@@ -295,7 +238,7 @@ fn an_unconverged_fit_succeeds_and_says_so() {
 fn mistakes_are_told_on_standard_error() {
     let path = data("longley.csv");
     let with = |more: &[&str]| failure(&[&LONGLEY[..], &["--data", &path], more].concat());
-    assert!(with(&["--link", "log"]).contains("E_FAMILY"));
+    assert!(with(&["--link", "logit"]).contains("E_FAMILY"));
     assert!(with(&["--alpha", "1"]).contains("--alpha has no meaning for gaussian"));
     assert!(with(&["--features", "GPN"]).contains("did you mean `GNP`?"));
     assert!(with(&["--plot", "plot.jpg"]).contains("a .svg or a .png"));

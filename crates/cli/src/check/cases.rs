@@ -4,8 +4,8 @@ use cotangent::elementwise::Class;
 use cotangent::losses;
 use cotangent::random::random_words;
 use cotangent::{
-    Activation, Adam, Code, DType, Elementwise, Error, Family, Key, Optimizer, Real, Reduction, Sgd, State,
-    Tensor, checkpoint, grad, vjp,
+    Activation, Adam, Array, Code, DType, Elementwise, Error, Family, Key, Optimizer, Real, Reduction, Sgd,
+    State, Tensor, checkpoint, grad, vjp,
 };
 
 /// Tensors that are computed together.
@@ -220,29 +220,49 @@ fn tables(cases: &mut Vec<Case>) {
         }
     }
     for family in Family::all() {
-        let (eta, target) = if family.is_categorical() {
-            let labels: Vec<i32> = random_words(Key::new(3), 0, 50).iter().map(|w| (w % 7) as i32).collect();
-            (tensor("eta", &[50, 7]), Tensor::new(labels))
-        } else {
-            let counts: Vec<f64> =
-                random_words(Key::new(4), 0, 350).iter().map(|w| f64::from(w % 2)).collect();
-            (tensor("eta", &[350]), Tensor::new(counts))
-        };
-        let name = family.name().to_string();
-        // A mean over observations of which one has an infinite loss says nothing about the others.
-        let moderate = eta.tanh() * 20.0;
-        let loss = family.nll(&moderate, &target, Reduction::Mean);
-        let outputs = || {
-            let started = vjp(&[(&eta, &family.residual(&eta, &target))], &eta)?.or_error()?;
-            let values = [family.mean(&eta), family.variance(&eta), family.log_partition(&eta)];
-            let residual = family.residual(&eta, &target);
-            let product = family.fisher_product(&eta, &eta, &residual)?;
-            let at_eta = [started, residual, family.deviance_at(&target, &eta), product];
-            Ok([&values[..], &at_eta].concat())
-        };
-        cases.push(Case { name: name.clone(), outputs: outputs() });
-        with_gradients(cases, &format!("{name}.nll"), loss, &[&eta]);
+        one_family(cases, family.name(), &family);
+        for link in family.links() {
+            if let Ok(linked) = family.clone().with_link(link.clone())
+                && linked.link() != family.link()
+            {
+                one_family(cases, &format!("{}.{link}", family.name()), &linked);
+            }
+        }
     }
+}
+
+/// A family by one of its links: its functions at samples between their sizes and half of them, which stay in their domain.
+fn one_family(cases: &mut Vec<Case>, name: &str, family: &Family) {
+    const REPEATS: usize = 70;
+    let Some([eta, target]) = family.samples() else { return };
+    let repeated = |array: Array| {
+        let tensor = Tensor::new(array);
+        let dims: Vec<usize> = match tensor.shape().rank() {
+            1 => vec![REPEATS, tensor.shape()[0]],
+            _ => vec![REPEATS, tensor.shape()[1]],
+        };
+        tensor.broadcast_to(dims)
+    };
+    let (eta, target) = (repeated(eta), repeated(target));
+    let eta = &eta * (0.5 + 0.5 * Tensor::uniform(Key::new(6).stream(name), 0u32, *eta.shape()));
+    let (eta, target) = match (family.has_rows(), family.is_categorical()) {
+        (true, true) => (eta, target.reshape([-1])),
+        (true, false) => (eta, target),
+        (false, _) => (eta.reshape([-1]), target.reshape([-1])),
+    };
+    let loss = family.nll(&eta, &target, Reduction::Mean);
+    let outputs = || {
+        let residual = family.residual(&eta, &target);
+        let started = vjp(&[(&eta, &residual)], &eta)?.or_error()?;
+        let product = family.fisher_product(&eta, &eta, &residual)?;
+        let mut outputs = vec![family.mean(&eta), family.variance(&eta), started, residual, product];
+        // Not every family has these.
+        let more = [family.log_partition(&eta), family.deviance_at(&target, &eta)];
+        outputs.extend(more.into_iter().filter(|tensor| tensor.error().is_none()));
+        Ok(outputs)
+    };
+    cases.push(Case { name: name.to_string(), outputs: outputs() });
+    with_gradients(cases, &format!("{name}.nll"), loss, &[&eta]);
 }
 
 /// Layers that are computed again for their gradients.

@@ -41,15 +41,20 @@ pub(super) fn fit(
 
 fn outcome(fit: Fit, family: &Family, problem: &Problem) -> Result<Outcome, Error> {
     let (mut intercept, mut coefficients, mut errors) = (Map::new(), Map::new(), Map::new());
+    let mut z_values = Map::new();
     for (position, predictor) in fit.predictors.iter().enumerate() {
         let class = (position + 1).to_string();
         intercept.insert(class.clone(), report::number(predictor.intercept));
         coefficients.insert(class.clone(), named(&fit.features, &predictor.coefficients).into());
         let mut with_intercept = named(&["intercept".to_string()], &[predictor.intercept_error]);
         with_intercept.extend(named(&fit.features, &predictor.standard_errors));
-        errors.insert(class, with_intercept.into());
+        errors.insert(class.clone(), with_intercept.into());
+        let names: Vec<String> =
+            std::iter::once("intercept".to_string()).chain(fit.features.iter().cloned()).collect();
+        z_values.insert(class, named(&names, &predictor.z_values()).into());
     }
-    let [intercept, coefficients, errors] = [intercept, coefficients, errors].map(|per_class| {
+    let all = [intercept, coefficients, errors, z_values];
+    let [intercept, coefficients, errors, z_values] = all.map(|per_class| {
         let one = || per_class.values().next().cloned().unwrap_or(Value::Null);
         if family.is_categorical() { Value::Object(per_class) } else { one() }
     });
@@ -69,6 +74,10 @@ fn outcome(fit: Fit, family: &Family, problem: &Problem) -> Result<Outcome, Erro
         intercept,
         coefficients,
         standard_errors: errors,
+        z_values,
+        dispersion: Some(fit.dispersion),
+        aic: Some(fit.aic),
+        deviance_residuals: fit.deviance_residuals,
         converged: fit.converged,
         iterations: fit.iterations,
         loss_history: fit.loss_history,

@@ -30,17 +30,19 @@ pub(crate) enum Choice {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// gaussian, bernoulli, categorical or poisson
+    /// gaussian, bernoulli, binomial, poisson, gamma, inverse_gaussian, negative_binomial, tweedie, categorical, or another of the
+    /// library; binomial: the target is the share of successes, --weights the number of trials
     #[arg(long)]
     family: String,
-    /// The canonical link of the family: identity, logit, softmax or log
+    /// identity, log, logit, probit, cloglog, loglog, cauchit, inverse, inverse_squared, sqrt or softplus; by default identity
+    /// (gaussian), logit (bernoulli, binomial), inverse (gamma), inverse_squared (inverse_gaussian), softmax (categorical), log
     #[arg(long)]
     link: Option<String>,
-    /// Dispersion of the negative binomial family
-    #[arg(long)]
+    /// Of the negative binomial family, whose variance is mean + alpha·mean²
+    #[arg(long, value_name = "A")]
     alpha: Option<f64>,
-    /// Variance power of the Tweedie family
-    #[arg(long)]
+    /// Of the Tweedie family, whose variance is dispersion·mean^power: between 1 and 2
+    #[arg(long, value_name = "P")]
     power: Option<f64>,
     /// CSV file with a header
     #[arg(long, value_name = "FILE.csv")]
@@ -96,6 +98,11 @@ struct Outcome {
     intercept: Value,
     coefficients: Value,
     standard_errors: Value,
+    z_values: Value,
+    /// Of a linear model.
+    dispersion: Option<f64>,
+    aic: Option<f64>,
+    deviance_residuals: Vec<f64>,
     converged: bool,
     iterations: usize,
     loss_history: Vec<f64>,
@@ -207,6 +214,8 @@ fn save(
     let model = json!({
         "family": family.name(),
         "link": family.link().name(),
+        "alpha": arguments.alpha,
+        "power": arguments.power,
         "target": arguments.target,
         "features": features,
         "offset": arguments.offset,
@@ -217,22 +226,35 @@ fn save(
     io::save_described(path, &arrays, &[("cotangent", &model.to_string())])
 }
 
-/// The family of the command line, with a link that fits.
+/// The family of the command line, with its link.
 fn family(arguments: &Arguments) -> Result<Family, Error> {
-    let family = Family::named(&arguments.family)?;
-    let refuse = |message: String| Error::new(Code::Family, "fit", message);
-    if let Some(link) = &arguments.link
-        && link != family.link().name()
-    {
-        let message = format!("the link `{link}` is not offered for {}", family.name());
-        return Err(refuse(message).hint(format!("its link is {}", family.link())));
-    }
-    for (option, value) in [("--alpha", arguments.alpha), ("--power", arguments.power)] {
-        if value.is_some() {
-            return Err(refuse(format!("{option} has no meaning for {}", family.name())));
+    let family = match (arguments.family.as_str(), arguments.alpha, arguments.power) {
+        ("negative_binomial", Some(alpha), None) => Family::negative_binomial(alpha)?,
+        ("tweedie", None, Some(power)) => Family::tweedie(power)?,
+        ("negative_binomial", None, _) => return Err(missing("negative_binomial", "--alpha A")),
+        ("tweedie", _, None) => return Err(missing("tweedie", "--power P")),
+        (name, alpha, power) => {
+            let family = Family::named(name)?;
+            for (option, value, own) in
+                [("--alpha", alpha, "negative_binomial"), ("--power", power, "tweedie")]
+            {
+                if value.is_some() && name != own {
+                    let message = format!("{option} has no meaning for {name}");
+                    return Err(Error::new(Code::Family, "fit", message));
+                }
+            }
+            family
         }
+    };
+    match &arguments.link {
+        Some(link) => family.with_link(Link::named(link)?),
+        None => Ok(family.for_regression()),
     }
-    Ok(family)
+}
+
+fn missing(family: &str, option: &str) -> Error {
+    Error::new(Code::Family, "fit", format!("{family} needs a number of its own"))
+        .hint(format!("give `{option}`"))
 }
 
 fn check_rate(arguments: &Arguments) -> Result<(), Error> {
@@ -268,6 +290,9 @@ fn say(
             "intercept": outcome.intercept,
             "coefficients": outcome.coefficients,
             "standard_errors": outcome.standard_errors,
+            "z_values": outcome.z_values,
+            "dispersion": outcome.dispersion.map(report::number),
+            "aic": outcome.aic.map(report::number),
             "converged": outcome.converged,
             "iterations": outcome.iterations,
             "seconds": report::number(seconds),
@@ -286,30 +311,35 @@ fn say(
     report::line(&format!("deviance        {:.10}", outcome.deviance))?;
     report::line(&format!("null deviance   {:.10}", outcome.null_deviance))?;
     report::line(&format!("log-likelihood  {:.10}", outcome.log_likelihood))?;
-    say_coefficients("", &outcome.intercept, &outcome.coefficients, &outcome.standard_errors)
+    for (name, value) in [("AIC             ", outcome.aic), ("dispersion      ", outcome.dispersion)] {
+        if let Some(value) = value {
+            report::line(&format!("{name}{value:.10}"))?;
+        }
+    }
+    say_coefficients("", outcome, [&outcome.intercept, &outcome.coefficients, &outcome.standard_errors])
 }
 
 /// A table of coefficients; per class for the categorical family.
-fn say_coefficients(
-    class: &str,
-    intercept: &Value,
-    coefficients: &Value,
-    errors: &Value,
-) -> Result<(), Error> {
+fn say_coefficients(class: &str, outcome: &Outcome, columns: [&Value; 3]) -> Result<(), Error> {
+    let [intercept, coefficients, errors] = columns;
     if let Value::Object(classes) = intercept {
         for (class, intercept) in classes {
-            say_coefficients(class, intercept, &coefficients[class], &errors[class])?;
+            say_coefficients(class, outcome, [intercept, &coefficients[class], &errors[class]])?;
         }
         return Ok(());
     }
     let Value::Object(coefficients) = coefficients else { return Ok(()) };
     let heading = if class.is_empty() { String::new() } else { format!("class {class}") };
-    report::line(&format!("{heading:24} {:>16} {:>16}", "coefficient", "standard error"))?;
+    report::line(&format!("{heading:24} {:>16} {:>16} {:>10}", "coefficient", "standard error", "z"))?;
+    let z_values = if class.is_empty() { &outcome.z_values } else { &outcome.z_values[class] };
     let lines =
         std::iter::once(("intercept", intercept)).chain(coefficients.iter().map(|(n, v)| (n.as_str(), v)));
     for (name, value) in lines {
-        let show = |value: &Value| value.as_f64().map_or_else(|| value.to_string(), |v| format!("{v:.8}"));
-        report::line(&format!("{name:24} {:>16} {:>16}", show(value), show(&errors[name])))?;
+        let show = |value: &Value, digits: usize| {
+            value.as_f64().map_or_else(|| value.to_string(), |v| format!("{v:.digits$}"))
+        };
+        let (value, error, z) = (show(value, 8), show(&errors[name], 8), show(&z_values[name], 3));
+        report::line(&format!("{name:24} {value:>16} {error:>16} {z:>10}"))?;
     }
     Ok(())
 }
@@ -330,6 +360,10 @@ fn mean(family: &Family, eta: &[f64], rows: usize) -> Result<Vec<f64>, Error> {
     Ok(Reference::new().evaluate(&[&family.mean(&tensor)])?[0].to_f64())
 }
 
+/// Groups of rows of the calibration plot.
+const GROUPS: usize = 20;
+
+/// Predictions, calibration and residuals, side by side.
 fn draw(
     path: &Path,
     family: &Family,
@@ -337,23 +371,47 @@ fn draw(
     outcome: &Outcome,
     target: &str,
 ) -> Result<(), Error> {
-    let classes = outcome.mean.len() / problem.target.len();
-    let points: Vec<(f64, f64)> = problem
-        .target
-        .iter()
-        .enumerate()
-        .map(|(row, &y)| {
-            // The categorical family: the expected class.
-            let means = &outcome.mean[row * classes..(row + 1) * classes];
-            let weighted = means.iter().enumerate().map(|(class, p)| class as f64 * p);
-            let mean = if family.is_categorical() { weighted.sum() } else { means[0] };
-            (mean, y)
+    let rows = problem.target.len();
+    let classes = outcome.mean.len() / rows;
+    let predicted: Vec<f64> = outcome
+        .mean
+        .chunks(classes)
+        .map(|means| match family.is_categorical() {
+            // The expected class.
+            true => means.iter().enumerate().map(|(class, p)| class as f64 * p).sum(),
+            false => means[0],
         })
         .collect();
-    let residuals = matches!(family.link(), Link::Logit | Link::Log | Link::Softmax);
-    let title = format!("{} of {target}: {} rows", family.name(), points.len());
-    let points: Vec<(f64, f64)> =
-        if residuals { points.into_iter().map(|(mean, y)| (mean, mean - y)).collect() } else { points };
-    let y = if residuals { "residual (mean − target)".to_string() } else { target.to_string() };
-    plot::draw(path, &Scatter { title: &title, x: "mean", y: &y, points: &points, diagonal: !residuals })
+    let points = |values: &dyn Fn(usize) -> f64| -> Vec<(f64, f64)> {
+        predicted.iter().enumerate().map(|(row, &mean)| (mean, values(row))).collect()
+    };
+    let weight = |row: usize| problem.weights.as_ref().map_or(1.0, |weights| weights[row]);
+    // Means of rows with similar predictions.
+    let mut order: Vec<usize> = (0..rows).filter(|&row| weight(row) > 0.0).collect();
+    order.sort_by(|&a, &b| predicted[a].total_cmp(&predicted[b]));
+    let groups = order.chunks(order.len().div_ceil(GROUPS).max(1)).map(|group| {
+        let total: f64 = group.iter().map(|&row| weight(row)).sum();
+        let mean_of =
+            |values: &[f64]| group.iter().map(|&row| values[row] * weight(row)).sum::<f64>() / total;
+        (mean_of(&predicted), mean_of(&problem.target))
+    });
+    let residuals = &outcome.deviance_residuals;
+    let (what, residuals) = match residuals.is_empty() {
+        true => ("residual (target − mean)", points(&|row| problem.target[row] - predicted[row])),
+        false => ("deviance residual", points(&|row| residuals[row])),
+    };
+    let title = format!("{} of {target}: {rows} rows", family.name());
+    let panel = |title: String, y: String, points: Vec<(f64, f64)>, diagonal: bool| Scatter {
+        title,
+        x: "predicted mean",
+        y,
+        points,
+        diagonal,
+    };
+    let panels = [
+        panel(title, target.to_string(), points(&|row| problem.target[row]), true),
+        panel("calibration".to_string(), format!("mean of {target}"), groups.collect(), true),
+        panel("residuals".to_string(), what.to_string(), residuals, false),
+    ];
+    plot::draw(path, &panels)
 }

@@ -3,8 +3,8 @@
 
 use cotangent::glm::{self, Options, Problem};
 use cotangent::{
-    Activation, Adam, Array, Code, Device, Error, Evaluate, Family, Key, Link, Mlp, Optimizer, OrError,
-    Reduction, Reference, Sgd, Step, Tensor, Values, layers, vjp,
+    Activation, Adam, Array, Code, Device, Error, Family, Key, Link, Mlp, Optimizer, OrError, Reduction, Sgd,
+    Step, Tensor, Values, layers, vjp,
 };
 use serde_json::Value;
 
@@ -121,7 +121,7 @@ fn prepare(device: &Device, family: &Family, problem: &Problem) -> Result<Data, 
     let null = null(device, family, problem, &weights)?;
     let (mut shift, mut unit, mut offset) = (0.0, 1.0, problem.offset.clone());
     let mut target = problem.target.clone();
-    if family.link() == Link::Identity {
+    if family.link() == Link::Identity && family.name() == "gaussian" {
         if let Some(offset) = offset.take() {
             target.iter_mut().zip(offset).for_each(|(y, o)| *y -= o);
         }
@@ -200,7 +200,7 @@ fn finish(
     loss_history: Vec<f64>,
     parameters: Vec<(String, Array)>,
 ) -> Result<Outcome, Error> {
-    let is_gaussian = family.link() == Link::Identity;
+    let is_gaussian = family.link() == Link::Identity && family.name() == "gaussian";
     let mut eta = output.to_vec();
     if is_gaussian {
         eta.iter_mut().for_each(|eta| *eta = *eta * data.unit + data.shift);
@@ -213,25 +213,13 @@ fn finish(
     let eta_tensor = Tensor::new(Array::new(Values::Float(eta.clone()), shape)?);
     let target =
         if family.is_categorical() { labels(&problem.target) } else { Tensor::new(problem.target.clone()) };
-    let weighted = |tensor: Tensor| (tensor * &data.weight).sum(..);
-    let nll = weighted(family.nll(&eta_tensor, &target, Reduction::None));
-    let deviance = weighted(family.deviance_at(&target, &eta_tensor));
-    let gammas = match family.link() {
-        Link::Log => weighted((target + 1.0).lgamma()),
-        Link::Identity | Link::Logit | Link::Softmax | Link::Canonical => Tensor::new(0.0),
-    };
-    let values = Reference::new().evaluate(&[&nll, &deviance, &gammas])?;
-    let [nll, deviance, gammas] = [0, 1, 2].map(|i: usize| values[i].scalar());
-    let (nll, deviance, gammas) = (nll?, deviance?, gammas?);
+    let glm::Assessment { deviance, log_likelihood, residuals, .. } =
+        glm::assess(family, &eta_tensor, &target, &data.weight, 0)?;
     for (what, value) in [("deviance", deviance), ("null deviance", data.null.deviance)] {
         if !value.is_finite() {
             return Err(Error::new(Code::Nonfinite, "fit", format!("the {what} is {value}")));
         }
     }
-    let log_likelihood = match family.link() {
-        Link::Identity => -0.5 * data.total * ((std::f64::consts::TAU * deviance / data.total).ln() + 1.0),
-        Link::Log | Link::Logit | Link::Softmax | Link::Canonical => -nll - gammas,
-    };
     Ok(Outcome {
         deviance,
         null_deviance: data.null.deviance,
@@ -239,6 +227,10 @@ fn finish(
         intercept: Value::Null,
         coefficients: Value::Null,
         standard_errors: Value::Null,
+        z_values: Value::Null,
+        dispersion: None,
+        aic: None,
+        deviance_residuals: residuals,
         // Training runs for a fixed number of epochs and claims nothing.
         converged: false,
         iterations: loss_history.len(),

@@ -1,0 +1,291 @@
+//! Every family with every one of its links.
+
+use cotangent_autograd::{GradCheck, grad};
+use cotangent_device::{Device, cross_check};
+use cotangent_tensor::{Array, Code, DType, Reference, Tensor};
+
+use super::{close, numbers, values};
+use crate::families::rows::Means;
+use crate::families::{Family, Link, derivative};
+use crate::losses::Reduction;
+
+/// Every link that has a formula, with means within its range.
+fn links() -> Vec<(Link, Vec<f64>)> {
+    let shares = vec![1e-9, 0.01, 0.2, 0.5, 0.75, 0.999];
+    let sizes = vec![1e-4, 0.2, 1.0, 3.5, 20.0];
+    let of = |link: &Link| match link {
+        Link::Logit | Link::Probit | Link::Cloglog | Link::Loglog | Link::Cauchit => shares.clone(),
+        _ => sizes.clone(),
+    };
+    let named = Link::NAMED.iter().filter(|link| **link != Link::Softmax).cloned();
+    named.chain([Link::Power(0.3), Link::Power(-1.5)]).map(|link| (link.clone(), of(&link))).collect()
+}
+
+/// Families with each of their links, and predictors at which the mean is one of the family.
+fn pairs() -> Vec<(Family, Array, Array)> {
+    let mut pairs = Vec::new();
+    for family in numbers() {
+        let [eta, target] = family.samples().unwrap();
+        pairs.push((family.clone(), eta, target.clone()));
+        if family.means() == Means::Canonical {
+            continue;
+        }
+        let mut links = family.links();
+        let laplace = Link::own("laplace", |z| 0.5 + 0.5 * z.sign() * -(-z.abs()).expm1());
+        let exponential = Link::own("exponential", |z| (2.0 * z).exp());
+        links.push(if family.means() == Means::Share { laplace } else { exponential });
+        if family.means() != Means::Share {
+            links.push(Link::Power(0.3));
+        }
+        for link in links {
+            // Inside of the range of every link: z > 0, and a share by identity and logarithm.
+            let z: Vec<f64> = match (family.means(), &link) {
+                (Means::Share, Link::Log) => vec![-3.0, -0.5, -0.01, -1.0, -2.0],
+                (Means::Share, Link::Identity) => vec![0.2, 0.5, 0.01, 0.9, 0.7],
+                (_, Link::Log | Link::Softplus | Link::Own(_)) => vec![-3.0, -0.5, 0.1, 0.3, 2.0],
+                (Means::Share, _) => vec![-3.0, -0.5, 0.1, 0.3, 1.2],
+                _ => vec![0.3, 0.5, 1.1, 2.0, 1.5],
+            };
+            let linked = family.clone().with_link(link).unwrap();
+            if linked.link != Link::Canonical {
+                pairs.push((linked, z.into(), target.clone()));
+            }
+        }
+    }
+    assert!(pairs.len() > 60, "{}", pairs.len());
+    pairs
+}
+
+#[test]
+fn inverse_links_take_back_what_links_do_and_slopes_are_theirs() {
+    for (link, means) in links() {
+        let mean = Tensor::new(means.clone());
+        let z = link.apply(&mean);
+        let slope_of_link = derivative(&z, &mean);
+        let found = values(&[&link.inverse(&z), &link.slope(&z), &slope_of_link, &link.log_slope(&z)]);
+        let more = values(&[&link.log_mean(&z), &link.reciprocal(&z), &link.log_complement(&z)]);
+        let mut last = None;
+        for (position, &mean) in means.iter().enumerate() {
+            // Case data of T87.
+            let near = |a: f64, b: f64| assert!((a - b).abs() <= 1e-8 * b.abs(), "{link} at {mean}: {a} {b}");
+            near(found[0][position], mean);
+            near(found[1][position] * found[2][position], 1.0);
+            near(found[3][position].exp(), found[1][position].abs());
+            near(more[0][position].exp(), mean);
+            near(more[1][position], 1.0 / mean);
+            if mean < 1.0 {
+                near(more[2][position], (-mean).ln_1p());
+            }
+            near(link.at(mean).unwrap(), values(&[&z])[0][position]);
+            // Monotone: every slope has the same sign.
+            let sign = found[1][position].signum();
+            assert_eq!(*last.get_or_insert(sign), sign, "{link}");
+        }
+    }
+}
+
+#[test]
+fn a_link_of_ones_own_is_inverted_where_a_fit_starts() {
+    let rising = Link::own("rising", |z| z.exp());
+    let falling = Link::own("falling", |z| (-z).exp());
+    for mean in [1e-6, 0.5, 1.0, 40.0] {
+        assert!((rising.at(mean).unwrap() - mean.ln()).abs() < 1e-12);
+        assert!((falling.at(mean).unwrap() + mean.ln()).abs() < 1e-12);
+    }
+    assert_eq!(rising.at(-1.0).unwrap(), f64::NEG_INFINITY);
+    assert_eq!(rising.apply(&Tensor::new(1.0)).error().unwrap().code(), Code::Family);
+}
+
+#[test]
+fn derivatives_of_every_pair_are_right_to_second_order() {
+    let reference = Reference::new();
+    for (family, z, target) in pairs() {
+        let (z, y) = (Tensor::new(z), Tensor::new(target));
+        let loss = |z: &Tensor| family.nll(z, &y, Reduction::None);
+        let report = GradCheck::new().order(2).run(|[z]| loss(&z), [&z], &reference).unwrap();
+        assert!(report.is_ok(), "{family:?}: {report}");
+        let slope = grad(&loss(&z).sum(..), &z).unwrap().or_error().unwrap();
+        let residual = family.residual(&z, &y);
+        let curvature = derivative(&slope, &z);
+        let expected = family.curvature(&z, &y).unwrap_or_else(|| family.information(&z));
+        let found = values(&[&slope, &residual, &curvature, &expected]);
+        close(&found[0], &found[1]);
+        close(&found[2], &found[3]);
+    }
+}
+
+#[test]
+fn the_information_is_the_curvature_of_an_observation_that_is_its_mean() {
+    for (family, z, _) in pairs() {
+        let z = Tensor::new(z);
+        let mean = values(&[&family.mean(&z)])[0].clone();
+        let (row_target, information) = (Tensor::new(mean), family.information(&z));
+        let curvature = family.curvature(&z, &row_target).unwrap_or_else(|| family.information(&z));
+        let scaled = values(&[&information, &curvature, &family.residual_per_mean(&z), &family.variance(&z)]);
+        close(&scaled[0], &scaled[1]);
+        // I = (μ′/V)²·V.
+        if family.link != Link::Canonical {
+            let product: Vec<f64> = scaled[2].iter().zip(&scaled[3]).map(|(p, v)| p * p * v).collect();
+            close(&product, &scaled[0]);
+        }
+    }
+}
+
+#[test]
+fn devices_agree_on_every_pair() {
+    let devices = Device::all();
+    assert!(!devices.is_empty());
+    for (family, z, target) in pairs() {
+        let (z, y) = (Tensor::new(z), Tensor::new(target));
+        let loss = family.nll(&z, &y, Reduction::None);
+        let slope = grad(&loss.sum(..), &z).unwrap().or_error().unwrap();
+        let outputs = [&loss, &slope, &family.residual(&z, &y), &family.information(&z), &family.mean(&z)];
+        for device in &devices {
+            let report = cross_check(device, &outputs).unwrap_or_else(|e| panic!("{family:?}: {e}"));
+            assert!(report.cases > 0 && report.worst_ratio <= 1.0, "{family:?} on {}", device.slug());
+        }
+    }
+}
+
+#[test]
+fn a_dispersion_divides_losses_and_multiplies_variances() {
+    for (family, z, target) in pairs() {
+        let wide = family.clone().with_dispersion(4.0).unwrap();
+        let (z, y) = (Tensor::new(z), Tensor::new(target));
+        let of = |family: &Family| {
+            let loss = family.nll(&z, &y, Reduction::None);
+            values(&[&loss, &family.residual(&z, &y), &family.information(&z), &family.variance(&z)])
+        };
+        let (one, four) = (of(&family), of(&wide));
+        for (values, factor) in [(0, 0.25), (1, 0.25), (2, 0.25), (3, 4.0)] {
+            let scaled: Vec<f64> = one[values].iter().map(|v| v * factor).collect();
+            close(&four[values], &scaled);
+        }
+    }
+    assert_eq!(Family::gamma().with_dispersion(0.0).unwrap_err().code(), Code::Hyperparameter);
+}
+
+#[test]
+fn densities_are_those_of_their_distributions() {
+    // From the formulas of the densities, in another form than that of the table.
+    let one = |value: f64| Tensor::new([value]);
+    let of = |family: Family, eta: f64, y: f64| values(&[&family.log_likelihood(&one(eta), &one(y))])[0][0];
+    let near = |a: f64, b: f64| assert!((a - b).abs() <= 1e-12 * b.abs(), "{a} {b}");
+    // Gamma with shape 4 and mean 2: y³·e^(−2y)·2⁴/Γ(4) at 3.
+    let gamma = Family::gamma().with_dispersion(0.25).unwrap();
+    near(of(gamma.clone(), -0.5, 3.0), (27.0 * (-6f64).exp() * 16.0 / 6.0).ln());
+    near(of(gamma.with_link(Link::Log).unwrap(), 2f64.ln(), 3.0), (27.0 * (-6f64).exp() * 16.0 / 6.0).ln());
+    near(of(Family::exponential(), -2.0, 1.5), 2f64.ln() - 3.0);
+    // Inverse Gaussian with mean 2 and λ = 4 at 3: √(λ/(2πy³))·exp(−λ(y − μ)²/(2μ²y)).
+    let inverse = Family::inverse_gaussian().with_dispersion(0.25).unwrap();
+    let expected = 0.5 * (4.0 / (std::f64::consts::TAU * 27.0)).ln() - 4.0 / 24.0;
+    near(of(inverse, -0.125, 3.0), expected);
+    // Two failures before the third success: C(4, 2)·p³·(1 − p)², p = r/(r + μ) = 3/4.
+    let binomial = Family::negative_binomial(1.0 / 3.0).unwrap();
+    near(of(binomial.clone(), 0.25f64.ln(), 2.0), (6.0 * 0.75f64.powi(3) * 0.0625).ln());
+    near(of(binomial.with_link(Link::Log).unwrap(), 0.0, 2.0), (6.0 * 0.75f64.powi(3) * 0.0625).ln());
+    near(of(Family::geometric(), 0.5f64.ln(), 3.0), 0.0625f64.ln());
+    near(
+        of(Family::gaussian().with_dispersion(4.0).unwrap(), 1.0, 3.0),
+        -0.5 - 0.5 * (8.0 * std::f64::consts::PI).ln(),
+    );
+    near(of(Family::zero_truncated_poisson(), 0.0, 2.0), -(2.0 * 1f64.exp_m1()).ln());
+    // e^y/(e − 1) at ½.
+    near(of(Family::continuous_bernoulli(), 1.0, 0.5), 0.5 - 1f64.exp_m1().ln());
+    near(of(Family::hyperbolic_secant(), 0.0, 0.5), -(2.0 * (0.5 * std::f64::consts::PI * 0.5).cosh()).ln());
+    // Dirichlet(2, 1) on (¼, ¾): Γ(3)/(Γ(2)Γ(1))·¼.
+    let (eta, y) = (Tensor::new([[2.0, 1.0]]), Tensor::new([[0.25, 0.75]]));
+    near(values(&[&Family::dirichlet().log_likelihood(&eta, &y)])[0][0], 0.5f64.ln());
+    // Three, one and no observations: 4!/(3!)·p³·p.
+    let (eta, y) = (Tensor::new([[0.0, 0.0, 0.0]]), Tensor::new([[3.0, 1.0, 0.0]]));
+    near(values(&[&Family::multinomial().log_likelihood(&eta, &y)])[0][0], (4.0 / 81f64).ln());
+    let tweedie = Family::tweedie(1.5).unwrap().log_likelihood(&one(-1.0), &one(2.0));
+    assert_eq!(tweedie.error().unwrap().code(), Code::Family);
+}
+
+#[test]
+fn rows_of_numbers_have_losses_residuals_and_products() {
+    for family in [Family::multinomial(), Family::dirichlet()] {
+        let [eta, y] = family.samples().unwrap().map(Tensor::new);
+        let loss = family.nll(&eta, &y, Reduction::Sum);
+        let slope = grad(&loss, &eta).unwrap().or_error().unwrap();
+        let found = values(&[&slope, &family.residual(&eta, &y)]);
+        close(&found[0], &found[1]);
+        let count = if family.name() == "multinomial" { 7.0 } else { 1.0 };
+        let direction = Tensor::iota(*eta.shape(), -1).cast(DType::F32) * 0.3 - 0.5;
+        let along = cotangent_autograd::jvp(&[&slope], &[(&eta, &direction)]).unwrap().remove(0);
+        let found = values(&[&along, &(count * family.information_product(&eta, &direction))]);
+        close(&found[0], &found[1]);
+        let wrong = family.nll(&eta, &Tensor::ones([2]), Reduction::Sum);
+        assert_eq!(wrong.error().unwrap().code(), Code::Broadcast);
+        // A perfect fit has no deviance.
+        if family.name() == "multinomial" {
+            let share = &y / y.sum(-1).unsqueeze(-1);
+            close(&values(&[&family.deviance(&y, &share)])[0], &[0.0]);
+        }
+    }
+}
+
+#[test]
+fn extreme_predictors_have_defined_losses_and_residuals() {
+    // Where f32 ends, and beyond what any exponential takes.
+    let far = Tensor::new([-1e38, -100.0, 100.0, 1e38]);
+    let devices = Device::all();
+    // Of a link of one's own the logarithm of its mean is all there is.
+    for (family, _, _) in pairs().into_iter().filter(|(family, ..)| !matches!(family.link(), Link::Own(_))) {
+        for y in [0.0, 1.0] {
+            let target = Tensor::full([4], y);
+            if !(family.target().1)(y) {
+                continue;
+            }
+            let outputs = [&family.residual(&far, &target), &family.nll(&far, &target, Reduction::None)];
+            let means = values(&[&family.mean(&far)]).remove(0);
+            let exact = values(&outputs);
+            for device in &devices {
+                for (found, numbers) in device.read_all(&outputs).unwrap().iter().zip(&exact) {
+                    for (position, (found, &exact_value)) in found.to_f64().iter().zip(numbers).enumerate() {
+                        // A number that f32 has stays one, wherever the predictor has a mean of the family that f32 has.
+                        let has = |value: f64| value.abs() <= f64::from(f32::MAX);
+                        let fits = has(exact_value) && has(means[position]) && !exact[1][position].is_nan();
+                        assert!(
+                            !fits || !found.is_nan(),
+                            "{family:?}, y = {y} on {}: {found} for {exact_value}",
+                            device.slug()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pairs_that_cannot_be_are_refused_by_name() {
+    let refused = |family: Family, link: Link| {
+        let error = family.clone().with_link(link.clone()).unwrap_err();
+        assert_eq!(error.code(), Code::Family);
+        assert!(error.to_string().contains("src/families/tests/pairs.rs"), "{error}");
+        (error.to_string(), family.with_any_link(link))
+    };
+    let (text, taken) = refused(Family::poisson(), Link::Logit);
+    assert!(text.contains("`log`") && taken.unwrap().link() == Link::Logit, "{text}");
+    let (text, taken) = refused(Family::bernoulli(), Link::Sqrt);
+    assert!(text.contains("`probit`") && taken.is_ok(), "{text}");
+    let (_, taken) = refused(Family::categorical(), Link::Log);
+    assert!(taken.is_err(), "there is no such computation");
+    assert!(refused(Family::gaussian(), Link::Softmax).1.is_err());
+    assert!(refused(Family::from_log_partition("own", Tensor::exp), Link::Log).1.is_err());
+    assert_eq!(Family::gamma().with_link(Link::Power(0.0)).unwrap_err().code(), Code::Hyperparameter);
+    // The canonical link by its name is the family itself.
+    assert_eq!(Family::poisson().with_link(Link::Log).unwrap().link, Link::Canonical);
+    for (family, _, _) in pairs() {
+        assert!(
+            family.links().contains(&family.link())
+                || matches!(family.link(), Link::Own(_) | Link::Power(_))
+                || family.link() == Link::Canonical
+        );
+    }
+    assert_eq!(Link::named("probti").unwrap_err().code(), Code::Family);
+    assert_eq!(Family::tweedie(2.0).unwrap_err().code(), Code::Hyperparameter);
+    assert_eq!(Family::negative_binomial(f64::INFINITY).unwrap_err().code(), Code::Hyperparameter);
+}

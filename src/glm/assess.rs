@@ -1,0 +1,118 @@
+//! How well predictions fit, in f64.
+
+use cotangent_tensor::{Array, Error, Evaluate, Reference, Tensor, where_};
+
+use crate::families::Family;
+use crate::losses::Reduction;
+
+/// Statistics of predictions of some model, whichever kind it is.
+#[derive(Clone, Debug)]
+pub struct Assessment {
+    /// Σ w·d(y, μ); −2 · log-likelihood for families without a unit deviance.
+    pub deviance: f64,
+    /// With all constants, at [`Assessment::dispersion`]; Gaussian: at the variance of maximum likelihood. NaN for the Tweedie family, whose density is
+    /// a series.
+    pub log_likelihood: f64,
+    /// Estimate `Σ w·(y − μ)²/V(μ)` over degrees of freedom, which are the sum of the weights less the number of parameters (NaN where none
+    /// is left); 1 for families that have none to estimate.
+    pub dispersion: f64,
+    /// `sign(y − μ)·√(w·d(y, μ))` per row; empty for the categorical family.
+    pub residuals: Vec<f64>,
+}
+
+/// What a row counts, how many parameters there are, and the unit of a Gaussian target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scale {
+    pub(super) total: f64,
+    pub(super) parameters: f64,
+    pub(super) unit: f64,
+}
+
+/// Statistics of the predictor `eta`, of shape `[rows]` or `[rows, classes]`, for targets and weights of shape `[rows]`; as many parameters
+/// are taken from the degrees of freedom.
+///
+/// Errors: those of the tensors.
+///
+/// ```
+/// use cotangent::{Family, Tensor, glm};
+/// let (eta, y) = (Tensor::new([0.0, 0.0]), Tensor::new([1.0, 0.0]));
+/// let found = glm::assess(&Family::poisson(), &eta, &y, &Tensor::ones([2]), 1)?;
+/// assert_eq!((found.deviance, found.log_likelihood, found.dispersion), (2.0, -2.0, 1.0));
+/// # Ok::<(), cotangent::Error>(())
+/// ```
+pub fn assess(
+    family: &Family,
+    eta: &Tensor,
+    target: &Tensor,
+    weight: &Tensor,
+    parameters: usize,
+) -> Result<Assessment, Error> {
+    let total = Reference::new().evaluate(&[&weight.sum(..)])?[0].scalar()?;
+    let scale = Scale { total, parameters: parameters as f64, unit: 1.0 };
+    assess_with(&Reference::new(), family, [eta, target, weight], scale)
+}
+
+/// On an evaluator that knows the parameters.
+pub(super) fn assess_with(
+    reference: &Reference,
+    family: &Family,
+    [eta, target, weight]: [&Tensor; 3],
+    Scale { total, parameters, unit }: Scale,
+) -> Result<Assessment, Error> {
+    let each = misfit(family, target, eta) * weight;
+    let (pearson, residuals) = if family.is_categorical() {
+        (Tensor::new(0.0), Tensor::zeros([0]))
+    } else {
+        let mean = family.mean(eta);
+        let pearson = ((target - &mean).pow(2) / family.variance(eta) * weight).sum(..);
+        // Rounding may leave a perfect fit below zero.
+        (pearson, (target - mean).sign() * where_(&each.gt(0.0), &each, 0.0).sqrt())
+    };
+    let found = reference.evaluate(&[&each.sum(..), &pearson, &residuals])?;
+    let square = unit * unit;
+    let (deviance, pearson) = (found[0].scalar()? * square, found[1].scalar()? * square);
+    let freedom = total - parameters;
+    let dispersion = match family.is_dispersed() {
+        true if freedom > 0.0 => pearson / freedom,
+        true => f64::NAN,
+        false => 1.0,
+    };
+    let log_likelihood = if family.is_gaussian() {
+        -0.5 * total * ((std::f64::consts::TAU * deviance / total).ln() + 1.0)
+    } else if dispersion > 0.0 && dispersion.is_finite() {
+        let family = family.clone().with_dispersion(dispersion)?;
+        log_likelihood(reference, &family, [eta, target, weight])?
+    } else {
+        f64::NAN
+    };
+    let residuals = Array::to_f64(&found[2]).into_iter().map(|residual| residual * unit).collect();
+    Ok(Assessment { deviance, log_likelihood, dispersion, residuals })
+}
+
+/// Unit deviance; twice the negative log-likelihood where the family has none.
+pub(super) fn misfit(family: &Family, target: &Tensor, eta: &Tensor) -> Tensor {
+    if family.has_deviance() {
+        return family.deviance_at(target, eta);
+    }
+    let loss = family.nll(eta, target, Reduction::None);
+    2.0 * family.log_constant(target).map_or(loss.clone(), |constant| loss + constant)
+}
+
+/// Of rows that count as often as their weights say.
+fn log_likelihood(
+    reference: &Reference,
+    family: &Family,
+    [eta, target, weight]: [&Tensor; 3],
+) -> Result<f64, Error> {
+    let Some(constant) = family.log_constant(target) else { return Ok(f64::NAN) };
+    let loss = (family.nll(eta, target, Reduction::None) + constant) * weight;
+    // A share of successes stands for as many trials as its weight says.
+    let choices = if family.counts_trials() {
+        let hits = weight * target;
+        let misses = weight - &hits;
+        (weight + 1.0).lgamma() - (hits + 1.0).lgamma() - (misses + 1.0).lgamma()
+    } else {
+        Tensor::new(0.0)
+    };
+    reference.evaluate(&[&(choices - loss).sum(..)])?[0].scalar()
+}
