@@ -22,6 +22,7 @@ mod margins;
 mod masks;
 mod overlap;
 mod regression;
+mod sequences;
 mod table;
 
 use std::panic::Location;
@@ -41,6 +42,7 @@ pub use overlap::{dice, tversky};
 pub use regression::{
     expectile, huber, log_cosh, mae, mse, pseudo_huber, quantile, sigmoid_l1, smooth_l1, weighted_mse,
 };
+pub use sequences::ctc;
 pub use table::{ALL, Loss};
 
 type At = &'static Location<'static>;

@@ -5,8 +5,8 @@ use cotangent_tensor::{Array, Tensor};
 use super::Reduction::None as Each;
 use super::{
     Constant, CrossEntropy, bce, bce_with_logits, bce_with_pos_weight, contrastive, cosine_embedding,
-    cross_entropy, dice, expectile, focal, gamma_nll, gaussian_nll, gaussian_nll_with_variance, hinge, huber,
-    info_nce, jensen_shannon, kl_divergence, label_smoothing, log_cosh, mae, margin_ranking, mse,
+    cross_entropy, ctc, dice, expectile, focal, gamma_nll, gaussian_nll, gaussian_nll_with_variance, hinge,
+    huber, info_nce, jensen_shannon, kl_divergence, label_smoothing, log_cosh, mae, margin_ranking, mse,
     multi_margin, nt_xent, perceptron, poisson_nll, poisson_nll_with, pseudo_huber, quantile, sigmoid_l1,
     smooth_l1, soft_cross_entropy, squared_hinge, triplet, tversky, weighted_mse,
 };
@@ -302,6 +302,13 @@ pub const ALL: &[Loss] = &[
         extreme: regions_far,
         span: [0.0, 1.0],
     },
+    Loss {
+        name: "ctc",
+        function: |t| ctc(&t[0], &t[1], &t[2], &t[3], 0, Each),
+        sample: || frames(1.0),
+        extreme: || frames(1e4),
+        span: SPAN,
+    },
 ];
 
 fn with(mut operands: Vec<Array>, last: [f64; 5]) -> Vec<Array> {
@@ -368,4 +375,10 @@ fn regions() -> Vec<Array> {
 }
 fn regions_far() -> Vec<Array> {
     vec![[[0.0, 0.0, 0.0], [1.0, 1e-30, 1.0]].into(), [[0.0, 0.0, 0.0], [1.0, 0.0, 1.0]].into()]
+}
+/// Two sequences of four frames and three classes: a repeated label over all frames, another one over fewer.
+fn frames(scale: f64) -> Vec<Array> {
+    let first = [[0.5, scale, -0.3], [0.2, -0.4, 0.9], [-scale, 0.1, 0.3], [0.6, 0.8, -0.5]];
+    let second = [[0.1, 0.7, scale], [-0.2, 0.4, 0.3], [0.9, -scale, 0.5], [0.3, 0.2, 0.1]];
+    vec![[first, second].into(), [[1, 1], [2, 1]].into(), [4, 3].into(), [2, 1].into()]
 }

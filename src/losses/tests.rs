@@ -8,6 +8,7 @@ use cotangent_tensor::{Arithmetic, Array, Code, Evaluate, Reference, Tensor, bou
 use super::*;
 
 mod options;
+mod sequences;
 
 fn values(tensors: &[&Tensor]) -> Vec<Vec<f64>> {
     Reference::new().evaluate(tensors).unwrap().iter().map(Array::to_f64).collect()
@@ -169,6 +170,7 @@ contrastive: inf inf, inf -inf
 triplet: NaN 0.000, NaN 0.000
 info_nce: NaN NaN, NaN NaN
 nt_xent: NaN NaN, NaN NaN
+ctc: NaN NaN, 2.339 0.000
 ";
 
 #[test]
