@@ -24,6 +24,7 @@ mod overlap;
 mod regression;
 mod sequences;
 mod table;
+mod vocabulary;
 
 use std::panic::Location;
 
@@ -44,6 +45,7 @@ pub use regression::{
 };
 pub use sequences::ctc;
 pub use table::{ALL, Loss};
+pub use vocabulary::linear_cross_entropy;
 
 type At = &'static Location<'static>;
 

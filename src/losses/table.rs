@@ -6,9 +6,9 @@ use super::Reduction::None as Each;
 use super::{
     Constant, CrossEntropy, bce, bce_with_logits, bce_with_pos_weight, contrastive, cosine_embedding,
     cross_entropy, ctc, dice, expectile, focal, gamma_nll, gaussian_nll, gaussian_nll_with_variance, hinge,
-    huber, info_nce, jensen_shannon, kl_divergence, label_smoothing, log_cosh, mae, margin_ranking, mse,
-    multi_margin, nt_xent, perceptron, poisson_nll, poisson_nll_with, pseudo_huber, quantile, sigmoid_l1,
-    smooth_l1, soft_cross_entropy, squared_hinge, triplet, tversky, weighted_mse,
+    huber, info_nce, jensen_shannon, kl_divergence, label_smoothing, linear_cross_entropy, log_cosh, mae,
+    margin_ranking, mse, multi_margin, nt_xent, perceptron, poisson_nll, poisson_nll_with, pseudo_huber,
+    quantile, sigmoid_l1, smooth_l1, soft_cross_entropy, squared_hinge, triplet, tversky, weighted_mse,
 };
 
 /// A loss as data: its name, the function of its operands (one value per element or row), and operands.
@@ -178,6 +178,13 @@ pub const ALL: &[Loss] = &[
         function: |t| jensen_shannon(&t[0], &t[1], Each),
         sample: || vec![logits(), [[0.2, 0.5, 0.3], [0.125, 0.25, 0.625]].into()],
         extreme: || vec![logits_far(), [[0.2, 0.5, 0.3], [0.0, 0.25, 0.75]].into()],
+        span: SPAN,
+    },
+    Loss {
+        name: "linear_cross_entropy",
+        function: |t| linear_cross_entropy(&t[0], &t[1], Some(&t[2]), &t[3], 2, Each),
+        sample: || projected(1.0),
+        extreme: || projected(1e4),
         span: SPAN,
     },
     Loss {
@@ -353,6 +360,11 @@ fn labelled_far() -> Vec<Array> {
 }
 fn labels() -> Array {
     [1, 0].into()
+}
+fn projected(scale: f64) -> Vec<Array> {
+    let hidden = [[0.5 * scale, -1.0], [0.25, 2.0 * scale], [-scale, 0.75]];
+    let weight = [[1.0, -0.5, 0.25, 0.0], [0.3, 0.7, -1.0, 2.0]];
+    vec![hidden.into(), weight.into(), [0.1, -0.2, 0.3, 0.0].into(), [1, 3, 0].into()]
 }
 fn left() -> Array {
     [[1.0, -0.5, 2.0], [0.3, 1.2, -0.7]].into()

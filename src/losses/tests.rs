@@ -9,6 +9,7 @@ use super::*;
 
 mod options;
 mod sequences;
+mod vocabulary;
 
 fn values(tensors: &[&Tensor]) -> Vec<Vec<f64>> {
     Reference::new().evaluate(tensors).unwrap().iter().map(Array::to_f64).collect()
@@ -157,6 +158,7 @@ label_smoothing: NaN NaN, inf -0.033
 soft_cross_entropy: NaN NaN, inf -0.200
 kl_divergence: NaN NaN, inf -0.200
 jensen_shannon: NaN NaN, 0.156 0.000
+linear_cross_entropy: NaN NaN, NaN NaN
 bce_with_logits: NaN 0.000, inf -1.000
 bce_with_pos_weight: NaN 0.000, inf -3.000
 focal: NaN NaN, inf NaN

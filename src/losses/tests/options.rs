@@ -163,10 +163,11 @@ fn class_weights_and_smoothing_are_their_formula() {
 fn labels_outside_the_classes_are_refused_by_every_loss_of_classes() {
     let (rows, outside) =
         (Tensor::ones([2, 3]), [Tensor::new([0, 3]), Tensor::new([-1, 0]), Tensor::new([0u32, 3])]);
-    let losses: [&dyn Fn(&Tensor) -> Tensor; 3] = [
+    let losses: [&dyn Fn(&Tensor) -> Tensor; 4] = [
         &|labels| cross_entropy(&rows, labels, Reduction::Mean),
         &|labels| CrossEntropy::new().ignore_index(9).apply(&rows, labels, Reduction::Mean),
         &|labels| multi_margin(&rows, labels, 1.0, 1, Reduction::Mean),
+        &|labels| linear_cross_entropy(&rows, &Tensor::ones([3, 3]), None, labels, 1, Reduction::Mean),
     ];
     let devices = Device::all();
     for (position, loss) in losses.iter().enumerate() {
