@@ -14,7 +14,7 @@ use cotangent::losses::{ALL, Loss};
 use cotangent::prelude::*;
 
 /// The files of losses: a section and a picture each. Their first lines are the titles.
-const SOURCES: [(&str, &str); 9] = [
+pub const SOURCES: [(&str, &str); 9] = [
     ("regression", include_str!("../src/losses/regression.rs")),
     ("margins", include_str!("../src/losses/margins.rs")),
     ("classes", include_str!("../src/losses/classes.rs")),

@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "only the program writes files")]
 mod losses_page;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use cotangent::losses::ALL;
@@ -46,4 +47,23 @@ fn every_loss_has_a_section_with_its_derivative_and_a_picture() {
     for link in page.split("[`").skip(1) {
         assert!(link.split_once("`]").is_some_and(|(_, rest)| rest.starts_with("(#")), "{link}");
     }
+}
+
+#[test]
+fn every_public_loss_is_in_the_table_and_on_the_page() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/losses");
+    let names: BTreeSet<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .filter(|name| !["mod", "table", "tests", "masks"].contains(&name.as_str()))
+        .collect();
+    assert_eq!(names, losses_page::SOURCES.iter().map(|(name, _)| (*name).to_owned()).collect());
+    let public = losses_page::SOURCES
+        .iter()
+        .flat_map(|(_, source)| source.lines())
+        .filter_map(|line| line.strip_prefix("pub fn ").and_then(|rest| rest.split('(').next()));
+    let public: BTreeSet<&str> = public.collect();
+    let table: BTreeSet<&str> =
+        ALL.iter().map(|loss| loss.name).filter(|name| *name != "CrossEntropy").collect();
+    assert_eq!(public, table);
 }

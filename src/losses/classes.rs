@@ -6,8 +6,7 @@ use std::panic::Location;
 use cotangent_tensor::{Code, DType, Error, Tensor};
 
 use super::{
-    Reduction, build, checked, class_labels, hyperparameter, integer_labels, invalid, masks, not_float,
-    on_host, outside,
+    Reduction, build, checked, hyperparameter, integer_labels, invalid, masks, not_float, on_host, outside,
 };
 
 /// Cross entropy `logsumexp(x) − x[label]` of logits `[…, classes]` against integer labels `[…]`, per row.
@@ -98,13 +97,13 @@ impl CrossEntropy {
         let counted = ignored.map(|label| labels.ne(label));
         // What replaces an ignored label is a class, if there is one.
         let replaced = counted.as_ref().map_or(labels.clone(), |counted| counted.select(labels, 0));
-        let (class, classes) = class_labels(name, logits, &replaced)?;
+        let mut rows = logits.cross_entropy(&replaced);
+        rows.node()?;
+        let classes = logits.shape().last().copied().unwrap_or(0);
         if let (Some(found), Some(ignored)) = (on_host(labels), ignored) {
-            let replaced: Vec<i64> =
-                found.into_iter().map(|label| if label == i64::from(ignored) { 0 } else { label }).collect();
-            outside(name, &replaced, classes)?;
+            let found = found.into_iter().map(|label| if label == i64::from(ignored) { 0 } else { label });
+            outside(name, &found.collect::<Vec<_>>(), classes)?;
         }
-        let mut rows = logits.cross_entropy(&class);
         let mut weight = None;
         if let Some(weights) = &self.weights {
             let node = weights.node()?;
@@ -116,7 +115,7 @@ impl CrossEntropy {
                     format!("{classes} classes need weights of shape [{classes}], not {}", node.shape);
                 return Err(Error::new(Code::Broadcast, name, message).shape("weights", &node.shape));
             }
-            let own = weights.gather(0, &class);
+            let own = weights.gather(0, &replaced);
             rows = &own * rows;
             weight = Some(own);
         }
@@ -138,7 +137,10 @@ impl CrossEntropy {
             rows = counted.select(rows, 0.0);
         }
         Ok(match (weight, reduction) {
-            (Some(weight), Reduction::Mean) => masks::normalized(&rows.sum(..), &weight.sum(..)),
+            (Some(weight), Reduction::Mean) => {
+                let divisor = weight.sum(..);
+                masks::normalized(&rows.sum(..), &divisor, &divisor)
+            }
             _ => reduction.apply(&rows),
         })
     }

@@ -33,7 +33,10 @@ pub fn weighted(loss: &Tensor, weight: &Tensor, reduction: Reduction) -> Tensor 
         let values = loss * weight;
         Ok(match reduction {
             Reduction::None | Reduction::Sum => reduction.apply(&values),
-            Reduction::Mean => normalized(&values.sum(..), &repeated(weight, loss).sum(..)),
+            Reduction::Mean => {
+                let weight = repeated(weight, loss);
+                normalized(&values.sum(..), &weight.sum(..), &weight.abs().sum(..))
+            }
         })
     })
 }
@@ -71,14 +74,18 @@ pub fn masked(loss: &Tensor, mask: &Tensor, reduction: Reduction) -> Tensor {
         let values = mask.select(loss, 0.0);
         Ok(match reduction {
             Reduction::None | Reduction::Sum => reduction.apply(&values),
-            Reduction::Mean => normalized(&values.sum(..), &repeated(&mask.cast(DType::F32), loss).sum(..)),
+            Reduction::Mean => {
+                let count = repeated(&mask.cast(DType::F32), loss).sum(..);
+                normalized(&values.sum(..), &count, &count)
+            }
         })
     })
 }
 
-/// The mean of nothing is 0, and passes nothing back.
-pub(super) fn normalized(total: &Tensor, divisor: &Tensor) -> Tensor {
-    divisor.eq(0.0).and(total.eq(0.0)).select(0.0, total / divisor)
+/// The mean where anything counts; the mean of nothing is 0, and passes nothing back. What counts is known before the loss is, so that
+/// its gradient does not wait for the total.
+pub(super) fn normalized(total: &Tensor, divisor: &Tensor, counted: &Tensor) -> Tensor {
+    counted.eq(0.0).select(0.0, total / divisor)
 }
 
 fn repeated(small: &Tensor, loss: &Tensor) -> Tensor {

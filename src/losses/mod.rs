@@ -219,8 +219,10 @@ fn outside(name: &str, labels: &[i64], size: usize) -> Result<(), Error> {
 
 /// Integers below `size` as I32, checked wherever they are computed: now, or as the index of a row that a device looks up.
 fn indices(name: &str, labels: &Tensor, size: usize) -> Result<Tensor, Error> {
-    outside(name, &on_host(labels).unwrap_or_default(), size)?;
-    Ok(Tensor::iota([size], 0).gather(0, labels))
+    match on_host(labels) {
+        Some(found) => outside(name, &found, size).map(|()| labels.cast(DType::I32)),
+        None => Ok(Tensor::iota([size], 0).gather(0, labels)),
+    }
 }
 
 /// Integer labels `[…]` of rows `[…, classes]` as I32, checked, and the number of classes.

@@ -139,6 +139,29 @@ fn masks_and_weights_that_do_not_fit_are_refused() {
     assert!(error.message().contains("mask [1, 1] does not repeat to the shape [3] of the loss"), "{error}");
 }
 
+/// Kernels that read all logits, for the mean of a loss and its gradient.
+#[test]
+fn options_cost_at_most_one_more_pass_over_the_logits() {
+    let (logits, labels) =
+        (Tensor::input("logits", [64, 100], DType::F32), Tensor::input("labels", [64], DType::I32));
+    let weights = Tensor::input("weights", [100], DType::F32);
+    let passes = |loss: Tensor| {
+        let gradient = grad(&loss, &logits).unwrap().or_error().unwrap();
+        let inputs = [&logits, &labels, &weights];
+        let step = cotangent_device::Step::new(&Device::cpu(), &inputs, &[&loss, &gradient], &[]).unwrap();
+        step.explain().lines().filter(|line| line.contains("kept [64] reduced [100]")).count()
+    };
+    let of = |loss: CrossEntropy| passes(loss.apply(&logits, &labels, Reduction::Mean));
+    let loss = CrossEntropy::new();
+    assert_eq!(passes(cross_entropy(&logits, &labels, Reduction::Mean)), 1);
+    assert_eq!(of(loss.clone()), 1);
+    assert_eq!(of(loss.clone().ignore_index(-1).smoothing(0.1)), 1);
+    // The gradient waits for the sum of the weights of the labels.
+    let weighted = loss.class_weights(&weights);
+    assert_eq!(of(weighted.clone()), 2);
+    assert_eq!(of(weighted.ignore_index(-1).smoothing(0.1)), 2);
+}
+
 #[test]
 fn class_weights_and_smoothing_are_their_formula() {
     let (x, weights) = ([1.0, -0.5, 2.0], [0.5, 2.0, 1.0]);
