@@ -56,7 +56,8 @@ pub enum Reduction {
     None,
     /// Their sum.
     Sum,
-    /// Their sum divided by their number (also with weights: not by the sum of the weights).
+    /// Their sum divided by their number; of [`weighted`] and class weights by the sum of the weights, of [`masked`] and ignored
+    /// labels by the number of those that count.
     #[default]
     Mean,
 }

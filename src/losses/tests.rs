@@ -264,6 +264,21 @@ fn hyperparameters_outside_their_domain_are_refused() {
         quantile(&p, &y, 1.0, Reduction::Mean),
         focal(&p, &y, f64::NAN, Reduction::Mean),
         label_smoothing(&logits, &labels, 1.0, Reduction::Mean),
+        smooth_l1(&p, &y, 0.0, Reduction::Mean),
+        expectile(&p, &y, 0.0, Reduction::Mean),
+        margin_ranking(&p, &p, &y, f64::INFINITY, Reduction::Mean),
+        multi_margin(&logits, &labels, f64::NAN, 1, Reduction::Mean),
+        multi_margin(&logits, &labels, 1.0, 3, Reduction::Mean),
+        CrossEntropy::new().smoothing(-0.1).apply(&logits, &labels, Reduction::Mean),
+        gaussian_nll_with_variance(&p, &y, &p, 0.0, Constant::Exact, Reduction::Mean),
+        cosine_embedding(&logits, &logits, &Tensor::ones([1]), 1.0, Reduction::Mean),
+        contrastive(&logits, &logits, &Tensor::ones([1]), 0.0, Reduction::Mean),
+        triplet(&logits, &logits, &logits, -1.0, Reduction::Mean),
+        info_nce(&logits, &logits, 0.0, Reduction::Mean),
+        nt_xent(&logits, &logits, f64::INFINITY, Reduction::Mean),
+        dice(&logits, &logits, 0.0, Reduction::Mean),
+        tversky(&logits, &logits, [0.5, -0.5], 1.0, Reduction::Mean),
+        linear_cross_entropy(&logits, &Tensor::ones([2, 2]), None, &labels, 0, Reduction::Mean),
     ];
     for tensor in wrong {
         let error = tensor.error().unwrap();
@@ -280,4 +295,30 @@ fn labels_and_targets_need_their_types() {
     assert_eq!(error(cross_entropy(&logits, &Tensor::new([0, 3]), Reduction::Mean)), Code::Index);
     assert_eq!(error(mse(&Tensor::new([1]), &Tensor::ones([1]), Reduction::Mean)), Code::Dtype);
     assert_eq!(error(soft_cross_entropy(&logits, &Tensor::ones([3]), Reduction::Mean)), Code::Broadcast);
+}
+
+#[test]
+fn losses_of_rows_refuse_shapes_that_differ() {
+    let (rows, column, flat) = (Tensor::ones([3, 2]), Tensor::ones([3, 1]), Tensor::ones([3]));
+    let wrong = [
+        kl_divergence(&rows, &column, Reduction::Mean),
+        jensen_shannon(&rows, &flat, Reduction::Mean),
+        cosine_embedding(&rows, &column, &flat, 0.5, Reduction::Mean),
+        cosine_embedding(&rows, &rows, &column, 0.5, Reduction::Mean),
+        contrastive(&rows, &rows, &column, 1.0, Reduction::Mean),
+        triplet(&rows, &rows, &column, 1.0, Reduction::Mean),
+        info_nce(&rows, &column, 1.0, Reduction::Mean),
+        nt_xent(&flat, &flat, 1.0, Reduction::Mean),
+        dice(&rows, &column, 1.0, Reduction::Mean),
+        tversky(&rows, &flat, [0.5, 0.5], 1.0, Reduction::Mean),
+        multi_margin(&rows, &Tensor::new([0, 1]), 1.0, 1, Reduction::Mean),
+        CrossEntropy::new().apply(&rows, &Tensor::new([0, 1]), Reduction::Mean),
+        CrossEntropy::new().class_weights(&flat).apply(&rows, &Tensor::new([0, 1, 0]), Reduction::Mean),
+        dice(&Tensor::new(0.5), &Tensor::new(0.5), 1.0, Reduction::Mean),
+    ];
+    for (position, tensor) in wrong.iter().enumerate() {
+        let error = tensor.error().unwrap_or_else(|| panic!("{position} is accepted"));
+        assert_eq!(error.code(), Code::Broadcast, "{position}: {error}");
+        assert!(error.location().is_some(), "{position}: {error}");
+    }
 }

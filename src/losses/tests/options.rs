@@ -175,6 +175,9 @@ fn class_weights_and_smoothing_are_their_formula() {
     assert!((found - expected).abs() < 16.0 * f64::EPSILON, "{found} {expected}");
     let mean = of(&loss.apply(&logits, &label, Reduction::Mean))[0];
     assert_eq!(mean, found / weights[1]);
+    // A negative label is none of U32.
+    let ignoring = loss.clone().ignore_index(-1).apply(&logits, &label, Reduction::Mean);
+    assert_eq!(of(&ignoring)[0], mean);
     // Without options it is the plain loss.
     let plain = CrossEntropy::new().apply(&logits, &label, Reduction::Mean);
     assert_eq!(of(&plain), of(&cross_entropy(&logits, &label, Reduction::Mean)));
