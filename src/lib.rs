@@ -52,7 +52,8 @@
 //! - [`gradcheck`], [`audit()`], [`trace`] and [`Check::Anomaly`] look at derivatives; [`batch()`] applies a function of one
 //!   example to many.
 //!
-//! `docs/guide.md` in the repository leads through all of it, `docs/migration.md` from other frameworks.
+//! `docs/guide.md` in the repository leads through all of it, `docs/migration.md` from other frameworks; `docs/losses.md` shows every
+//! loss with its derivative.
 //!
 //! # What this crate is not
 //!

@@ -1,8 +1,11 @@
 //! Losses: plain tensor expressions in their stable forms, one value per element or row, with a [`Reduction`].
 //!
 //! A loss knows no derivative: automatic differentiation of the forms chosen here *is* the stable gradient, and the
-//! planner fuses value and gradient into one kernel. Sample weights are factors: `(losses::mae(&p, &y, Reduction::None) *
-//! w).mean(..)`. [`ALL`] lists every loss with sample inputs; tests of gradients iterate over it.
+//! planner fuses value and gradient into one kernel. [`ALL`] lists every loss with sample inputs; tests of gradients iterate
+//! over it, and `docs/losses.md` in the repository shows each with its derivative.
+//!
+//! [`weighted`] takes weights of samples, [`masked`] leaves samples out, whatever they hold. A mean that divides by the number of
+//! samples, not by the sum of their weights, is `(losses::mae(&p, &y, Reduction::None) * w).mean(..)`.
 //!
 //! Every loss refuses *mutual* broadcasting: a prediction of shape `[n, 1]` against a target or weight of shape `[n]`
 //! would silently become `[n, n]` numbers. One operand may be repeated to the shape of another (a scalar, missing leading
@@ -11,16 +14,38 @@
 //!
 //! Below, `d = prediction − target`; at kinks the derivative is the mean of both sides.
 
+mod binary;
 mod classes;
-mod robust;
+mod embeddings;
+mod likelihoods;
+mod margins;
+mod masks;
+mod overlap;
+mod regression;
+mod sequences;
 mod table;
+mod vocabulary;
 
 use std::panic::Location;
 
-pub use classes::{bce_with_logits, cross_entropy, focal, label_smoothing, soft_cross_entropy};
-use cotangent_tensor::{Code, DType, Detail, Error, Tensor};
-pub use robust::{hinge, huber, log_cosh, mae, pseudo_huber, quantile, sigmoid_l1, squared_hinge};
+pub use binary::{bce, bce_with_logits, bce_with_pos_weight, focal};
+pub use classes::{
+    CrossEntropy, cross_entropy, jensen_shannon, kl_divergence, label_smoothing, soft_cross_entropy,
+};
+use cotangent_tensor::{Code, DType, Detail, Error, Op, Shape, Tensor, Values, index_error};
+pub use embeddings::{contrastive, cosine_embedding, info_nce, nt_xent, triplet};
+pub use likelihoods::{
+    Constant, gamma_nll, gaussian_nll, gaussian_nll_with_variance, poisson_nll, poisson_nll_with,
+};
+pub use margins::{hinge, margin_ranking, multi_margin, perceptron, squared_hinge};
+pub use masks::{masked, weighted};
+pub use overlap::{dice, tversky};
+pub use regression::{
+    expectile, huber, log_cosh, mae, mse, pseudo_huber, quantile, sigmoid_l1, smooth_l1, weighted_mse,
+};
+pub use sequences::ctc;
 pub use table::{ALL, Loss};
+pub use vocabulary::linear_cross_entropy;
 
 type At = &'static Location<'static>;
 
@@ -31,7 +56,8 @@ pub enum Reduction {
     None,
     /// Their sum.
     Sum,
-    /// Their sum divided by their number (also with weights: not by the sum of the weights).
+    /// Their sum divided by their number; of [`weighted`] and class weights by the sum of the weights, of [`masked`] and ignored
+    /// labels by the number of those that count.
     #[default]
     Mean,
 }
@@ -46,85 +72,6 @@ impl Reduction {
             Reduction::Mean => loss.mean(..),
         }
     }
-}
-
-/// Squared error `d²`.
-///
-/// Shapes: equal, or one operand repeated to the other. Derivative: `2d`. Error: 3 roundings. `d` beyond 1.8e19
-/// overflows f32.
-///
-/// ```
-/// use cotangent::{Evaluate, Reduction, Reference, Tensor, losses};
-/// let loss = losses::mse(&Tensor::new([1.0, 4.0]), &Tensor::new([2.0, 2.0]), Reduction::Mean);
-/// assert_eq!(Reference::new().evaluate(&[&loss])?[0].scalar()?, 2.5);
-/// # Ok::<(), cotangent::Error>(())
-/// ```
-#[track_caller]
-pub fn mse(prediction: &Tensor, target: &Tensor, reduction: Reduction) -> Tensor {
-    build(Location::caller(), "mse", &[("prediction", prediction), ("target", target)], reduction, || {
-        (prediction - target).pow(2)
-    })
-}
-
-/// Weighted squared error `w · d²`. The mean divides by the number of elements, not by `Σ w`.
-///
-/// Derivative: `2w·d`. Error: 4 roundings.
-///
-/// ```
-/// use cotangent::{Evaluate, Reduction, Reference, Tensor, losses};
-/// let (p, y) = (Tensor::new([1.0, 2.0, 3.0, 4.0, 5.0]), Tensor::new([1.5, 1.0, 3.0, 2.0, 6.0]));
-/// let w = Tensor::new([1.0, 2.0, 1.0, 1.0, 3.0]);
-/// let loss = losses::weighted_mse(&p, &y, &w, Reduction::Mean);
-/// assert_eq!(Reference::new().evaluate(&[&loss])?[0].scalar()?, 1.85);
-///
-/// let column = Tensor::ones([5, 1]);
-/// let wrong = losses::weighted_mse(&column, &column, &w, Reduction::Mean);
-/// assert!(wrong.error().unwrap().message().contains("would broadcast to [5, 5]"));
-/// # Ok::<(), cotangent::Error>(())
-/// ```
-#[track_caller]
-pub fn weighted_mse(prediction: &Tensor, target: &Tensor, weight: &Tensor, reduction: Reduction) -> Tensor {
-    let operands = [("prediction", prediction), ("target", target), ("weight", weight)];
-    build(Location::caller(), "weighted_mse", &operands, reduction, || weight * (prediction - target).pow(2))
-}
-
-/// Poisson negative log-likelihood `exp(η) − y·η`, without the constant `ln y!`.
-///
-/// Derivative in `eta`: `exp(η) − y`. Domain: `y ≥ 0`; infinite for `η > 88.7` in f32. Error: 2 ULP of `exp`, one
-/// rounding more. Source: McCullagh & Nelder, Generalized Linear Models, 2nd ed., §2.2.
-///
-/// ```
-/// use cotangent::{Evaluate, Reduction, Reference, Tensor, losses};
-/// let loss = losses::poisson_nll(&Tensor::new([0.0, 0.0]), &Tensor::new([2.0, 1.0]), Reduction::Sum);
-/// let value = Reference::new().evaluate(&[&loss])?[0].scalar()?;
-/// assert_eq!(value, 2.0); // e⁰ − 2·0 + e⁰ − 1·0
-/// # Ok::<(), cotangent::Error>(())
-/// ```
-#[track_caller]
-pub fn poisson_nll(eta: &Tensor, target: &Tensor, reduction: Reduction) -> Tensor {
-    build(Location::caller(), "poisson_nll", &[("eta", eta), ("target", target)], reduction, || {
-        eta.exp() - target * eta
-    })
-}
-
-/// Gaussian negative log-likelihood `½(ℓ + d²·exp(−ℓ))` for a predicted mean and log-variance `ℓ`, without `½ ln 2π`.
-///
-/// Derivatives: `d·exp(−ℓ)` by the mean, `½(1 − d²·exp(−ℓ))` by `ℓ`. No division by a tiny variance. Error: 2 ULP of
-/// `exp` and 4 roundings of the larger term.
-///
-/// ```
-/// use cotangent::{Evaluate, Reduction, Reference, Tensor, losses};
-/// let (mean, y, log_variance) = (Tensor::new(1.0), Tensor::new(3.0), Tensor::new(0.0));
-/// let loss = losses::gaussian_nll(&mean, &y, &log_variance, Reduction::Mean);
-/// assert_eq!(Reference::new().evaluate(&[&loss])?[0].scalar()?, 2.0);
-/// # Ok::<(), cotangent::Error>(())
-/// ```
-#[track_caller]
-pub fn gaussian_nll(mean: &Tensor, target: &Tensor, log_variance: &Tensor, reduction: Reduction) -> Tensor {
-    let operands = [("mean", mean), ("target", target), ("log_variance", log_variance)];
-    build(Location::caller(), "gaussian_nll", &operands, reduction, || {
-        0.5 * (log_variance + (mean - target).pow(2) * (-log_variance).exp())
-    })
 }
 
 /// A loss of one's own with the checks of those here: `loss` is built only if all operands are floats, and of any two of them one has
@@ -168,6 +115,25 @@ pub(crate) fn build(
     }
 }
 
+/// As [`build`], for a loss with a hyper-parameter that must satisfy `holds`.
+fn build_with<const N: usize>(
+    (at, name): (At, &str),
+    operands: [(&str, &Tensor); N],
+    (parameter, value, domain, holds): (&'static str, f64, &str, bool),
+    reduction: Reduction,
+    loss: impl FnOnce() -> Tensor,
+) -> Tensor {
+    checked(at, || {
+        hyperparameter(name, parameter, value, domain, holds)?;
+        Ok(build(at, name, &operands, reduction, loss))
+    })
+}
+
+/// A loss whose checks and formula are one function; an error without a line gets this one.
+fn checked(at: At, loss: impl FnOnce() -> Result<Tensor, Error>) -> Tensor {
+    loss().unwrap_or_else(|error| invalid(at, error))
+}
+
 /// An invalid tensor; an error without a line gets this one.
 fn invalid(at: At, error: Error) -> Tensor {
     Tensor::invalid(if error.location().is_some() { error } else { error.at(at) })
@@ -178,8 +144,7 @@ fn one_sided(name: &str, operands: &[(&str, &Tensor)]) -> Result<(), Error> {
     for (role, operand) in operands {
         let node = operand.node()?;
         if !node.dtype.is_float() {
-            let message = format!("{role} is {}, a loss needs floats", node.dtype);
-            return Err(Error::new(Code::Dtype, name, message).hint("write `.cast(DType::F32)`"));
+            return Err(not_float(name, role, node.dtype));
         }
     }
     for (position, (role, operand)) in operands.iter().enumerate() {
@@ -199,6 +164,11 @@ fn one_sided(name: &str, operands: &[(&str, &Tensor)]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn not_float(name: &str, role: &str, dtype: DType) -> Error {
+    let message = format!("{role} is {dtype}, a loss needs floats");
+    Error::new(Code::Dtype, name, message).hint("write `.cast(DType::F32)`")
 }
 
 /// A hyper-parameter must satisfy `holds`; NaN satisfies nothing.
@@ -224,6 +194,74 @@ fn integer_labels(name: &str, labels: &Tensor) -> Result<(), Error> {
     }
     let message = format!("labels are {dtype}, class labels are integers");
     Err(Error::new(Code::Dtype, name, message).hint("write `.cast(DType::I32)`, or use `soft_cross_entropy`"))
+}
+
+/// The numbers of integer labels that lie on the host; those of others are looked at where they are computed.
+fn on_host(labels: &Tensor) -> Option<Vec<i64>> {
+    match &labels.node().ok()?.op {
+        Op::Leaf(array) => match array.values() {
+            Values::Int(values) => Some(values.iter().map(|&v| v.into()).collect()),
+            Values::Uint(values) => Some(values.iter().map(|&v| v.into()).collect()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The first label outside of `0 .. size`, as an error.
+fn outside(name: &str, labels: &[i64], size: usize) -> Result<(), Error> {
+    let is_outside = |&label: &i64| usize::try_from(label).map_or(true, |label| label >= size);
+    match labels.iter().position(is_outside) {
+        None => Ok(()),
+        #[expect(clippy::cast_precision_loss, reason = "labels have 32 bits")]
+        Some(position) => Err(index_error(name, position, labels[position] as f64, size)),
+    }
+}
+
+/// Integers below `size` as I32, checked wherever they are computed: now, or as the index of a row that a device looks up.
+fn indices(name: &str, labels: &Tensor, size: usize) -> Result<Tensor, Error> {
+    match on_host(labels) {
+        Some(found) => outside(name, &found, size).map(|()| labels.cast(DType::I32)),
+        None => Ok(Tensor::iota([size], 0).gather(0, labels)),
+    }
+}
+
+/// Integer labels `[…]` of rows `[…, classes]` as I32, checked, and the number of classes.
+fn class_labels(name: &str, rows: &Tensor, labels: &Tensor) -> Result<(Tensor, usize), Error> {
+    integer_labels(name, labels)?;
+    let (shape, found) = (rows.node()?.shape, labels.node()?.shape);
+    let Some((&classes, outer)) = shape.split_last() else {
+        return Err(Error::new(Code::Broadcast, name, "a scalar has no axis of classes"));
+    };
+    if *outer != found[..] {
+        let message = format!("rows {shape} need labels of the shape without the last axis, not {found}");
+        return Err(Error::new(Code::Broadcast, name, message).shape("rows", &shape).shape("labels", &found));
+    }
+    Ok((indices(name, labels, classes)?, classes))
+}
+
+/// The common shape of operands whose last axis is that of a row.
+fn same_rows(name: &str, operands: &[(&str, &Tensor)]) -> Result<Shape, Error> {
+    let mut common: Option<(&str, Shape)> = None;
+    for (role, operand) in operands {
+        let node = operand.node()?;
+        if !node.dtype.is_float() {
+            return Err(not_float(name, role, node.dtype));
+        }
+        match &common {
+            Some((first, shape)) if *shape != node.shape => {
+                let message = format!("{first} {shape} and {role} {} must have the same shape", node.shape);
+                return Err(Error::new(Code::Broadcast, name, message)
+                    .shape("lhs", shape)
+                    .shape("rhs", &node.shape));
+            }
+            None if node.shape.rank() == 0 => {
+                return Err(Error::new(Code::Broadcast, name, format!("{role} is a scalar, not a row")));
+            }
+            _ => common = Some((role, node.shape)),
+        }
+    }
+    common.map(|(_, shape)| shape).ok_or_else(|| Error::new(Code::Internal, name, "a loss without operands"))
 }
 
 #[cfg(test)]

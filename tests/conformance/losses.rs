@@ -2,6 +2,7 @@
 
 use crate::common::{Error, Evaluator, Reduction, Tensor, grad, losses};
 use crate::harness::{Case, Findings};
+use losses::Constant;
 
 pub const CASES: &[Case] = &[
     Case {
@@ -14,6 +15,12 @@ pub const CASES: &[Case] = &[
         origin: "optax test_sigmoid_cross_entropy; PyTorch run",
         program: t83_bce_with_logits,
     },
+    Case {
+        label: "t85_gaussian_and_poisson",
+        origin: "PyTorch functional.py: gaussian_nll_loss, poisson_nll_loss",
+        program: t85,
+    },
+    Case { label: "t92_masked_rows", origin: "optax test_mask", program: t92_masked_rows },
 ];
 
 fn t82_cross_entropy(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
@@ -38,5 +45,60 @@ fn t83_bce_with_logits(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let targets = Tensor::new([0.0, 1.0, 0.0, 0.75, 0.0, 1.0]);
     let loss = losses::bce_with_logits(&logits, &targets, Reduction::None);
     f.value("loss", &loss, "1e9 0 0.693147180560 0.693147180560 17.0000000414 4.13993763309e-8");
+    // With a weight of 1 for positives it is the same loss.
+    let weighted = losses::bce_with_pos_weight(&logits, &targets, &Tensor::new(1.0), Reduction::None);
+    f.value("weighted", &weighted, "1e9 0 0.693147180560 0.693147180560 17.0000000414 4.13993763309e-8");
+    Ok(())
+}
+
+fn t85(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+    let (mean, y, variance) = (Tensor::new(1.0), Tensor::new(3.0), Tensor::new(0.5));
+    let gaussian = |variance: &Tensor, floor, constant| {
+        losses::gaussian_nll_with_variance(&mean, &y, variance, floor, constant, Reduction::Mean)
+    };
+    let loss = gaussian(&variance, 1e-6, Constant::Dropped);
+    f.value("Gaussian", &loss, "3.65342640972");
+    f.value("with constant", &gaussian(&variance, 1e-6, Constant::Exact), "4.57236494292");
+    f.gradient("∂μ", &grad(&loss, &mean)?, "-4")?;
+    f.gradient("∂variance", &grad(&loss, &variance)?, "-7")?;
+    // A variance below the floor: the value is that of the floor, and so is the derivative that passes.
+    let small = Tensor::new(0.25);
+    let clamped = gaussian(&small, 0.5, Constant::Dropped);
+    f.value("clamped", &clamped, "3.65342640972");
+    f.gradient("∂variance, clamped", &grad(&clamped, &small)?, "-7")?;
+    // The same by the logarithm of the variance, whose derivative is that by the variance times it.
+    let log_variance = Tensor::new(-std::f64::consts::LN_2);
+    let by_log = losses::gaussian_nll(&mean, &y, &log_variance, Reduction::Mean);
+    f.value("by the logarithm", &by_log, "3.65342640972");
+    f.gradient("∂ logarithm", &grad(&by_log, &log_variance)?, "-3.5")?;
+    let (eta, count) = (Tensor::new(1.0), Tensor::new(2.0));
+    let poisson = |constant| losses::poisson_nll_with(&eta, &count, constant, Reduction::Mean);
+    f.value("Poisson", &poisson(Constant::Dropped), "0.718281828459");
+    f.value("with Stirling's constant", &poisson(Constant::Stirling), "1.37008831306");
+    f.value("with its constant", &poisson(Constant::Exact), "1.41142900902");
+    Ok(())
+}
+
+fn t92_masked_rows(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+    let no = f64::NAN;
+    let (whole, kept) =
+        (Tensor::new([[1.0, 4.0], [no, no], [10.0, 1.0]]), Tensor::new([[1.0, 4.0], [10.0, 1.0]]));
+    let mask = Tensor::new([true, false, true]);
+    let rows = losses::cross_entropy(&whole, &Tensor::new([0, 0, 1]), Reduction::None);
+    let dropped = losses::cross_entropy(&kept, &Tensor::new([0, 1]), Reduction::Mean);
+    let masked = losses::masked(&rows, &mask, Reduction::Mean);
+    // log(1 + e³) and log(1 + e⁹).
+    f.value("masked", &masked, "6.02435537688");
+    f.same("value", &masked, &dropped);
+    let (gradient, of_kept) = (grad(&masked, &whole)?.or_error()?, grad(&dropped, &kept)?.or_error()?);
+    f.same("row 0", &gradient.slice(0, 0, 1, 1), &of_kept.slice(0, 0, 1, 1));
+    f.same("row 2", &gradient.slice(0, 2, 3, 1), &of_kept.slice(0, 1, 2, 1));
+    f.value("row 1", &gradient.slice(0, 1, 2, 1), "0 0");
+    // The label that is ignored, and the targets that are not there.
+    let ignoring = losses::CrossEntropy::new().ignore_index(-1);
+    f.same("ignored", &ignoring.apply(&whole, &Tensor::new([0, -1, 1]), Reduction::Mean), &dropped);
+    let target = Tensor::new([2.0, no, 5.0]);
+    let squares = losses::mse(&Tensor::new([1.0, 7.0, 3.0]), &target, Reduction::None);
+    f.value("targets", &losses::masked(&squares, &!&target.is_nan(), Reduction::Mean), "2.5");
     Ok(())
 }
