@@ -46,7 +46,9 @@ impl Family {
         for (element, &eta) in etas.iter().enumerate() {
             let (mean, variance) = (means[element], variances[element]);
             let with_eta = |error: Error| error.with("eta", Detail::Number(eta));
-            if variance.is_nan() || variance <= 0.0 || !mean.is_finite() {
+            // A class that is left out of a row has none.
+            let falls = variance < 0.0 || variance == 0.0 && self.observation() != Observation::Row;
+            if falls || variance.is_nan() || !mean.is_finite() {
                 let message = format!("at η = {eta} the mean is {mean} and the variance {variance}");
                 return Err(with_eta(fail(message).hint("a variance is positive: the mean grows with η")));
             }

@@ -71,7 +71,7 @@ impl Family {
                 self.scaled(product, 1.0 / self.dispersion)
             }
             // A matrix per row: the mean along the direction.
-            Form::BuiltIn(row, _) if row.observation == Observation::Row => {
+            Form::BuiltIn(..) | Form::Own { .. } if self.observation() == Observation::Row => {
                 let moved = jvp(&[&self.mean(eta)], &[(eta, direction)]);
                 moved.map_or_else(Tensor::invalid, |mut moved| moved.remove(0))
             }

@@ -88,6 +88,7 @@ impl Family {
                 Some(nll) => nll(eta, target, *parameter),
                 None => (row.log_partition)(eta, *parameter) - target * eta,
             },
+            Form::Own { rows: true, .. } => self.log_partition(eta) - (target * eta).sum(-1),
             Form::Own { .. } => self.log_partition(eta) - target * eta,
         }
     }

@@ -25,6 +25,7 @@
 //! gradients, Gauss–Newton steps and curvature along a direction.
 
 mod check;
+mod fenchel_young;
 mod information;
 mod likelihood;
 mod link;
@@ -64,10 +65,8 @@ pub struct Family {
 enum Form {
     /// With its parameter.
     BuiltIn(&'static Row, f64),
-    Own {
-        log_partition: Option<Function>,
-        mean: Option<Function>,
-    },
+    /// `rows`: an observation has a row of natural parameters.
+    Own { log_partition: Option<Function>, mean: Option<Function>, rows: bool },
 }
 
 macro_rules! built_in {
@@ -131,6 +130,11 @@ impl Family {
         /// Dirichlet, and with two columns beta: rows of shares `y` that sum to 1, whose logarithms are what is averaged. `η > 0` are the
         /// concentrations, `A = Σ log Γ(η_j) − log Γ(Σ η_j)`, and [`Family::mean`] is that of `log y`.
         dirichlet DIRICHLET;
+        /// No likelihood but a Fenchel–Young loss: rows of shares, and a mean with exact zeros, the projection of `η` onto the simplex. The
+        /// regularizer is `½·Σ p²`; [`Family::nll`] is 0 where the mean is the target. `K²` terms for a row of `K`.
+        sparsemax SPARSEMAX;
+        /// As [`Family::sparsemax`] with the regularizer `⁴⁄₃·Σ p^1.5`: between softmax and sparsemax.
+        entmax15 ENTMAX15;
     }
     /// Negative binomial with variance `μ + α·μ²`: `A = −log(1 − e^η)/α` for `η < 0`.
     ///
@@ -193,8 +197,28 @@ impl Family {
     pub fn from_mean(name: &str, mean: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static) -> Family {
         Family::own(name, None, Some(Arc::new(mean)))
     }
+    /// The Fenchel–Young loss of a convex function of rows, given by its conjugate `Ω*`: one number per row of the last axis. The mean is
+    /// `∇Ω*(η)`, [`Family::nll`] is `Ω*(η) − ⟨y, η⟩`, targets are rows of the shape of `η`.
+    ///
+    /// ```
+    /// use cotangent::{Evaluate, Family, Reference, Tensor};
+    /// let softmax = Family::from_conjugate("softmax", |eta| eta.logsumexp(-1));
+    /// let residual = softmax.residual(&Tensor::new([[1.0, 1.0]]), &Tensor::new([[0.25, 0.75]]));
+    /// assert_eq!(Reference::new().evaluate(&[&residual])?[0].to_f64(), [0.25, -0.25]);
+    /// # Ok::<(), cotangent::Error>(())
+    /// ```
+    pub fn from_conjugate(
+        name: &str,
+        conjugate: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static,
+    ) -> Family {
+        let mut family = Family::own(name, Some(Arc::new(conjugate)), None);
+        if let Form::Own { rows, .. } = &mut family.form {
+            *rows = true;
+        }
+        family
+    }
     fn own(name: &str, log_partition: Option<Function>, mean: Option<Function>) -> Family {
-        let form = Form::Own { log_partition, mean };
+        let form = Form::Own { log_partition, mean, rows: false };
         Family { name: name.into(), form, link: Link::Canonical, dispersion: 1.0 }
     }
     /// With an explicit mean instead of the derivative of the log-partition (a stable form, say); [`Family::check`]
@@ -414,6 +438,7 @@ impl Family {
     fn observation(&self) -> Observation {
         match self.form {
             Form::BuiltIn(row, _) => row.observation,
+            Form::Own { rows: true, .. } => Observation::Row,
             Form::Own { .. } => Observation::Number,
         }
     }

@@ -8,6 +8,7 @@ use std::f64::consts::{PI, TAU};
 
 use cotangent_tensor::{DType, Real, Tensor, where_};
 
+use super::fenchel_young::Tsallis;
 use super::numeric::{continuous_log_partition, continuous_mean, continuous_variance, log1mexp};
 use super::{Link, Predicted, others};
 
@@ -409,6 +410,32 @@ pub(super) static DIRICHLET: Row = Row {
     ..NUMBER
 };
 
+/// A Fenchel–Young loss in the place of a likelihood.
+macro_rules! fenchel_young {
+    ($NAME:ident $name:literal $entropy:ident) => {
+        pub(super) static $NAME: Row = Row {
+            name: $name,
+            observation: Observation::Row,
+            target: ("between 0 and 1", share),
+            samples: (&[-0.8, 0.4, 0.1, 0.45, -2.0], &[0.0, 0.5, 0.2, 0.3, 0.0]),
+            log_partition: |eta, _| Tsallis::$entropy.conjugate(eta),
+            mean: |eta, _| Tsallis::$entropy.mean(eta),
+            variance: |eta, _| {
+                let weights = Tsallis::$entropy.weights(&Tsallis::$entropy.mean(eta));
+                &weights * (1.0 - &weights / weights.sum(-1).unsqueeze(-1))
+            },
+            // 0 for a perfect prediction.
+            nll: Some(|eta, y, _| {
+                let entropy = Tsallis::$entropy;
+                entropy.conjugate(eta) + entropy.regularizer(y) - (y * eta).sum(-1)
+            }),
+            ..NUMBER
+        };
+    };
+}
+fenchel_young!(SPARSEMAX "sparsemax" Sparsemax);
+fenchel_young!(ENTMAX15 "entmax15" Entmax15);
+
 /// Every built-in family.
 pub(super) static ALL: &[&Row] = &[
     &GAUSSIAN,
@@ -427,4 +454,6 @@ pub(super) static ALL: &[&Row] = &[
     &CONTINUOUS_BERNOULLI,
     &ZERO_TRUNCATED_POISSON,
     &DIRICHLET,
+    &SPARSEMAX,
+    &ENTMAX15,
 ];

@@ -289,3 +289,110 @@ fn pairs_that_cannot_be_are_refused_by_name() {
     assert_eq!(Family::tweedie(2.0).unwrap_err().code(), Code::Hyperparameter);
     assert_eq!(Family::negative_binomial(f64::INFINITY).unwrap_err().code(), Code::Hyperparameter);
 }
+
+#[test]
+fn sparse_means_are_projections_and_their_losses_have_them_as_gradient() {
+    // Sums of two, by hand: z = (1, 0.2, −1), τ = (1.2 − 1)/2.
+    let eta = Tensor::new([[1.0, 0.2, -1.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]]);
+    let third = 1.0 / 3.0;
+    let projected = values(&[&Family::sparsemax().mean(&eta)]).remove(0);
+    close(&projected, &[0.9, 0.1, 0.0, 1.0, 0.0, 0.0, third, third, third]);
+    let mixed = values(&[&Family::entmax15().mean(&eta)]).remove(0);
+    // (½ − τ)² + (0.1 − τ)² = 1: τ = 0.3 − √0.46.
+    let threshold = 0.3 - 0.46f64.sqrt();
+    close(&mixed[..3], &[(0.5 - threshold).powi(2), (0.1 - threshold).powi(2), 0.0]);
+    close(&mixed[3..6], &[1.0, 0.0, 0.0]);
+    close(&mixed[6..], &[third, third, third]);
+    for family in [Family::sparsemax(), Family::entmax15()] {
+        let [eta, y] = family.samples().unwrap().map(Tensor::new);
+        let loss = |eta: &Tensor| family.nll(eta, &y, Reduction::None);
+        let report = GradCheck::new().order(2).run(|[eta]| loss(&eta), [&eta], &Reference::new()).unwrap();
+        assert!(report.is_ok(), "{report}");
+        let slope = grad(&loss(&eta).sum(..), &eta).unwrap().or_error().unwrap();
+        let perfect = family.nll(&eta, &family.mean(&eta), Reduction::Sum);
+        let found = values(&[&slope, &family.residual(&eta, &y), &family.mean(&eta).sum(..), &perfect]);
+        close(&found[0], &found[1]);
+        close(&found[2], &[1.0]);
+        close(&found[3], &[0.0]);
+        // Far out, one class is all there is.
+        let far = Tensor::new([[1e8, -1e8, 0.0]]);
+        let found =
+            values(&[&family.mean(&far), &family.nll(&far, &Tensor::new([[1.0, 0.0, 0.0]]), Reduction::Sum)]);
+        close(&found[0], &[1.0, 0.0, 0.0]);
+        close(&found[1], &[0.0]);
+        for device in Device::all() {
+            let report = cross_check(&device, &[&family.mean(&eta), &loss(&eta), &slope]).unwrap();
+            assert!(report.cases > 0 && report.worst_ratio <= 1.0, "{family:?} on {}", device.slug());
+        }
+    }
+    // Any conjugate of rows.
+    let own = Family::from_conjugate("own", |eta| eta.logsumexp(-1));
+    let [eta, y] = Family::multinomial().samples().unwrap().map(Tensor::new);
+    let shares = &y / y.sum(-1).unsqueeze(-1);
+    let (softmax, loss) = (Family::multinomial(), own.nll(&eta, &shares, Reduction::Sum));
+    let found = values(&[
+        &own.residual(&eta, &shares),
+        &softmax.residual(&eta, &shares),
+        &loss,
+        &softmax.nll(&eta, &shares, Reduction::Sum),
+    ]);
+    close(&found[0], &found[1]);
+    close(&found[2], &found[3]);
+    let (along, other) = (own.information_product(&eta, &shares), softmax.information_product(&eta, &shares));
+    let found = values(&[&along, &other]);
+    close(&found[0], &found[1]);
+}
+
+/// The parameters of a small model after as many steps from the same start, by a loss and without one.
+fn trajectories(family: &Family, link: &str) -> (f64, f64) {
+    use cotangent_device::Step;
+    let device = Device::cpu();
+    let rows = 40;
+    let [_, targets] = family.samples().unwrap();
+    let samples = targets.to_f64();
+    let target: Vec<f64> = (0..rows).map(|i| samples[i % samples.len()]).collect();
+    let x: Vec<f64> = (0..2 * rows).map(|i| ((i * 37 % 17) as f64 - 8.0) / 17.0).collect();
+    let x = Tensor::new(x).reshape([isize::try_from(rows).unwrap(), 2]);
+    // Predictors at which every family and link has means.
+    let shift = family.samples().unwrap()[0].to_f64().iter().sum::<f64>() / samples.len() as f64;
+    let y = Tensor::new(target);
+    let (mut worst, mut steps) = (0.0f64, 0);
+    let mut w = vec![0.01f32, -0.02];
+    let input = Tensor::input("w", [2], DType::F32);
+    let eta = x.matmul(&input) + shift;
+    let rate = 0.02 / rows as f32;
+    let by_loss = grad(&family.nll(&eta, &y, Reduction::Sum), &input).unwrap().or_error().unwrap();
+    let without =
+        cotangent_autograd::vjp(&[(&eta, &family.residual(&eta, &y))], &input).unwrap().or_error().unwrap();
+    let step = Step::new(&device, &[&input], &[&by_loss, &without], &[]).unwrap();
+    for _ in 0..500 {
+        let values: Vec<f64> = w.iter().map(|&v| f64::from(v)).collect();
+        let outputs = step.run(&[(&input, &values)]).unwrap();
+        let [a, b] = [0, 1].map(|i| outputs.read(i).unwrap().to_f32());
+        let next =
+            |gradient: &[f32]| -> Vec<f32> { w.iter().zip(gradient).map(|(w, g)| w - rate * g).collect() };
+        let (by_loss, without) = (next(&a), next(&b));
+        // Of the largest parameter: one that passes 0 has units of its own.
+        let size = by_loss.iter().chain(&w).fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
+        let unit = f64::from(f32::EPSILON) * f64::from(size).log2().floor().exp2();
+        for (a, b) in by_loss.iter().zip(&without) {
+            worst = worst.max(f64::from((a - b).abs()) / unit);
+        }
+        w = by_loss;
+        steps += 1;
+    }
+    assert!(steps == 500 && w.iter().all(|w| w.is_finite()), "{} {link}", family.name());
+    (worst, f64::from(w[0]))
+}
+
+#[test]
+fn steps_by_a_loss_and_without_one_agree_to_a_unit_in_the_last_place() {
+    let mut moved = 0;
+    for (family, _, _) in pairs().into_iter().filter(|(family, ..)| !matches!(family.link(), Link::Own(_))) {
+        let (worst, end) = trajectories(&family, family.link().name());
+        println!("{family:?}: {worst} ULP at worst, ends at {end}");
+        assert!(worst <= 1.0, "{family:?}: {worst} ULP in a step");
+        moved += usize::from((end - 0.01).abs() > 1e-3);
+    }
+    assert!(moved > 40, "{moved}");
+}
