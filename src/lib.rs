@@ -96,7 +96,7 @@ pub use cotangent_tensor::{
     Arithmetic, Array, Axes, Bounded, Chain, Code, DType, Detail, Dims, Elementwise, Error, Evaluate,
     Inspected, Integer, IntoShape, KernelBuffer, KernelMeaning, Key, MAX_RANK, Node, Op, Operand, Real,
     Reduce, Reference, Rounding, RuleKind, Scalar, Shape, Tensor, Token, TracedRule, UserKernel, Values,
-    Violation, bounded, elementwise, index_error, random, topological, where_,
+    Violation, bounded, elementwise, index_error, random, topological, ulp, where_,
 };
 pub use families::{Family, Link, OwnLink};
 pub use gradients::OrError;

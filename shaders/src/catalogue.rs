@@ -2,6 +2,8 @@
 
 /// Accurate f32 functions.
 pub(crate) const MATH: &str = include_str!("../wgsl/math.wgsl");
+/// Sine and its kin.
+pub(crate) const TRIGONOMETRIC: &str = include_str!("../wgsl/trigonometric.wgsl");
 /// Random words by counter.
 pub(crate) const RANDOM: &str = include_str!("../wgsl/random.wgsl");
 /// What generated kernels need besides.

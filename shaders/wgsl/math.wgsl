@@ -6,8 +6,8 @@
 // `crates/tensor/src/math32`, whose module `promise` lists the largest error of each in ULP. Results below 2^-126 may be
 // flushed to zero. Both sides of every pick are computed: there is no branch, and no loop but the one of m_rem.
 //
-// Bindings. None but the hole: a kernel supplies `opaque_zero`. Limits. sin, cos, tan: |x| <= 8192; lgamma, digamma,
-// trigamma: x > 0; m_exp_nonpositive: x <= 0. The loop of m_rem runs at most 35 times.
+// Bindings. None but the hole: a kernel supplies `opaque_zero`. Limits. lgamma, digamma, trigamma: x > 0;
+// m_exp_nonpositive: x <= 0. The loop of m_rem runs at most 35 times. Sine and its kin: `trigonometric.wgsl`.
 //
 // Form. A generator copies the functions that a kernel calls, with all that they call: every function therefore starts
 // with `fn` in the first column, ends with a brace in the first column or on the same line, and holds its own constants.
@@ -264,6 +264,13 @@ fn m_xlogy(x: f32, y: f32) -> f32 {
   return select(select(product, 0.0, zero), x, m_is_nan(x));
 }
 
+// x ln(1 + y), 4 ULP, and 0 where x = 0 unless y is NaN.
+fn m_xlog1py(x: f32, y: f32) -> f32 {
+  let zero = (bitcast<u32>(x) << 1u) == 0u && !m_is_nan(y);
+  let product = select(x * m_log1p(y), y, m_is_nan(y));
+  return select(select(product, 0.0, zero), x, m_is_nan(x));
+}
+
 // ----------------------------------------------------------------------------------------- logistic, hyperbolic
 
 // Logistic function 1 / (1 + e^-x), 4 ULP, relative in the left tail as well.
@@ -341,132 +348,6 @@ fn m_atanh(x: f32) -> f32 {
   return m_copysign(select(y, m_nan(), b > 0x3f800000u), x);
 }
 
-// ------------------------------------------------------------------------------------------------ trigonometric
-
-// x = q pi/2 + r + low for |x| <= 8192: (r, low, t), where the low bits of t are those of q. Cody and Waite with four parts
-// of pi/2; the products with the first three are exact, so r + low is accurate at every multiple of pi/2. Beyond 8192 r
-// stays bounded, nothing more.
-fn m_trig_reduce(x: f32) -> vec3f {
-  let t = fb(x * 0.63661975 + 12582912.0);
-  let n = t - 12582912.0;
-  let exact = fb(fb(x - n * 1.5703125) - n * 0.0004837513);
-  let part = fb(n * 7.5495336e-8);
-  let r = fb(exact - part);
-  let low = fb(fb(exact - r) - part) - n * 2.563344e-12;
-  return vec3f(clamp(r, -0.8, 0.8), low, t);
-}
-
-// sin(r + low) for |r| <= pi/4, relative error of the polynomial 4e-9.
-fn m_sin_poly(r: f32, low: f32) -> f32 {
-  let z = r * r;
-  return r + (r * (z * (-0.16666655 + z * (0.008332187 + z * -0.00019517899))) + low);
-}
-
-// cos(r + low) for |r| <= pi/4, relative error of the polynomial 2e-10.
-fn m_cos_poly(r: f32, low: f32) -> f32 {
-  let z = r * r;
-  return 1.0 - ((0.5 * z + r * low) - z * z * (0.041666646 + z * (-0.001388731 + z * 2.443233e-5)));
-}
-
-// sin(r + low + q pi/2).
-fn m_sin_quadrant(r: f32, low: f32, q: u32) -> f32 {
-  let y = select(m_cos_poly(r, low), m_sin_poly(r, low), (q & 1u) == 0u);
-  return bitcast<f32>(bitcast<u32>(y) ^ ((q & 2u) << 30u));
-}
-
-// y, but x itself where x is tiny, and NaN where x is infinite or NaN.
-fn m_trig_edge(x: f32, y: f32) -> f32 {
-  let b = bitcast<u32>(x) & 0x7fffffffu;
-  return select(select(y, x, b < 0x39000000u), m_nan(), b >= 0x7f800000u);
-}
-
-// Sine of x radians, 2 ULP for |x| <= 8192.
-fn m_sin(x: f32) -> f32 {
-  let p = m_trig_reduce(x);
-  return m_trig_edge(x, m_sin_quadrant(p.x, p.y, bitcast<u32>(p.z)));
-}
-
-// Cosine of x radians, 2 ULP for |x| <= 8192.
-fn m_cos(x: f32) -> f32 {
-  let p = m_trig_reduce(x);
-  let y = m_sin_quadrant(p.x, p.y, bitcast<u32>(p.z) + 1u);
-  return select(y, m_nan(), (bitcast<u32>(x) & 0x7fffffffu) >= 0x7f800000u);
-}
-
-// Tangent of x radians, 4 ULP for |x| <= 8192.
-fn m_tan(x: f32) -> f32 {
-  let p = m_trig_reduce(x);
-  let s = m_sin_poly(p.x, p.y);
-  let c = m_cos_poly(p.x, p.y);
-  let even = (bitcast<u32>(p.z) & 1u) == 0u;
-  return m_trig_edge(x, select(-c, s, even) / select(s, c, even));
-}
-
-// asin s given z = s^2, for 0 <= s <= 1/2, relative error 5e-9.
-fn m_asin_poly(s: f32, z: f32) -> f32 {
-  let p = 0.074953094 + z * (0.045469154 + z * (0.024184737 + z * 0.042158414));
-  return s + s * (z * (0.16666752 + z * p));
-}
-
-// p with asin a = p for a <= 1/2, else asin a = pi/2 - 2p.
-fn m_asin_half(a: f32) -> f32 {
-  let is_large = a > 0.5;
-  let z = select(a * a, 0.5 * (1.0 - a), is_large);
-  return m_asin_poly(select(a, sqrt(z), is_large), z);
-}
-
-// Inverse sine, 4 ULP, relative near 0 as well; NaN for |x| > 1.
-fn m_asin(x: f32) -> f32 {
-  let a = abs(x);
-  let p = m_asin_half(a);
-  let y = m_copysign(select(p, 1.5707964 - fb(2.0 * p + 4.371139e-8), a > 0.5), x);
-  return select(y, m_nan(), bitcast<u32>(a) > 0x3f800000u);
-}
-
-// Inverse cosine, 4 ULP, relative near 1 as well; NaN for |x| > 1.
-fn m_acos(x: f32) -> f32 {
-  let a = abs(x);
-  let p = m_asin_half(a);
-  let large = select(2.0 * p, 3.1415927 - fb(2.0 * p + 8.742278e-8), x < 0.0);
-  let y = select(1.5707964 - fb(m_copysign(p, x) + 4.371139e-8), large, a > 0.5);
-  return select(y, m_nan(), bitcast<u32>(a) > 0x3f800000u);
-}
-
-// atan t for 0 <= t <= 1, relative error 2e-8.
-fn m_atan_poly(t: f32) -> f32 {
-  let z = t * t;
-  let p = -0.07551666 + z * (0.04320489 + z * (-0.01636336 + z * 0.0029194863));
-  let q = -0.33333153 + z * (0.19993767 + z * (-0.14211002 + z * (0.1066577 + z * p)));
-  return t + t * (z * q);
-}
-
-// Inverse tangent, 4 ULP, relative near 0 as well.
-fn m_atan(x: f32) -> f32 {
-  let a = abs(x);
-  let is_large = a > 1.0;
-  let p = m_atan_poly(select(a, 1.0 / a, is_large));
-  let y = m_copysign(select(p, 1.5707964 - fb(p + 4.371139e-8), is_large), x);
-  return select(y, x, m_is_nan(x));
-}
-
-// Angle of the point (x, y) in [-pi, pi] with IEEE 754's signed zeros and infinities, 4 ULP.
-fn m_atan2(y: f32, x: f32) -> f32 {
-  let ax = abs(x);
-  let ay = abs(y);
-  let steep = ay > ax;
-  let large = select(ax, ay, steep);
-  // WGSL grants a quotient only where its divisor is neither huge nor tiny
-  let s = select(select(1.0, 5.4210109e-20, large > 1.8446744e19), 1.8446744e19, large < 5.4210109e-20);
-  var t = (select(ay, ax, steep) * s) / (large * s);
-  t = select(t, 0.0, bitcast<u32>(large) == 0u);
-  t = select(t, 0.0, m_is_inf(large));
-  t = select(t, 1.0, m_is_inf(ax) && m_is_inf(ay));
-  var p = m_atan_poly(t);
-  p = select(p, 1.5707964 - fb(p + 4.371139e-8), steep);
-  p = select(p, 3.1415927 - fb(p + 8.742278e-8), (bitcast<u32>(x) >> 31u) != 0u);
-  return select(m_copysign(p, y), m_nan(), m_is_nan(x) || m_is_nan(y));
-}
-
 // ----------------------------------------------------------------------------------- error function, normal law
 
 // a^2 as an unevaluated sum.
@@ -541,6 +422,67 @@ fn m_log_ndtr(z: f32) -> f32 {
   y = select(y, -0.5 * a * a, a > 1.8e19);                     // the logarithm is lost in the square
   y = select(y, -m_inf(), a > 2.6087635e19);
   return select(select(log_part, y, is_left), z, m_is_nan(z));
+}
+
+// The inverse Mills ratio phi(z)/Phi(z), the slope of ln Phi, 8 ULP, relative in both tails.
+fn m_inverse_mills(z: f32) -> f32 {
+  let a = select(abs(z), 1.0e4, abs(z) > 1.0e4);               // beyond, the ratio is -z or 0
+  let left = 0.7978846 / m_scaled_erfc(a * 0.70710677);
+  let p = m_upper_tail_parts(a);
+  let right = (0.3989423 * p.x) / (1.0 - p.x * p.y);
+  let y = select(right, select(left, -z, z < -1.0e4), z < 0.0);
+  return select(y, z, m_is_nan(z));
+}
+
+// --------------------------------------------------------------------------------------------------- Bessel functions
+
+// p sqrt(1/x) for x > 6, as both functions are: p is 1/sqrt(2 pi), in two parts, and what a polynomial in 1/x adds. 0 at inf.
+fn m_bessel_far(a: f32, w: f32, p: f32) -> f32 {
+  let y = (0.3989423 + fb(-1.133517e-8 + w * p)) * inverseSqrt(a);
+  return select(y, 0.0, m_is_inf(a));
+}
+
+// e^x = (1 + t) 2^k for -6 <= x <= 0: (t, 2^k).
+fn m_bessel_exp(x: f32) -> vec2f {
+  let p = m_exp_reduce(x);
+  let z = p.x * p.x;
+  return vec2f(m_exp_tail(p.x, z) * z + p.x, m_power_of_two(m_exp_exponent(p.y)));
+}
+
+// e^-a p for 0 <= a <= 6, where p is a polynomial in a^2 whose own rounding error `drift` times the relative slope corrects.
+fn m_bessel_near(a: f32, p: f32, drift: f32) -> f32 {
+  let e = m_bessel_exp(-a);
+  return (p + p * (e.x + drift)) * e.y;
+}
+
+// Modified Bessel function e^-|x| I0(x), 4 ULP.
+fn m_i0e(x: f32) -> f32 {
+  let a = abs(x);
+  let b = select(a, 6.0, a > 6.0);
+  let u = m_square_parts(b);
+  var p = 6.763927e-8 + u.x * (4.8107157e-10 + u.x * (2.0824497e-12 + u.x * 1.4530088e-14));
+  p = 0.24999999 + u.x * (0.01562502 + u.x * (0.0004340189 + u.x * (6.7834185e-6 + u.x * p)));
+  let near = m_bessel_near(b, 1.0 + u.x * p, u.y * (0.25 - 0.03 * b));
+  let w = 1.0 / select(select(a, 6.0, a < 6.0), 1.0e18, a > 1.0e18);
+  var q = 0.032669082 + w * (0.016018312 + w * (0.093154885 + w * 0.9788292));
+  q = 0.049869534 + w * (0.027908789 + w * q);
+  let y = select(near, m_bessel_far(a, w, q), a > 6.0);
+  return select(y, x, m_is_nan(x));
+}
+
+// Modified Bessel function e^-|x| I1(x), 4 ULP, relative near 0 as well.
+fn m_i1e(x: f32) -> f32 {
+  let a = abs(x);
+  let b = select(a, 6.0, a > 6.0);
+  let u = m_square_parts(b);
+  var p = 5.6432015e-9 + u.x * (3.4120956e-11 + u.x * (1.3468104e-13 + u.x * 7.731301e-16));
+  p = 0.0625 + u.x * (0.0026041672 + u.x * (5.4253134e-5 + u.x * (6.7824385e-7 + u.x * p)));
+  let near = m_bessel_near(b, 0.5 + u.x * p, u.y * (0.125 - 0.009 * b)) * b;
+  let w = 1.0 / select(select(a, 6.0, a < 6.0), 1.0e18, a > 1.0e18);
+  var q = -0.04428844 + w * (-0.032846134 + w * (-0.062075365 + w * -1.2430784));
+  q = -0.14960521 + w * (-0.04660506 + w * q);
+  let y = m_copysign(select(near, m_bessel_far(a, w, q), a > 6.0), x);
+  return select(y, x, m_is_nan(x));
 }
 
 // --------------------------------------------------------------------------------------------------- gamma family

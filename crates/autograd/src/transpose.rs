@@ -178,7 +178,7 @@ fn is_zero(node: &Node, operands: &[bool]) -> bool {
         Op::Constant(scalar) => scalar.as_f64() == 0.0,
         Op::Leaf(array) => array.to_f64().iter().all(|&v| v == 0.0),
         Op::Elementwise(Elementwise::Mul) => operands.contains(&true),
-        Op::Elementwise(Elementwise::Div | Elementwise::Xlogy) => operands[0],
+        Op::Elementwise(Elementwise::Div | Elementwise::Xlogy | Elementwise::Xlog1py) => operands[0],
         Op::Elementwise(Elementwise::Select) => operands[1] && operands[2],
         Op::Elementwise(row) => all && row.eval(&vec![0.0; row.arity()]) == 0.0,
         Op::Matmul => operands.contains(&true),

@@ -1,6 +1,8 @@
-//! `cotangent check`: every operation, loss and family on this machine, kernel by kernel against the f64 reference.
+//! `cotangent check`: every operation, loss and family on this machine, kernel by kernel against the f64 reference; with
+//! `--ulp` the errors of functions.
 
 mod cases;
+mod ulp;
 
 use cotangent::{Code, Detail, Device, Error, Report, cross_check};
 use serde_json::{Map, Value, json};
@@ -15,6 +17,12 @@ pub(crate) struct Arguments {
     /// Only cases whose name is this, or starts with it and a dot
     #[arg(long, value_name = "NAME")]
     op: Option<String>,
+    /// Measure the largest error of functions in units in the last place instead, at every sign and exponent
+    #[arg(long)]
+    ulp: bool,
+    /// With --ulp: functions of one number at every number there is (minutes each)
+    #[arg(long, requires = "ulp")]
+    exhaustive: bool,
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
@@ -32,6 +40,9 @@ struct Totals {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.ulp {
+        return ulp::run(arguments);
+    }
     let device = arguments.device.open()?;
     let wanted = |case: &Case| {
         arguments.op.as_ref().is_none_or(|op| {

@@ -271,6 +271,20 @@ fn check_passes_on_every_device_that_is_always_here() {
 }
 
 #[test]
+fn check_measures_errors_in_units_in_the_last_place() {
+    for device in ["cpu", "software"] {
+        let check = document(&["check", "--ulp", "--op", "exp", "--device", device, "--json"]);
+        let function = &check["functions"][0];
+        assert_eq!((&function["function"], &function["kept"]), (&"exp".into(), &true.into()), "{device}");
+        assert!(function["points"].as_u64().unwrap() >= 1 << 20, "{device}");
+        let ulp = function["ulp"].as_f64().unwrap();
+        assert!(ulp > 0.5 && ulp <= function["promise"].as_f64().unwrap(), "{device}: {ulp}");
+        assert_eq!(check["broken"], Value::Array(vec![]), "{device}");
+    }
+    assert!(failure(&["check", "--ulp", "--device", "cpu", "--op", "huber"]).contains("no function `huber`"));
+}
+
+#[test]
 fn bench_prints_one_document_per_line() {
     let output = cotangent(&["bench", "--device", "cpu", "--filter", "seed_sgd", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -73,6 +73,90 @@ fn over_squares<R: Real>(a: &R, b: &R) -> R {
     b.abs().gt(&a.abs()).select(&flat.div(b).div(&square(&flat)), &a.recip().div(&square(&steep)))
 }
 
+/// `c₀ + c₁ w + c₂ w² + …`.
+fn series<R: Real>(w: &R, coefficients: &[f64]) -> R {
+    let (last, rest) = coefficients.split_last().unwrap_or((&0.0, &[]));
+    rest.iter().rev().fold(w.constant(*last), |sum, &c| sum.mul(w).add(&w.constant(c)))
+}
+/// Derivative `−λ (x + λ)` of the inverse Mills ratio `λ`. From −16 to the left, where the sum cancels, its own asymptotic
+/// series, which the division of 1 by Laplace's (Abramowitz & Stegun 7.1.23) gives: exact to f64 there, as are its derivatives.
+fn mills_slope<R: Real>(x: &R, ratio: &R) -> R {
+    const SERIES: [f64; 12] = [
+        -1.0,
+        1.0,
+        -6.0,
+        50.0,
+        -518.0,
+        6354.0,
+        -89_782.0,
+        1_435_330.0,
+        -25_625_910.0,
+        505_785_122.0,
+        -10_944_711_398.0,
+        257_834_384_850.0,
+    ];
+    let far = series(&x.mul(x).recip(), &SERIES);
+    // the ratio is 0 from 40 on: infinity times 0 is not wanted
+    let near = ratio.mul(&x.min(&x.constant(40.0)).add(ratio)).neg();
+    x.lt(&x.constant(-16.0)).select(&far, &near)
+}
+/// `near`, and beyond ±50, where its terms cancel, `−sgn(x) y S(1/|x|)/|x|` with the asymptotic series `S` of the relative
+/// slope: exact to f64 there, as are its derivatives.
+fn bessel_slope<R: Real>(x: &R, y: &R, near: &R, slope: &[f64]) -> R {
+    let (size, w) = (x.abs(), x.abs().recip());
+    let far = x.sign().mul(y).mul(&w).mul(&series(&w, slope)).neg();
+    size.gt(&x.constant(50.0)).select(&far, near)
+}
+/// Derivative `i1e − sgn(x) i0e` of `y = i0e(x)`.
+fn i0e_slope<R: Real>(x: &R, y: &R) -> R {
+    const SLOPE: [f64; 12] = [
+        0.5,
+        0.125,
+        0.125,
+        0.195_312_5,
+        0.406_25,
+        1.047_851_562_5,
+        3.218_75,
+        11.466_461_181_640_625,
+        46.478_515_625,
+        211.276_149_749_755_86,
+        1_064.678_222_656_25,
+        5_892.045_714_616_776,
+    ];
+    bessel_slope(x, y, &x.i1e().sub(&x.sign().mul(y)), &SLOPE)
+}
+/// Derivative `i0e − i1e/x − sgn(x) i1e` of `y = i1e(x)`; ½ at 0.
+fn i1e_slope<R: Real>(x: &R, y: &R) -> R {
+    const SLOPE: [f64; 12] = [
+        0.5,
+        -0.375,
+        -0.375,
+        -0.492_187_5,
+        -0.843_75,
+        -1.854_492_187_5,
+        -5.0625,
+        -16.585_784_912_109_375,
+        -63.333_984_375,
+        -275.616_107_940_673_8,
+        -1_344.054_199_218_75,
+        -7_251.037_440_061_569,
+    ];
+    /// `I₁(x) / (x I₀(x))` in `x²`: a quotient of numbers near 0 would lose the derivatives, and the quotient of denormals.
+    const RATIO: [f64; 7] = [
+        0.5,
+        -1.0 / 16.0,
+        1.0 / 96.0,
+        -11.0 / 6144.0,
+        19.0 / 61_440.0,
+        -473.0 / 8_847_360.0,
+        229.0 / 24_772_608.0,
+    ];
+    let scaled = x.i0e();
+    let small = scaled.mul(&series(&x.mul(x), &RATIO));
+    let quotient = x.abs().lt(&x.constant(0.1)).select(&small, &y.div(x));
+    bessel_slope(x, y, &scaled.sub(&quotient).sub(&x.sign().mul(y)), &SLOPE)
+}
+
 fn truth(v: bool) -> f64 {
     f64::from(u8::from(v))
 }
@@ -144,6 +228,12 @@ macro_rules! elementwise {
             pub fn class(self) -> Class { match self { $(Self::$Name => Class::$class),* } }
             /// Promised error in units in the last place of the f32 result.
             pub fn ulp(self) -> f64 { match self { $(Self::$Name => $ulp),* } }
+            /// Whether the error is promised for these arguments: that of sine, cosine and tangent is not beyond
+            /// [`TRIG_RANGE`](crate::math32::promise::TRIG_RANGE).
+            pub fn is_promised(self, args: &[f64]) -> bool {
+                let far = |x: &f64| x.is_finite() && x.abs() > math32::promise::TRIG_RANGE;
+                !(matches!(self, Self::Sin | Self::Cos | Self::Tan) && args.iter().any(far))
+            }
             /// The meaning, in f64; truth values are 0 and 1. `args` has [`Elementwise::arity`] entries.
             #[expect(clippy::float_cmp, reason = "exact comparison is the meaning of these rows")]
             pub fn eval(self, args: &[f64]) -> f64 {
@@ -314,6 +404,14 @@ elementwise! {
     Erf erf Real |x; y| "m_erf({x})", special::erf(x), math32::erf(x), [product(TWO_OVER_SQRT_PI * (-(x * x)).exp())], math32::promise::ERF;
     /// `1 − erf(x)`, accurate in the right tail.
     Erfc erfc Real |x; y| "m_erfc({x})", special::erfc(x), math32::erfc(x), [product(-TWO_OVER_SQRT_PI * (-(x * x)).exp())], math32::promise::ERFC;
+    /// `log Φ(x)` with the normal distribution function `Φ`, accurate in both tails; its slope is the inverse Mills ratio.
+    LogNdtr log_ndtr Real |x; y| "m_log_ndtr({x})", special::log_ndtr(x), math32::log_ndtr(x), [product(x.inverse_mills())], math32::promise::LOG_NDTR;
+    /// Inverse Mills ratio `φ(x) / Φ(x)` of the normal law: near `−x` in the left tail, 0 in the right one.
+    InverseMills inverse_mills Real |x; y| "m_inverse_mills({x})", special::inverse_mills(x), math32::inverse_mills(x), [product(mills_slope(x, y))], math32::promise::INVERSE_MILLS;
+    /// Modified Bessel function `e⁻|ˣ| I₀(x)`; derivative 0 at 0.
+    I0e i0e Real |x; y| "m_i0e({x})", special::i0e(x), math32::i0e(x), [product(i0e_slope(x, y))], math32::promise::I0E;
+    /// Modified Bessel function `e⁻|ˣ| I₁(x)`.
+    I1e i1e Real |x; y| "m_i1e({x})", special::i1e(x), math32::i1e(x), [product(i1e_slope(x, y))], math32::promise::I1E;
     /// `log |Γ(x)|` for `x > 0`; NaN for `x ≤ 0`.
     Lgamma lgamma Real |x; y| "m_lgamma({x})", special::lgamma(x), math32::lgamma(x), [product(x.digamma())], math32::promise::LGAMMA;
     /// Derivative of `log Γ` for `x > 0`; NaN for `x ≤ 0`.
@@ -323,6 +421,9 @@ elementwise! {
     /// `a · log b`, and 0 where `a = 0`. Derivative by `a` is 0 at `(0, 0)`.
     Xlogy xlogy Real |a, b; y| "m_xlogy({a}, {b})", special::xlogy(a, b), math32::xlogy(a, b),
         [pick(a.ne(&a.constant(0.0)).or(&b.ne(&b.constant(0.0))), b.log()), pick(a.ne(&a.constant(0.0)), a / b)], math32::promise::XLOGY;
+    /// `a · log(1 + b)`, and 0 where `a = 0`. Derivative by `a` is 0 at `(0, −1)`.
+    Xlog1py xlog1py Real |a, b; y| "m_xlog1py({a}, {b})", special::xlog1py(a, b), math32::xlog1py(a, b),
+        [pick(a.ne(&a.constant(0.0)).or(&b.ne(&b.constant(-1.0))), b.log1p()), pick(a.ne(&a.constant(0.0)), a / (1.0 + b))], math32::promise::XLOG1PY;
 
     /// `a = b`.
     Eq eq Test |a, b; y| "({a} == {b})", truth(a == b), mask(a == b), [NotDifferentiable, NotDifferentiable], 0.0;

@@ -72,6 +72,7 @@ mod rule;
 pub mod shape;
 pub mod special;
 mod tensor;
+pub mod ulp;
 mod while_loop;
 
 pub use address::{AddressHasher, AddressMap, AddressSet};

@@ -32,10 +32,20 @@ const PRELUDE: &[(&str, Meaning, &[&str], &str)] = &[
     ("softplus", Meaning::Row(Elementwise::Softplus), &[], "fn softplus(x: f32) -> f32 { return x; }"),
     ("erf", Meaning::Row(Elementwise::Erf), &[], "fn erf(x: f32) -> f32 { return x; }"),
     ("erfc", Meaning::Row(Elementwise::Erfc), &[], "fn erfc(x: f32) -> f32 { return x; }"),
+    ("log_ndtr", Meaning::Row(Elementwise::LogNdtr), &[], "fn log_ndtr(x: f32) -> f32 { return x; }"),
+    (
+        "inverse_mills",
+        Meaning::Row(Elementwise::InverseMills),
+        &[],
+        "fn inverse_mills(x: f32) -> f32 { return x; }",
+    ),
+    ("i0e", Meaning::Row(Elementwise::I0e), &[], "fn i0e(x: f32) -> f32 { return x; }"),
+    ("i1e", Meaning::Row(Elementwise::I1e), &[], "fn i1e(x: f32) -> f32 { return x; }"),
     ("lgamma", Meaning::Row(Elementwise::Lgamma), &[], "fn lgamma(x: f32) -> f32 { return x; }"),
     ("digamma", Meaning::Row(Elementwise::Digamma), &[], "fn digamma(x: f32) -> f32 { return x; }"),
     ("trigamma", Meaning::Row(Elementwise::Trigamma), &[], "fn trigamma(x: f32) -> f32 { return x; }"),
     ("xlogy", Meaning::Row(Elementwise::Xlogy), &[], "fn xlogy(x: f32, y: f32) -> f32 { return x; }"),
+    ("xlog1py", Meaning::Row(Elementwise::Xlog1py), &[], "fn xlog1py(x: f32, y: f32) -> f32 { return x; }"),
     // for the functions of the prelude, whatever the text calls `softplus`
     ("ct_softplus", Meaning::Row(Elementwise::Softplus), &[], "fn ct_softplus(x: f32) -> f32 { return x; }"),
     // for the functions of the prelude, whatever the text calls `detach`

@@ -22,8 +22,9 @@ struct Library {
 }
 
 // Immutable and derived from constants: the same in every process.
-static LIBRARY: LazyLock<Library> =
-    LazyLock::new(|| Library::parse(&[catalogue::MATH, catalogue::RANDOM, catalogue::SUPPORT]));
+static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
+    Library::parse(&[catalogue::MATH, catalogue::TRIGONOMETRIC, catalogue::RANDOM, catalogue::SUPPORT])
+});
 
 /// The words of a text that could be identifiers.
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -49,19 +49,25 @@ pub fn exp(x: f32) -> f32 {
     scale(y, k)
 }
 
+/// `e^x = (1 + t) · 2^k` for `−88 ≤ x ≤ 0` or NaN: `(t, 2^k)`.
+#[inline(always)]
+pub(super) fn exp_nonpositive_parts(x: f32) -> (f32, f32) {
+    let t = x * std::f32::consts::LOG2_E + MAGIC;
+    let n = t - MAGIC;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let z = r * r;
+    let power = f32::from_bits((t.to_bits() << 23).wrapping_add(0x3f80_0000));
+    (exp_tail(r, z) * z + r, power)
+}
+
 /// `e^x` for `x ≤ 0` or NaN, the short form for softmax and the logistic functions.
 ///
 /// Error: [`EXP_NONPOSITIVE`](super::promise::EXP_NONPOSITIVE) ULP. Results below 2⁻¹²⁶ may be flushed to 0.
 #[inline(always)]
 pub fn exp_nonpositive(x: f32) -> f32 {
-    let t = x * std::f32::consts::LOG2_E + MAGIC;
-    let n = t - MAGIC;
-    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    let z = r * r;
-    let y = exp_tail(r, z) * z + r + 1.0;
+    let (t, power) = exp_nonpositive_parts(x);
     // a product, not an addition to the exponent bits: the sum would turn some NaN patterns into numbers
-    let power = f32::from_bits((t.to_bits() << 23).wrapping_add(0x3f80_0000));
-    if x < -88.0 { 0.0 } else { y * power }
+    if x < -88.0 { 0.0 } else { (t + 1.0) * power }
 }
 
 /// `2^x`. Error: [`EXP2`](super::promise::EXP2) ULP; exact at integers.

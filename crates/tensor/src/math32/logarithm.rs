@@ -95,3 +95,10 @@ pub fn xlogy(x: f32, y: f32) -> f32 {
     let product = x * log(y);
     if x == 0.0 && !y.is_nan() { 0.0 } else { product }
 }
+
+/// `x · ln(1 + y)`, and 0 where `x = 0` unless `y` is NaN. Error: [`XLOG1PY`](super::promise::XLOG1PY) ULP.
+#[inline(always)]
+pub fn xlog1py(x: f32, y: f32) -> f32 {
+    let product = x * log1p(y);
+    if x == 0.0 && !y.is_nan() { 0.0 } else { product }
+}

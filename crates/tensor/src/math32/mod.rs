@@ -4,7 +4,7 @@
 //! between values that are both computed, no early return, no loop whose length depends on data and no call into a C
 //! library. A plain slice loop over a function therefore vectorizes with whatever instruction set the surrounding
 //! function is compiled for (AVX-512, AVX2, NEON), and gives the same bits on each, because Rust neither contracts nor
-//! reorders float arithmetic. The WGSL library `shaders/wgsl/math.wgsl` uses the same algorithms and coefficients.
+//! reorders float arithmetic. The WGSL library in `shaders/wgsl` uses the same algorithms and coefficients.
 //!
 //! Errors are promised in [`promise`] and measured by the tests of this module against [`crate::special`], which shares
 //! no algorithm with it. NaN goes in, NaN comes out, except where IEEE 754 `pow` says otherwise; infinities, signed zeros
@@ -14,6 +14,7 @@
 //! rounded to f32 one by one, each rounding absorbed by the coefficients above it). The two-part logarithm of 2 is that
 //! of Cephes (S. Moshier), the reduction of the logarithm's argument that of fdlibm.
 
+mod bessel;
 mod exponential;
 mod gamma;
 mod hyperbolic;
@@ -26,14 +27,15 @@ mod rounding;
 mod tests;
 mod trigonometric;
 
+pub use bessel::{i0e, i1e};
 pub use exponential::{
     decay, exp, exp_nonpositive, exp2, expm1, log_sigmoid, log_sigmoid_of, sigmoid, sigmoid_of, softplus,
     softplus_of,
 };
 pub use gamma::{digamma, lgamma, trigamma};
 pub use hyperbolic::{acosh, asinh, atanh, cosh, sinh, tanh};
-pub use logarithm::{log, log1p, log2, xlogy};
-pub use normal_law::{erf, erfc, gelu, log_ndtr};
+pub use logarithm::{log, log1p, log2, xlog1py, xlogy};
+pub use normal_law::{erf, erfc, gelu, inverse_mills, log_ndtr};
 pub use power::{pow, recip, rsqrt};
 pub use random::{normal, threefry, uniform, uniform_positive};
 pub use rounding::{max, min, rem, round, sign, trunc};
@@ -101,6 +103,12 @@ pub mod promise {
     pub const GELU: f64 = 8.0;
     /// `log_ndtr`.
     pub const LOG_NDTR: f64 = 10.0;
+    /// `inverse_mills`.
+    pub const INVERSE_MILLS: f64 = 8.0;
+    /// `i0e`.
+    pub const I0E: f64 = 4.0;
+    /// `i1e`.
+    pub const I1E: f64 = 4.0;
     /// `lgamma`, for `x > 0`.
     pub const LGAMMA: f64 = 6.0;
     /// `digamma`, for `x > 0`.
@@ -109,6 +117,8 @@ pub mod promise {
     pub const TRIGAMMA: f64 = 8.0;
     /// `xlogy`.
     pub const XLOGY: f64 = 4.0;
+    /// `xlog1py`.
+    pub const XLOG1PY: f64 = 4.0;
     /// `max`, `min`, `sign`, `round`, `trunc`, `rem`.
     pub const EXACT: f64 = 0.0;
     /// `1/√x`.

@@ -5,9 +5,12 @@ use super::logarithm::{log_join, log_split};
 use super::{high_half, power_of_two};
 use std::f32::consts::FRAC_1_SQRT_2;
 
+/// `√(2/π)`.
+const TWO_OVER_PI_ROOT: f32 = 0.797_884_6;
+
 /// `a²` as an unevaluated sum, exact unless it overflows.
 #[inline(always)]
-fn square_parts(a: f32) -> (f32, f32) {
+pub(super) fn square_parts(a: f32) -> (f32, f32) {
     let square = a * a;
     let high = high_half(a);
     (square, (high * high - square) + (a - high) * (a + high))
@@ -93,4 +96,17 @@ pub fn log_ndtr(z: f32) -> f32 {
     let left = if a > 1.8e19 { -0.5 * a * a } else { left };
     let y = if is_left { left } else { y };
     if z.is_nan() { z } else { y }
+}
+
+/// Inverse Mills ratio `φ(z)/Φ(z)` of the normal law, the slope of `ln Φ`. Error:
+/// [`INVERSE_MILLS`](super::promise::INVERSE_MILLS) ULP, relative in both tails.
+#[inline(always)]
+pub fn inverse_mills(z: f32) -> f32 {
+    // beyond, the ratio is −z or 0
+    let a = if z.abs() > 1.0e4 { 1.0e4 } else { z.abs() };
+    let left = TWO_OVER_PI_ROOT / scaled_erfc(a * FRAC_1_SQRT_2);
+    let (e, t) = upper_tail_parts(a);
+    let right = (0.398_942_3 * e) / (1.0 - e * t);
+    let left = if z < -1.0e4 { -z } else { left };
+    if z < 0.0 { left } else { right }
 }

@@ -107,6 +107,8 @@ impl Graph<'_> {
             E::Cosh => Some(Range::new(1.0, f64::INFINITY)),
             E::Sign | E::Sin | E::Cos | E::Tanh | E::Erf => Some(Range::new(-1.0, 1.0)),
             E::Erfc => Some(Range::new(TINY, 2.0)),
+            E::I0e => Some(Range::new(TINY, 1.0)),
+            E::I1e => Some(Range::new(-1.0, 1.0)),
             E::Fract => Some(Range::new(0.0, 1.0)),
             _ => None,
         };

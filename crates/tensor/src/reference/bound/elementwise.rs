@@ -246,6 +246,11 @@ fn jump(row: Elementwise, args: &[Interval], value: f64) -> Option<f64> {
             let curved = first_order(row, args, value) + 0.5 * args[0].radius * args[0].radius;
             Some(settled(curved.min(1.0 + value.abs())))
         }
+        Elementwise::I1e => {
+            // It turns at ±1.545, where it is 0.2191; the second derivative is at most 1 here as well.
+            let curved = first_order(row, args, value) + 0.5 * args[0].radius * args[0].radius;
+            Some(settled(curved.min(0.2192 + value.abs())))
+        }
         // Across the negative half of the x axis the angle jumps; around the origin it may be any.
         Elementwise::Atan2 if args[0].contains(0.0) && args[1].low <= 0.0 => {
             Some(settled(std::f64::consts::PI + value.abs()))
