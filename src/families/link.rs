@@ -158,7 +158,7 @@ impl Link {
             Link::Identity => z.clone(),
             Link::Log => z.exp(),
             Link::Logit => z.sigmoid(),
-            Link::Probit => numeric::log_ndtr(z).exp(),
+            Link::Probit => z.log_ndtr().exp(),
             Link::Cloglog => -(-z.exp()).expm1(),
             Link::Loglog => (-(-z).exp()).exp(),
             Link::Cauchit => Tensor::new(1.0).atan2(-z) * std::f64::consts::FRAC_1_PI,
@@ -208,7 +208,7 @@ impl Link {
         match self {
             Link::Log => z.clone(),
             Link::Logit => z.log_sigmoid(),
-            Link::Probit => numeric::log_ndtr(z),
+            Link::Probit => z.log_ndtr(),
             Link::Cloglog => numeric::log1mexp_exp(z),
             Link::Loglog => -((-z).exp()),
             // From the nearer end.
@@ -242,7 +242,7 @@ impl Link {
         match self {
             Link::Log => numeric::log1mexp(&-z),
             Link::Logit => (-z).log_sigmoid(),
-            Link::Probit => numeric::log_ndtr(&-z),
+            Link::Probit => (-z).log_ndtr(),
             Link::Cloglog => -z.exp(),
             Link::Loglog => numeric::log1mexp_exp(&-z),
             Link::Cauchit => self.log_mean(&-z),

@@ -130,6 +130,9 @@ impl Family {
         /// Dirichlet, and with two columns beta: rows of shares `y` that sum to 1, whose logarithms are what is averaged. `η > 0` are the
         /// concentrations, `A = Σ log Γ(η_j) − log Γ(Σ η_j)`, and [`Family::mean`] is that of `log y`.
         dirichlet DIRICHLET;
+        /// Directions in the plane: rows of two numbers, targets `(cos θ, sin θ)`. `A = log I₀(‖η‖)`, and the mean points along `η`
+        /// with the length `I₁/I₀`.
+        von_mises VON_MISES;
         /// No likelihood but a Fenchel–Young loss: rows of shares, and a mean with exact zeros, the projection of `η` onto the simplex. The
         /// regularizer is `½·Σ p²`; [`Family::nll`] is 0 where the mean is the target. `K²` terms for a row of `K`.
         sparsemax SPARSEMAX;

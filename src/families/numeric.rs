@@ -22,13 +22,6 @@ pub(super) fn log1mexp_exp(z: &Tensor) -> Tensor {
     where_(&z.lt(SMALL), small, log1mexp(&z.clamp(SMALL, 7.0).exp()))
 }
 
-/// `log Φ(z)`.
-#[track_caller]
-pub(super) fn log_ndtr(z: &Tensor) -> Tensor {
-    let tail = 0.5 * (z.abs() * std::f64::consts::FRAC_1_SQRT_2).erfc();
-    where_(&z.gt(0.0), (-&tail).log1p(), tail.log())
-}
-
 /// `Φ⁻¹(p)`: a rational approximation (Abramowitz & Stegun 26.2.23) of the nearer tail, then Newton steps on its logarithm.
 #[track_caller]
 pub(super) fn probit(p: &Tensor) -> Tensor {
@@ -39,7 +32,7 @@ pub(super) fn probit(p: &Tensor) -> Tensor {
     let under = 1.0 + &t * (1.432_788 + &t * (0.189_269 + &t * 0.001_308));
     let mut z = over / under - t;
     for _ in 0..3 {
-        let log_value = log_ndtr(&z);
+        let log_value = z.log_ndtr();
         let log_density = -0.5 * z.pow(2) - 0.5 * TAU.ln();
         z = &z - (&log_value - &log_tail) * (&log_value - log_density).exp();
     }

@@ -410,6 +410,49 @@ pub(super) static DIRICHLET: Row = Row {
     ..NUMBER
 };
 
+pub(super) static VON_MISES: Row = Row {
+    name: "von_mises",
+    observation: Observation::Row,
+    target: ("between −1 and 1", |y| (-1.0..=1.0).contains(&y)),
+    samples: (&[1.5, -0.8], &[0.6, 0.8]),
+    log_partition: |eta, _| {
+        let size = norm(eta);
+        size.i0e().log() + size
+    },
+    // I₁/I₀ is the length of the mean: a slope of A that is ½·η near 0, where the direction is not known.
+    mean: |eta, _| eta * bessel_ratio(&norm(eta)).unsqueeze(-1),
+    // The diagonal of ρ·1 + ρ′/κ·ηηᵀ with ρ = I₁/(κ·I₀) and κ·ρ′ = 1 − 2ρ − κ²ρ².
+    variance: |eta, _| {
+        let size = norm(eta);
+        let ratio = bessel_ratio(&size);
+        let change = where_(&size.gt(0.0), (1.0 - 2.0 * &ratio) / size.pow(2) - ratio.pow(2), -0.125);
+        ratio.unsqueeze(-1) + eta.pow(2) * change.unsqueeze(-1)
+    },
+    nll: Some(|eta, y, _| {
+        let size = norm(eta);
+        size.i0e().log() + size - (eta * y).sum(-1)
+    }),
+    constant: Some(|y, _, _| Real::constant(&y.sum(-1), TAU.ln())),
+    ..NUMBER
+};
+
+/// The length of each row, with derivative 0 at 0.
+#[track_caller]
+fn norm(eta: &Tensor) -> Tensor {
+    let square = eta.pow(2).sum(-1);
+    let is_zero = square.eq(0.0);
+    is_zero.select(0.0, is_zero.select(1.0, square).sqrt())
+}
+/// `I₁(κ)/(κ·I₀(κ))`, ½ at 0.
+#[track_caller]
+fn bessel_ratio(size: &Tensor) -> Tensor {
+    let near = size.lt(1e-3);
+    let far = near.select(1.0, size);
+    // κ/2·(1 + κ²/8 + …)/(1 + κ²/4 + …): the next term is below a rounding of f64 there.
+    let square = size.min(2e-3).pow(2);
+    near.select(0.5 - &square * (0.0625 - &square / 96.0), far.i1e() / far.i0e() / &far)
+}
+
 /// A Fenchel–Young loss in the place of a likelihood.
 macro_rules! fenchel_young {
     ($NAME:ident $name:literal $entropy:ident) => {
@@ -454,6 +497,7 @@ pub(super) static ALL: &[&Row] = &[
     &CONTINUOUS_BERNOULLI,
     &ZERO_TRUNCATED_POISSON,
     &DIRICHLET,
+    &VON_MISES,
     &SPARSEMAX,
     &ENTMAX15,
 ];

@@ -69,6 +69,7 @@ fn t87(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
 fn t88(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     let phi = Link::Probit.inverse(&Tensor::new([-2.0, 0.0, 2.0]));
     f.value("Φ", &phi, "0.0227501319482 0.5 0.977249868052");
+    f.value("log Φ", &Tensor::new([-10.0, -40.0]).log_ndtr(), "-53.2312851505 -804.608442014");
     let x = Tensor::new([0.1, 0.5, 10.0]);
     f.value("lgamma", &x.lgamma(), "2.25271265173 0.572364942925 12.8018274801");
     let x = Tensor::new([0.1, 1.0, 10.0]);

@@ -205,7 +205,7 @@ fn densities_are_those_of_their_distributions() {
 
 #[test]
 fn rows_of_numbers_have_losses_residuals_and_products() {
-    for family in [Family::multinomial(), Family::dirichlet()] {
+    for family in [Family::multinomial(), Family::dirichlet(), Family::von_mises()] {
         let [eta, y] = family.samples().unwrap().map(Tensor::new);
         let loss = family.nll(&eta, &y, Reduction::Sum);
         let slope = grad(&loss, &eta).unwrap().or_error().unwrap();
@@ -223,6 +223,30 @@ fn rows_of_numbers_have_losses_residuals_and_products() {
             let share = &y / y.sum(-1).unsqueeze(-1);
             close(&values(&[&family.deviance(&y, &share)])[0], &[0.0]);
         }
+    }
+}
+
+#[test]
+fn directions_have_a_mean_wherever_their_parameter_lies() {
+    let family = Family::von_mises();
+    // I₁(1)/I₀(1), and the density at the mode: e/(2π·I₀(1)).
+    let (eta, y) = (Tensor::new([[0.6, 0.8]]), Tensor::new([[0.6, 0.8]]));
+    let found = values(&[&family.mean(&eta), &family.log_likelihood(&eta, &y)]);
+    close(&found[0], &[0.6 * 0.446389965896535, 0.8 * 0.446389965896535]);
+    close(&found[1], &[1.0 - (std::f64::consts::TAU * 1.26606587775201).ln()]);
+    for size in [0.0, 1e-4, 9.99e-4, 1.001e-3, 1.0, 30.0, 1e4] {
+        let eta = Tensor::new([[0.6 * size, 0.8 * size]]);
+        let loss = family.nll(&eta, &Tensor::new([[0.0, 0.0]]), Reduction::Sum);
+        let slope = grad(&loss, &eta).unwrap().or_error().unwrap();
+        let found = values(&[&slope, &family.mean(&eta), &family.variance(&eta)]);
+        close(&found[0], &found[1]);
+        assert!(found[2].iter().all(|&v| v > 0.0 && v <= 0.5), "{size}: {found:?}");
+        let along = |direction: [f64; 2]| family.information_product(&eta, &Tensor::new([direction]));
+        let found = values(&[&family.variance(&eta), &along([1.0, 0.0]), &along([0.0, 1.0])]);
+        assert!(
+            (found[0][0] - found[1][0]).abs() <= 1e-9 && (found[0][1] - found[2][1]).abs() <= 1e-9,
+            "{size}: {found:?}"
+        );
     }
 }
 
