@@ -137,6 +137,10 @@ struct Conventions;
 struct Errors;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/families.md")]
+struct FamiliesAndLinks;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 

@@ -49,9 +49,6 @@ fn compare(case: &str, file: &str, family: &Family) {
         fits.push((device.slug(), found.unwrap()));
     }
     // The CPU device and an adapter, be it a software one.
-    for (device, fit) in &fits {
-        println!("{case} {device} {} iterations, deviance {}", fit.iterations, fit.deviance);
-    }
     assert!(fits.len() >= 3, "no adapter: `./tools/test` installs one or says what to install");
     for (device, fit) in fits {
         assert!(fit.converged, "{case} on {device}: {:?}", fit.loss_history);
@@ -66,6 +63,17 @@ fn compare(case: &str, file: &str, family: &Family) {
         near(fit.deviance, &expected["deviance"], 1e-5, "deviance");
         near(fit.null_deviance, &expected["null_deviance"], 1e-5, "null deviance");
         let (errors, predictor) = (&expected["standard_errors"], &fit.predictors[0]);
+        let apart = |found: f64, expected: &Value| (found / expected.as_f64().unwrap() - 1.0).abs();
+        let largest = |values: &[f64], expected: &Value| {
+            features.iter().zip(values).map(|(name, &v)| apart(v, &expected[name])).fold(0.0, f64::max)
+        };
+        println!(
+            "{case} on {device}: {} iterations; deviance {:.0e}, coefficients {:.0e}, standard errors {:.0e} apart",
+            fit.iterations,
+            apart(fit.deviance, &expected["deviance"]),
+            largest(&predictor.coefficients, &expected["coefficients"]),
+            largest(&predictor.standard_errors, errors),
+        );
         near(predictor.intercept, &expected["intercept"], 1e-3, "intercept");
         near(predictor.intercept_error, &errors["const"], 1e-3, "error of the intercept");
         for (position, name) in features.iter().enumerate() {
