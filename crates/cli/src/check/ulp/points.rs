@@ -13,6 +13,9 @@ const PAIRS: u32 = 4;
 /// Neighbors of a branch point on either side.
 const NEIGHBORS: i32 = 24;
 
+/// Largest magnitudes of numbers that are evenly distributed.
+const SPANS: [f32; 4] = [1.0, 4.0, 20.0, 110.0];
+
 /// Special values: they are judged apart.
 pub(super) fn special(row: Elementwise) -> Vec<Vec<f32>> {
     let mut values = SPECIAL.to_vec();
@@ -38,6 +41,11 @@ fn number(stratum: u32, word: u32) -> f32 {
     f32::from_bits((stratum / 255) << 31 | (stratum % 255) << 23 | word >> 9)
 }
 
+/// A number between −1 and 1.
+fn unit(word: u32) -> f32 {
+    2.0 * (word >> 8) as f32 / 16_777_216.0 - 1.0
+}
+
 /// Branch points of both signs with their neighbors.
 fn neighbors() -> Vec<f32> {
     let around = |x: f32| {
@@ -57,6 +65,10 @@ fn singles() -> Vec<f32> {
             let even = (u64::from(position) * u64::from(u32::MAX) / u64::from(MANTISSAS / 2 - 1)) as u32;
             all.extend([number(stratum, word), number(stratum, even)]);
         }
+    }
+    // most functions bend between the units and the hundreds, where there are few exponents
+    for word in random_words(Key::new(3).stream("ulp"), 0, 1 << 17) {
+        all.extend(SPANS.map(|span| span * unit(word)));
     }
     all
 }
@@ -82,7 +94,6 @@ fn pairs() -> Vec<Vec<f32>> {
     }
     // moderate pairs, where results of powers and angles are neither 0 nor infinite
     let words = random_words(Key::new(2).stream("ulp"), 0, 1 << 18);
-    let unit = |word: u32| 2.0 * (word >> 8) as f32 / 16_777_216.0 - 1.0;
     for words in words.chunks_exact(2) {
         let (u, v) = (unit(words[0]), unit(words[1]));
         add(u, v);

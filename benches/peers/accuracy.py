@@ -1,0 +1,88 @@
+"""Losses and special functions in f32 where textbook formulas lose their digits: relative errors of peers, as rows of a table.
+
+    pip install jax scipy
+    python benches/peers/accuracy.py
+
+The cases and their exact values (mpmath, 40 digits) stand in `accuracy.csv`, which `cargo run --example accuracy` reads too. A column holds what a
+library offers under its own name; where it offers nothing, a dash. The last column is the formula of a textbook in NumPy.
+"""
+import csv
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy
+import scipy.special as sp
+
+jax.config.update("jax_platforms", "cpu")
+
+f = np.float32
+confident, tail, far = jnp.array([20, 0, 0], f), f(-40), f(-10_000)
+small = f(-65 * 2.0**-26)
+
+
+def jax_cross_entropy(logits):
+    return -jax.nn.log_softmax(logits)[0]
+
+
+def jax_bce(eta):
+    return -jax.nn.log_sigmoid(eta)
+
+
+log_ndtr = jax.scipy.special.log_ndtr
+slope, curvature = jax.grad(log_ndtr), jax.grad(jax.grad(log_ndtr))
+
+
+def softmax(logits):
+    e = np.exp(np.array(logits, f))
+    return e / e.sum()
+
+
+def sigmoid(eta):
+    return f(1) / (f(1) + np.exp(-f(eta)))
+
+
+def phi(x):
+    return np.exp(-f(x) * f(x) / f(2)) / np.sqrt(f(2 * np.pi))
+
+
+def ndtr(x):
+    return f(0.5) * (f(1) + sp.erf(f(x) / np.sqrt(f(2))))
+
+
+# JAX, SciPy, textbook: one row per case, in the order of the file.
+ROWS = [
+    (jax_cross_entropy(confident), -sp.log_softmax(np.array(confident))[0], -np.log(softmax(confident)[0])),
+    (jax.grad(jax_cross_entropy)(confident)[0], None, softmax(confident)[0] - f(1)),
+    (jax_bce(f(17)), -sp.log_expit(f(17)), -np.log(sigmoid(17))),
+    (jax.grad(jax_bce)(f(17)), None, sigmoid(17) - f(1)),
+    (jax_bce(f(-17)), -sp.log_expit(f(-17)), -np.log(sigmoid(-17))),
+    (-jnp.expm1(-jnp.exp(tail)), -sp.expm1(-np.exp(tail)), f(1) - np.exp(-np.exp(tail))),
+    (log_ndtr(f(-10)), sp.log_ndtr(f(-10)), np.log(ndtr(-10))),
+    (log_ndtr(tail), sp.log_ndtr(tail), np.log(ndtr(tail))),
+    (slope(tail), None, phi(tail) / ndtr(tail)),
+    (curvature(tail), None, None),
+    (slope(far), None, phi(far) / ndtr(far)),
+    (curvature(far), None, None),
+    (-2 * jnp.log(-jnp.expm1(small)), -2 * np.log(-sp.expm1(small)), -2 * np.log(f(1) - np.exp(small))),
+    (jax.grad(jax.scipy.special.i0e)(f(1000)), None, sp.i1e(f(1000)) - sp.i0e(f(1000))),
+]
+
+
+def cell(value, exact):
+    if value is None:
+        return "–"
+    assert np.asarray(value).dtype == f, value
+    value = float(value)
+    return f"{abs(value / exact - 1):.1e}" if np.isfinite(value) and value != 0 else f"{value:g}"
+
+
+np.seterr(all="ignore")
+with open(pathlib.Path(__file__).with_name("accuracy.csv"), newline="", encoding="utf-8") as file:
+    cases = list(csv.DictReader(file))
+assert len(cases) == len(ROWS)
+print(f"| case | JAX {jax.__version__} | SciPy {scipy.__version__} | textbook |\n|---|---|---|---|")
+for case, row in zip(cases, ROWS):
+    exact = float(case["exact"])
+    print("| " + " | ".join([case["case"], *(cell(value, exact) for value in row)]) + " |")
