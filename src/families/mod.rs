@@ -147,7 +147,7 @@ impl Family {
         Family::with_parameter(Location::caller(), &rows::NEGATIVE_BINOMIAL, alpha)
     }
     /// Tweedie with variance `φ·μᵖ` for `1 < p < 2`: a sum of a Poisson number of gamma variables, zero with positive probability. Its
-    /// density is a series, so [`Family::log_likelihood`] has no value here; training needs none.
+    /// density is a series, so [`Family::log_likelihood`] has no value; training needs none, and [`glm::assess`](crate::glm::assess) sums it.
     ///
     /// Error: `E_HYPERPARAMETER` for other powers.
     #[track_caller]
@@ -381,6 +381,12 @@ impl Family {
     /// Whether weights are numbers of trials.
     pub(crate) fn counts_trials(&self) -> bool {
         self.is(&rows::BINOMIAL)
+    }
+    pub(crate) fn tweedie_power(&self) -> Option<f64> {
+        match self.form {
+            Form::BuiltIn(row, power) if std::ptr::eq(row, &rows::TWEEDIE) => Some(power),
+            Form::BuiltIn(..) | Form::Own { .. } => None,
+        }
     }
     pub(crate) fn is_gaussian(&self) -> bool {
         self.is(&rows::GAUSSIAN)

@@ -1,6 +1,6 @@
 //! How well predictions fit, in f64.
 
-use cotangent_tensor::{Array, Error, Evaluate, Reference, Tensor, where_};
+use cotangent_tensor::{Array, Elementwise, Error, Evaluate, Reference, Tensor, where_};
 
 use crate::families::Family;
 use crate::losses::Reduction;
@@ -10,8 +10,7 @@ use crate::losses::Reduction;
 pub struct Assessment {
     /// Σ w·d(y, μ); −2 · log-likelihood for families without a unit deviance.
     pub deviance: f64,
-    /// With all constants, at [`Assessment::dispersion`]; Gaussian: at the variance of maximum likelihood. NaN for the Tweedie family, whose density is
-    /// a series.
+    /// With all constants, at [`Assessment::dispersion`]; Gaussian: at the variance of maximum likelihood.
     pub log_likelihood: f64,
     /// Estimate `Σ w·(y − μ)²/V(μ)` over degrees of freedom, which are the sum of the weights less the number of parameters (NaN where none
     /// is left); 1 for families that have none to estimate.
@@ -104,7 +103,15 @@ fn log_likelihood(
     family: &Family,
     [eta, target, weight]: [&Tensor; 3],
 ) -> Result<f64, Error> {
-    let Some(constant) = family.log_constant(target) else { return Ok(f64::NAN) };
+    let constant = match (family.tweedie_power(), family.log_constant(target)) {
+        (Some(power), _) => {
+            let found = reference.evaluate(&[target])?;
+            let each = |&y: &f64| tweedie_constant(y, power, family.dispersion());
+            Tensor::new(found[0].to_f64().iter().map(each).collect::<Vec<f64>>())
+        }
+        (None, Some(constant)) => constant,
+        (None, None) => return Ok(f64::NAN),
+    };
     let loss = (family.nll(eta, target, Reduction::None) + constant) * weight;
     // A share of successes stands for as many trials as its weight says.
     let choices = if family.counts_trials() {
@@ -115,4 +122,68 @@ fn log_likelihood(
         Tensor::new(0.0)
     };
     reference.evaluate(&[&(choices - loss).sum(..)])?[0].scalar()
+}
+
+/// What the density of a Tweedie variable adds to its negative log-likelihood: `log y − log W(y, φ)` for `y > 0`, and 0 for `y = 0`. `W` is the series of
+/// Dunn & Smyth, Statistics and Computing 15 (2005), summed from its largest term to both sides.
+fn tweedie_constant(y: f64, power: f64, dispersion: f64) -> f64 {
+    if y <= 0.0 {
+        return 0.0;
+    }
+    let lgamma = |x: f64| Elementwise::Lgamma.eval(&[x]);
+    let alpha = (2.0 - power) / (power - 1.0);
+    let log_z = alpha * (y.ln() - (power - 1.0).ln()) - (1.0 + alpha) * dispersion.ln() - (2.0 - power).ln();
+    let log_term = |j: f64| j * log_z - lgamma(1.0 + j) - lgamma(alpha * j);
+    let largest = (y.powf(2.0 - power) / (dispersion * (2.0 - power))).round().max(1.0);
+    let top = log_term(largest);
+    // Terms fall faster than geometrically from their largest.
+    let side = |step: f64| {
+        let (mut sum, mut j) = (0.0, largest + step);
+        while j >= 1.0 {
+            let term = (log_term(j) - top).exp();
+            sum += term;
+            if term < f64::EPSILON * 1e-3 {
+                break;
+            }
+            j += step;
+        }
+        sum
+    };
+    y.ln() - top - (1.0 + side(1.0) + side(-1.0)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tweedie_density_is_one_with_its_mass_at_zero() {
+        for (mean, power, dispersion) in [(2.0, 1.5, 1.0), (0.7, 1.2, 0.4), (3.0, 1.8, 2.0), (20.0, 1.6, 0.3)]
+        {
+            let family = Family::tweedie(power).and_then(|f| f.with_dispersion(dispersion)).unwrap();
+            let eta = f64::powf(mean, 1.0 - power) / (1.0 - power);
+            // Substituted y = t¹², which flattens what happens near zero; Simpson's rule.
+            let (n, step) =
+                (20_000, (60.0 * mean.max(1.0) * dispersion.max(1.0)).powf(1.0 / 12.0) / 20_000.0);
+            let t: Vec<f64> = (0..=n).map(|i| step * f64::from(i)).collect();
+            let y: Vec<f64> = t.iter().map(|t| t.powi(12)).collect();
+            let loss = family.nll(&Tensor::new(eta), &Tensor::new(y.clone()), Reduction::None);
+            let loss = Reference::new().evaluate(&[&loss]).unwrap()[0].to_f64();
+            let density = |i: usize| (-loss[i] - tweedie_constant(y[i], power, dispersion)).exp();
+            let (mut whole, mut first) = (density(0), 0.0);
+            assert!(
+                (density(0) - (-mean.powf(2.0 - power) / (2.0 - power) / dispersion).exp()).abs() < 1e-12
+            );
+            for i in 1..t.len() {
+                let weight = if i + 1 == t.len() { 1.0 } else { [2.0, 4.0][i % 2] } * step / 3.0;
+                let mass = weight * density(i) * 12.0 * t[i].powi(11);
+                whole += mass;
+                first += mass * y[i];
+            }
+            assert!(
+                (whole - 1.0).abs() < 1e-6 && (first / mean - 1.0).abs() < 1e-6,
+                "{power}: {whole} {first}"
+            );
+        }
+    }
 }

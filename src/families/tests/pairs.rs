@@ -420,3 +420,15 @@ fn steps_by_a_loss_and_without_one_agree_to_a_unit_in_the_last_place() {
     }
     assert!(moved > 40, "{moved}");
 }
+
+#[test]
+fn a_loss_with_its_residual_is_one_kernel_for_every_pair() {
+    let device = Device::cpu();
+    for (family, _, _) in pairs() {
+        let [eta, y] = ["eta", "y"].map(|name| Tensor::input(name, [1000], DType::F32));
+        let loss = family.nll(&eta, &y, Reduction::Mean);
+        let slope = grad(&loss, &eta).unwrap().or_error().unwrap();
+        let step = cotangent_device::Step::new(&device, &[&eta, &y], &[&loss, &slope], &[]).unwrap();
+        assert_eq!(step.kernels(), 1, "{family:?}");
+    }
+}

@@ -53,7 +53,7 @@ fn compare(case: &str, file: &str, family: &Family) {
     for (device, fit) in fits {
         assert!(fit.converged, "{case} on {device}: {:?}", fit.loss_history);
         match expected["log_likelihood"].is_null() {
-            true => assert!(fit.log_likelihood.is_nan()),
+            true => assert!(fit.log_likelihood.is_finite(), "a series that statsmodels does not sum"),
             false => near(fit.log_likelihood, &expected["log_likelihood"], 1e-5, "log-likelihood"),
         }
         if family.is_categorical() {
