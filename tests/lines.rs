@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use cotangent::{
-    Activation, Adam, Array, Code, DType, Device, Error, Family, Key, Lbfgs, Linear, Mlp, Optimizer, OrError,
-    Reduction, Reference, Sgd, Tensor, batch_jacobian, gauss_newton_product, grad, hessian, io, jacobian,
-    per_sample_gradients, topological,
+    Activation, Adam, Array, Code, DType, Device, Error, Family, Key, Lbfgs, Linear, Link, Mlp, Optimizer,
+    OrError, Reduction, Reference, Sgd, Tensor, batch_jacobian, gauss_newton_product, grad, hessian, io,
+    jacobian, per_sample_gradients, topological,
 };
 
 /// What is done, its error, its code, and the line.
@@ -85,6 +85,17 @@ fn errors_point_at_the_line_of_their_user() {
             case!(MatmulDim, valid(&Linear::new(2, 1).forward(&x, &x, &x))),
             case!(DataLength, valid(&Mlp::new(&[2, 1], Activation::Relu).forward(&[], &x))),
             case!(Family, Family::named("poison")),
+            case!(Family, Link::named("probti")),
+            case!(Family, Family::poisson().with_link(Link::Logit)),
+            case!(Family, Family::categorical().with_any_link(Link::Log)),
+            case!(Hyperparameter, Family::gamma().with_link(Link::Power(0.0))),
+            case!(Hyperparameter, Family::gamma().with_dispersion(-1.0)),
+            case!(Hyperparameter, Family::tweedie(3.0)),
+            case!(Family, valid(&Family::dirichlet().deviance(&x, &x))),
+            case!(Family, valid(&Family::tweedie(1.5).unwrap().log_likelihood(&x, &x))),
+            case!(Broadcast, valid(&Family::dirichlet().nll(&Tensor::ones([3, 2]), &x, Reduction::Mean))),
+            case!(Family, valid(&Link::Canonical.inverse(&x))),
+            case!(Family, valid(&Link::Softmax.apply(&x))),
             case!(Family, Family::poisson().check(&[], &Reference::new())),
             case!(Family, mean_only.check(&[0.5], &Reference::new())),
             case!(Family, valid(&mean_only.log_partition(&x))),
@@ -140,7 +151,7 @@ fn errors_point_at_the_line_of_their_user() {
     );
     std::fs::remove_file(&path).unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert_eq!(tried, 60);
+    assert_eq!(tried, 71);
 }
 
 #[test]

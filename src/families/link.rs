@@ -1,11 +1,12 @@
 //! Links: the scale on which predictors are linear.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_tensor::{Code, Error, Evaluate, Real, Reference, Tensor, where_};
 
-use super::{Function, derivative, numeric};
+use super::{Function, derivative, numeric, unknown};
 
 /// How a linear predictor `z` and the mean of a family belong together: `z = g(μ)`, `μ = g⁻¹(z)`.
 ///
@@ -102,12 +103,10 @@ impl Link {
     /// The link of this name. Error: [`Code::Family`], listing the names there are.
     #[track_caller]
     pub fn named(name: &str) -> Result<Link, Error> {
-        Link::NAMED.iter().find(|link| link.name() == name).cloned().ok_or_else(|| {
-            let names: Vec<String> = Link::NAMED.iter().map(|link| format!("`{link}`")).collect();
-            Error::new(Code::Family, "link", format!("there is no link `{name}`"))
-                .at(std::panic::Location::caller())
-                .hint(format!("the links are {}", names.join(", ")))
-        })
+        let at = Location::caller();
+        let names: Vec<&str> = Link::NAMED.iter().map(Link::name).collect();
+        let found = Link::NAMED.iter().find(|link| link.name() == name).cloned();
+        found.ok_or_else(|| unknown("link", "links", name, &names).at(at))
     }
     /// The name on the command line.
     pub fn name(&self) -> &str {
@@ -259,7 +258,7 @@ impl Link {
     #[track_caller]
     fn lacks(&self, what: &str) -> Tensor {
         let message = format!("the link `{self}` has no {what}");
-        Tensor::invalid(Error::new(Code::Family, "link", message).at(std::panic::Location::caller()))
+        Tensor::invalid(Error::new(Code::Family, "link", message).at(Location::caller()))
     }
 }
 

@@ -38,7 +38,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use cotangent_autograd::vjp;
-use cotangent_tensor::{Array, Code, Detail, Error, Evaluate, Reference, Tensor};
+use cotangent_tensor::{Array, Code, Detail, Error, Evaluate, Reference, Tensor, edit_distance};
 
 use information::others;
 pub use link::{Link, OwnLink};
@@ -163,12 +163,9 @@ impl Family {
     #[track_caller]
     pub fn named(name: &str) -> Result<Family, Error> {
         let at = Location::caller();
-        Family::all().into_iter().find(|family| family.name() == name).ok_or_else(|| {
-            let names: Vec<String> = Family::all().iter().map(|f| format!("`{}`", f.name())).collect();
-            Error::new(Code::Family, "family", format!("there is no family `{name}`"))
-                .at(at)
-                .hint(format!("the families are {}", names.join(", ")))
-        })
+        let found = Family::all().into_iter().find(|family| family.name() == name);
+        let names: Vec<&str> = rows::ALL.iter().map(|row| row.name).collect();
+        found.ok_or_else(|| unknown("family", "families", name, &names).at(at))
     }
     /// A family of one's own from its log-partition, one natural parameter per element; mean and variance are its first
     /// and second derivative.
@@ -276,8 +273,8 @@ impl Family {
     /// say. Errors: those about what cannot be computed at all.
     #[track_caller]
     pub fn with_any_link(mut self, link: Link) -> Result<Family, Error> {
-        let refuse =
-            |code: Code, message: String| Err(Error::new(code, "with_link", message).at(Location::caller()));
+        let at = Location::caller();
+        let refuse = |code: Code, message: String| Err(Error::new(code, "with_link", message).at(at));
         if let Link::Power(power) = link
             && (power == 0.0 || !power.is_finite())
         {
@@ -518,6 +515,14 @@ impl fmt::Debug for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Family({}, {})", self.name, self.link())
     }
+}
+
+/// Error: there is no such name, these are there, and this is the nearest.
+fn unknown(what: &str, plural: &str, name: &str, names: &[&str]) -> Error {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!("there is no {what} `{name}`; the {plural} are {}", quoted.join(", "));
+    let nearest = names.iter().min_by_key(|other| edit_distance(name, other)).copied().unwrap_or_default();
+    Error::new(Code::Family, what, message).hint(format!("did you mean `{nearest}`?"))
 }
 
 /// `dy/dx` of an elementwise function.
