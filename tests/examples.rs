@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, unreachable_pub, reason = "programs that are tested in part")]
 
+#[path = "../examples/robust_regression.rs"]
+mod robust_regression;
 #[path = "../examples/who_needs_a_loss.rs"]
 mod who_needs_a_loss;
 
@@ -73,4 +75,16 @@ fn training_without_a_loss_arrives_at_maximum_likelihood() {
         compared += 1;
     }
     assert_eq!(compared, 2);
+}
+
+#[test]
+fn spoiled_rows_do_not_move_what_a_bounded_loss_finds() {
+    assert!(robust_regression::check().unwrap() >= 32);
+    let fits = robust_regression::compare(&Device::cpu()).unwrap();
+    let moved = |loss: &str| fits.iter().find(|fit| fit.loss == loss).unwrap().moved;
+    assert!(moved("mse") > 10.0, "{}", moved("mse"));
+    assert!(moved("huber") < moved("mse") && moved("student") < moved("huber"), "{fits:?}");
+    // Less than the tenth part of what chance moves.
+    assert!(moved("student") < 0.1 && moved("barron") < 0.1, "{fits:?}");
+    assert_eq!(fits.len(), 4);
 }
