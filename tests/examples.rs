@@ -4,6 +4,8 @@
 
 #[path = "../examples/robust_regression.rs"]
 mod robust_regression;
+#[path = "../examples/visits.rs"]
+mod visits;
 #[path = "../examples/who_needs_a_loss.rs"]
 mod who_needs_a_loss;
 
@@ -87,4 +89,16 @@ fn spoiled_rows_do_not_move_what_a_bounded_loss_finds() {
     // Less than the tenth part of what chance moves.
     assert!(moved("student") < 0.1 && moved("barron") < 0.1, "{fits:?}");
     assert_eq!(fits.len(), 4);
+}
+
+#[test]
+fn a_network_knows_the_visits_of_known_people_better_than_a_linear_model() {
+    let found = visits::compare(&Device::cpu(), 1, 200).unwrap();
+    let [poisson, linear, network] = &found.judged;
+    assert!(found.rows > 4000 && found.alpha > 0.0);
+    let (gain, _) = visits::gain(linear, network);
+    assert!(gain > 0.0 && network.log_likelihood > linear.log_likelihood, "{found:?}");
+    assert!(poisson.deviance.is_finite() && network.poisson_deviance < linear.poisson_deviance);
+    // What validation rows decided has no part in the rows that are judged.
+    assert!(found.best_epoch <= found.epochs && found.epochs <= 200);
 }
