@@ -15,7 +15,7 @@ use cotangent::glm::{self, Options, Problem};
 use cotangent::io::Table;
 use cotangent::prelude::*;
 
-/// The page shows percentages with one digit; another processor rounds a trajectory differently.
+/// The page shows percentages with one digit. Another processor rounds a trajectory differently, so the last digit may be the next.
 const DIGIT: f64 = 0.1;
 
 #[test]
@@ -101,4 +101,17 @@ fn a_network_knows_the_visits_of_known_people_better_than_a_linear_model() {
     assert!(poisson.deviance.is_finite() && network.poisson_deviance < linear.poisson_deviance);
     // What validation rows decided has no part in the rows that are judged.
     assert!(found.best_epoch <= found.epochs && found.epochs <= 200);
+}
+
+#[test]
+fn the_readme_lists_every_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let files = std::fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> =
+        files.filter_map(|file| Some(file.to_str()?.strip_suffix(".rs")?.to_owned())).collect();
+    for name in &names {
+        assert!(readme.contains(&format!("| [`{name}`](examples/{name}.rs) |")), "{name}");
+    }
+    assert!(names.len() >= 9, "{names:?}");
 }
