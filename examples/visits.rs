@@ -10,8 +10,9 @@ use cotangent::glm::{self, Options, Problem};
 use cotangent::io::Table;
 use cotangent::prelude::*;
 
-/// What is held out: rows one by one, or blocks of rows. Years of one person follow each other and share their columns: single rows
-/// are years of people of whom other years are known, blocks are people of whom nothing is.
+/// What is held out: rows one by one, or blocks of rows. Years of one person follow each other and share their columns (three rows in
+/// four have the columns of the row above them): single rows are years of people of whom other years are known, blocks are people of
+/// whom nothing is, but for those at the edges.
 const SPLITS: [(&str, usize); 2] = [("years of known people", 1), ("unknown people", 100)];
 /// Every fifth row or block is for the judgement at the end, every fifth for the decision when to stop, the others train. Linear
 /// models, which need no such decision, are fitted to both of these.
