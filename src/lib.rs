@@ -168,3 +168,7 @@ struct Migration;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/silent.md")]
 struct Silent;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/who-needs-a-loss.md")]
+struct WhoNeedsALoss;

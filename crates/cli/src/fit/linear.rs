@@ -81,6 +81,7 @@ fn outcome(fit: Fit, family: &Family, problem: &Problem) -> Result<Outcome, Erro
         converged: fit.converged,
         iterations: fit.iterations,
         loss_history: fit.loss_history,
+        validation: None,
     })
 }
 

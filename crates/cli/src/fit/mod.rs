@@ -2,6 +2,7 @@
 
 mod linear;
 mod network;
+mod split;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -74,7 +75,14 @@ pub(crate) struct Arguments {
     /// When newton and lbfgs stop
     #[arg(long, value_name = "T")]
     tolerance: Option<f64>,
-    /// Of initial values
+    /// With --hidden: this share of the rows, drawn by the seed, does not train; the parameters of the epoch that predicts them best
+    /// are kept and saved. All rows train by default
+    #[arg(long, value_name = "SHARE")]
+    validation: Option<f64>,
+    /// With --validation: training stops after so many epochs without a better one; by default it goes on to the last
+    #[arg(long, value_name = "N")]
+    patience: Option<usize>,
+    /// Of initial values, and of the rows for --validation
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
     #[command(flatten)]
@@ -106,10 +114,24 @@ struct Outcome {
     converged: bool,
     iterations: usize,
     loss_history: Vec<f64>,
+    validation: Option<Validation>,
     /// Mean per row; rows of one value per class for the categorical family.
     mean: Vec<f64>,
     /// Named arrays for `--save`.
     parameters: Vec<(String, Array)>,
+}
+
+/// What rows that did not train say about a network. Epochs are numbers of updates.
+struct Validation {
+    rows: usize,
+    /// At the parameters that are kept.
+    deviance: f64,
+    /// Of the model without features, fitted to the rows that train.
+    null_deviance: f64,
+    /// Mean negative log-likelihood before each update and after the last.
+    history: Vec<f64>,
+    best_epoch: usize,
+    stopped_at: usize,
 }
 
 /// Mean and standard deviation of a column, as f32 keeps them.
@@ -153,6 +175,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         io::check_writable(path)?;
     }
     check_rate(arguments)?;
+    check_validation(arguments)?;
     let table = Table::read(&arguments.data)?;
     let problem = Problem::from_table(
         &table,
@@ -178,7 +201,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let outcome = outcome.map_err(about)?;
     let seconds = start.elapsed().as_secs_f64();
-    if !outcome.converged {
+    if let Some(Validation { rows, best_epoch, stopped_at, .. }) = &outcome.validation {
+        eprintln!(
+            "note: training stopped after {stopped_at} epochs; epoch {best_epoch} was best for {rows} validation rows and is kept"
+        );
+    } else if !outcome.converged {
         let kind = if arguments.hidden.is_some() { "training" } else { "the fit" };
         eprintln!("warning: {kind} stopped after {} iterations and has not converged", outcome.iterations);
     }
@@ -270,6 +297,19 @@ fn check_rate(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_validation(arguments: &Arguments) -> Result<(), Error> {
+    let refuse = |message: &str| Err(Error::new(Code::Hyperparameter, "fit", message));
+    match (arguments.validation, arguments.patience) {
+        (Some(_), _) if arguments.hidden.is_none() => refuse(
+            "--validation has no meaning without --hidden: a linear model is fitted until it has converged",
+        ),
+        (None, Some(_)) => refuse("--patience has no meaning without --validation"),
+        (Some(0.0), Some(_)) => refuse("--patience has no meaning with --validation 0"),
+        (_, Some(0)) => refuse("patience = 0 is not a positive number of epochs"),
+        _ => Ok(()),
+    }
+}
+
 fn say(
     arguments: &Arguments,
     family: &Family,
@@ -279,7 +319,7 @@ fn say(
     seconds: f64,
 ) -> Result<(), Error> {
     if arguments.json {
-        let document = json!({
+        let mut document = json!({
             "family": family.name(),
             "link": family.link().name(),
             "device": device.name(),
@@ -298,6 +338,14 @@ fn say(
             "seconds": report::number(seconds),
             "loss_history": report::numbers(&outcome.loss_history),
         });
+        if let (Some(validation), Some(keys)) = (&outcome.validation, document.as_object_mut()) {
+            keys.insert("validation_rows".to_string(), validation.rows.into());
+            keys.insert("validation_deviance".to_string(), report::number(validation.deviance));
+            keys.insert("validation_null_deviance".to_string(), report::number(validation.null_deviance));
+            keys.insert("validation_history".to_string(), report::numbers(&validation.history));
+            keys.insert("best_epoch".to_string(), validation.best_epoch.into());
+            keys.insert("stopped_at".to_string(), validation.stopped_at.into());
+        }
         return report::line(&document.to_string());
     }
     let converged = if outcome.converged { "converged" } else { "not converged" };
@@ -311,6 +359,9 @@ fn say(
     report::line(&format!("deviance        {:.10}", outcome.deviance))?;
     report::line(&format!("null deviance   {:.10}", outcome.null_deviance))?;
     report::line(&format!("log-likelihood  {:.10}", outcome.log_likelihood))?;
+    if let Some(Validation { rows, deviance, null_deviance, .. }) = &outcome.validation {
+        report::line(&format!("validation      {deviance:.10}, null {null_deviance:.10}, of {rows} rows"))?;
+    }
     for (name, value) in [("AIC             ", outcome.aic), ("dispersion      ", outcome.dispersion)] {
         if let Some(value) = value {
             report::line(&format!("{name}{value:.10}"))?;
