@@ -166,7 +166,8 @@ fn every_pair_reaches_the_maximum_of_a_second_implementation() {
                 let (beta, covariance) = reweighted(&link, variance, &problem);
                 let mut fits =
                     vec![("reference".to_string(), on_reference(&linked, &problem, &Options::default()))];
-                for device in &devices {
+                // Without weights and offset the graph is the same, so one device is enough.
+                for device in &devices[..if extras { devices.len() } else { 1 }] {
                     let found = fit(device, &linked, &problem, &Options::default(), &mut |_, _| {});
                     fits.push((device.slug(), found));
                 }
@@ -196,7 +197,7 @@ fn every_pair_reaches_the_maximum_of_a_second_implementation() {
         }
     }
     println!("{pairs} fits, at worst {worst:e} apart");
-    assert!(pairs >= 2 * 3 * 45);
+    assert!(pairs >= (2 + 3) * 45);
 }
 
 #[test]
