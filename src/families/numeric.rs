@@ -36,6 +36,7 @@ pub(super) fn probit(p: &Tensor) -> Tensor {
         let log_density = -0.5 * z.pow(2) - 0.5 * TAU.ln();
         z = &z - (&log_value - &log_tail) * (&log_value - log_density).exp();
     }
+    let z = where_(&log_tail.eq(f64::NEG_INFINITY), f64::NEG_INFINITY, z);
     where_(&lower, &z, -&z)
 }
 

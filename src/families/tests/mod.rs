@@ -396,3 +396,19 @@ fn the_likelihood_of_a_negative_binomial_keeps_its_digits_as_alpha_vanishes() {
         }
     }
 }
+
+#[test]
+fn links_take_means_at_the_ends_of_their_range() {
+    let of = |link: Link, means: &[f64]| values(&[&link.apply(&Tensor::new(means))]).remove(0);
+    close(
+        &of(Link::Softplus, &[1e-20, 1.0, 40.0, 1e3, 1e300]),
+        &[-46.051701859880914, 0.541324854612918, 40.0, 1e3, 1e300],
+    );
+    assert_eq!(of(Link::Probit, &[0.0, 0.5, 1.0])[0], f64::NEG_INFINITY);
+    assert_eq!(of(Link::Probit, &[0.0, 0.5, 1.0])[2], f64::INFINITY);
+    let ends = of(Link::Cauchit, &[1e-9, 1.0 - 1e-9]);
+    // The mean next to 1 has lost digits of 1e-9, its distance to 1 is exact.
+    let distance = 1.0 - (1.0 - 1e-9);
+    assert!((ends[0] * 1e-9 * std::f64::consts::PI + 1.0).abs() < 1e-14);
+    assert!((ends[1] * distance * std::f64::consts::PI - 1.0).abs() < 1e-14);
+}
