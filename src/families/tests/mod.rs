@@ -412,3 +412,20 @@ fn links_take_means_at_the_ends_of_their_range() {
     assert!((ends[0] * 1e-9 * std::f64::consts::PI + 1.0).abs() < 1e-14);
     assert!((ends[1] * distance * std::f64::consts::PI - 1.0).abs() < 1e-14);
 }
+
+#[test]
+fn every_information_product_is_divided_by_the_dispersion() {
+    let own = Family::from_conjugate("own", |eta| eta.logsumexp(-1));
+    let mut families: Vec<(Family, Tensor)> = Family::all()
+        .into_iter()
+        .map(|family| (family.clone(), Tensor::new(family.samples().unwrap()[0].clone())))
+        .collect();
+    families.push((own, Tensor::new([[0.3, -0.5, 1.0]])));
+    for (family, eta) in families {
+        let direction = Tensor::ones(*eta.shape()) * &eta;
+        let wide = family.clone().with_dispersion(4.0).unwrap();
+        let product = |family: &Family| family.information_product(&eta, &direction);
+        let found = values(&[&(4.0 * product(&wide)), &product(&family)]);
+        close(&found[0], &found[1]);
+    }
+}
