@@ -73,7 +73,8 @@ impl Family {
             // A matrix per row: the mean along the direction.
             Form::BuiltIn(..) | Form::Own { .. } if self.observation() == Observation::Row => {
                 let moved = jvp(&[&self.mean(eta)], &[(eta, direction)]);
-                moved.map_or_else(Tensor::invalid, |mut moved| moved.remove(0))
+                let product = moved.map_or_else(Tensor::invalid, |mut moved| moved.remove(0));
+                self.scaled(product, 1.0 / self.dispersion)
             }
             Form::BuiltIn(..) | Form::Own { .. } => self.information(eta) * direction,
         };

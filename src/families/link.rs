@@ -140,13 +140,18 @@ impl Link {
             Link::Probit => numeric::probit(mean),
             Link::Cloglog => (-((-mean).log1p())).log(),
             Link::Loglog => -((-mean.log()).log()),
-            // From the nearer end, where the difference to ½ would cancel.
-            Link::Cauchit => -1.0 / (std::f64::consts::PI * mean).tan(),
+            // From the nearer end, where the difference to ½ would cancel, or π·μ round to π.
+            Link::Cauchit => {
+                let lower = mean.le(0.5);
+                let z = -1.0 / (std::f64::consts::PI * where_(&lower, mean, 1.0 - mean)).tan();
+                where_(&lower, &z, -&z)
+            }
             Link::Inverse => mean.recip(),
             Link::InverseSquared => mean.pow(2).recip(),
             Link::Sqrt => mean.sqrt(),
             Link::Power(power) => mean.pow(*power),
-            Link::Softplus => mean.expm1().log(),
+            // e^μ itself overflows long before its logarithm.
+            Link::Softplus => mean + numeric::log1mexp(mean),
             Link::Canonical | Link::Softmax | Link::Own(_) => self.lacks("function of the mean alone"),
         }
     }

@@ -375,6 +375,10 @@ impl Family {
     pub(crate) fn is_choice(&self) -> bool {
         self.is_categorical() || self.means() == Means::Share
     }
+    /// Whether means are positive numbers of any size.
+    pub(crate) fn has_positive_means(&self) -> bool {
+        self.means() == Means::Positive
+    }
     /// Whether weights are numbers of trials.
     pub(crate) fn counts_trials(&self) -> bool {
         self.is(&rows::BINOMIAL)

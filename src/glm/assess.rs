@@ -58,12 +58,12 @@ pub(super) fn assess_with(
     [eta, target, weight]: [&Tensor; 3],
     Scale { total, parameters, unit }: Scale,
 ) -> Result<Assessment, Error> {
-    let each = misfit(family, target, eta) * weight;
+    let each = times(&misfit(family, target, eta), weight);
     let (pearson, residuals) = if family.is_categorical() {
         (Tensor::new(0.0), Tensor::zeros([0]))
     } else {
         let mean = family.mean(eta);
-        let pearson = ((target - &mean).pow(2) / family.variance(eta) * weight).sum(..);
+        let pearson = times(&((target - &mean).pow(2) / family.variance(eta)), weight).sum(..);
         // Rounding may leave a perfect fit below zero.
         (pearson, (target - mean).sign() * where_(&each.gt(0.0), &each, 0.0).sqrt())
     };
@@ -86,6 +86,11 @@ pub(super) fn assess_with(
     };
     let residuals = Array::to_f64(&found[2]).into_iter().map(|residual| residual * unit).collect();
     Ok(Assessment { deviance, log_likelihood, dispersion, residuals })
+}
+
+/// A row without weight does not count, even where its predictor has no mean within the family.
+fn times(values: &Tensor, weight: &Tensor) -> Tensor {
+    where_(&weight.eq(0.0), 0.0, values * weight)
 }
 
 /// Unit deviance; twice the negative log-likelihood where the family has none.
@@ -112,7 +117,7 @@ fn log_likelihood(
         (None, Some(constant)) => constant,
         (None, None) => return Ok(f64::NAN),
     };
-    let loss = (family.nll(eta, target, Reduction::None) + constant) * weight;
+    let loss = times(&(family.nll(eta, target, Reduction::None) + constant), weight);
     // A share of successes stands for as many trials as its weight says.
     let choices = if family.counts_trials() {
         let hits = weight * target;

@@ -32,6 +32,8 @@ const MAX_PARAMETERS: usize = 4096;
 pub(super) struct Fitter<'a> {
     family: &'a Family,
     problem: &'a Problem,
+    /// Which rows have a weight; the others are not among [`Fitter::rows`].
+    counted: Vec<bool>,
     design: Design,
     rows: Observations,
     total: f64,
@@ -64,11 +66,19 @@ impl<'a> Fitter<'a> {
             );
             return Err(Error::new(Code::Limit, "glm", message).hint("leave columns out, or train a network"));
         }
+        // Rows without weight are left out: neither their size nor where their mean would be has a say.
         let weights = problem.weights.clone().unwrap_or_else(|| vec![1.0; problem.target.len()]);
+        let counted: Vec<bool> = weights.iter().map(|&weight| weight > 0.0).collect();
+        let kept = |values: &Vec<f64>| -> Vec<f64> {
+            values.iter().zip(&counted).filter(|(_, counts)| **counts).map(|(value, _)| *value).collect()
+        };
+        let (target, offset) = (kept(&problem.target), problem.offset.as_ref().map(kept));
+        let features = problem.features.iter().map(|(name, values)| (name.clone(), kept(values))).collect();
+        let weights = kept(&weights);
         let total: f64 = weights.iter().sum();
-        let design = Design::new(problem, &weights)?;
-        let mut rows =
-            Observations { target: problem.target.clone(), weights, offset: problem.offset.clone(), classes };
+        let part = Problem { features, target, ..Problem::default() };
+        let design = Design::new(&part, &weights)?;
+        let mut rows = Observations { target: part.target, weights, offset, classes };
         let weighted =
             |values: &[f64]| values.iter().zip(&rows.weights).map(|(v, w)| v * w).sum::<f64>() / total;
         let (mut shift, mut unit) = (0.0, 1.0);
@@ -93,7 +103,7 @@ impl<'a> Fitter<'a> {
             offset.iter_mut().for_each(|o| *o -= mean);
             shift = -mean;
         }
-        Ok(Fitter { family, problem, design, rows, total, shift, unit })
+        Ok(Fitter { family, problem, counted, design, rows, total, shift, unit })
     }
 
     /// On a device; without one on the reference.
@@ -143,7 +153,7 @@ impl<'a> Fitter<'a> {
                     if is_constant { "all targets are" } else { "no predictor has the mean of the targets," };
                 return Err(diverges(&format!("{what} {mean}")));
             }
-            gamma[0] = predictor - if self.family.link() == Link::Log { self.exposure() } else { 0.0 };
+            gamma[0] = predictor - self.exposed(predictor);
             return Ok(gamma);
         }
         let mut shares = vec![0.0; rows.classes + 1];
@@ -159,6 +169,21 @@ impl<'a> Fitter<'a> {
             gamma[class * design.width()] = (shares[class + 1] / shares[0]).ln();
         }
         Ok(gamma)
+    }
+
+    /// What offsets take from the intercept: by links whose predictors are positive no row may start below that of the mean.
+    fn exposed(&self, predictor: f64) -> f64 {
+        let lowest =
+            self.rows.offset.iter().flatten().copied().fold(0.0, |least: f64, offset| least.min(offset));
+        match self.family.link() {
+            Link::Log => self.exposure(),
+            Link::Identity | Link::Inverse | Link::InverseSquared | Link::Power(_)
+                if self.family.has_positive_means() && predictor + lowest <= 0.0 =>
+            {
+                lowest
+            }
+            _ => 0.0,
+        }
     }
 
     /// log of the weighted mean of e^offset: what an offset adds to the mean of the targets.
@@ -403,7 +428,7 @@ impl<'a> Fitter<'a> {
         Ok(Fit {
             family: self.family.name().to_string(),
             link: self.family.link(),
-            rows: self.design.rows,
+            rows: self.counted.len(),
             features: self.problem.features.iter().map(|(name, _)| name.clone()).collect(),
             eta: self.predictions(&predictors),
             predictors,
@@ -411,7 +436,7 @@ impl<'a> Fitter<'a> {
             null_deviance,
             log_likelihood,
             aic: 2.0 * (order as f64 - log_likelihood),
-            deviance_residuals: residuals,
+            deviance_residuals: self.spread(residuals),
             dispersion,
             iterations: iterations + state.iterations,
             converged: small,
@@ -419,10 +444,20 @@ impl<'a> Fitter<'a> {
         })
     }
 
+    /// With 0 in the place of rows that do not count; none stays none.
+    fn spread(&self, values: Vec<f64>) -> Vec<f64> {
+        if values.is_empty() {
+            return values;
+        }
+        let mut values = values.into_iter();
+        self.counted.iter().map(|&counts| if counts { values.next().unwrap_or(0.0) } else { 0.0 }).collect()
+    }
+
     /// The predictor of every row, from the coefficients on the original scale.
     fn predictions(&self, predictors: &[Predictor]) -> Vec<f64> {
-        let mut eta = Vec::with_capacity(self.design.rows * predictors.len());
-        for row in 0..self.design.rows {
+        let rows = self.counted.len();
+        let mut eta = Vec::with_capacity(rows * predictors.len());
+        for row in 0..rows {
             let offset = self.problem.offset.as_ref().map_or(0.0, |offset| offset[row]);
             for predictor in predictors {
                 let columns = self.problem.features.iter().zip(&predictor.coefficients);

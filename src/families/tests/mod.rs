@@ -304,3 +304,128 @@ fn a_fisher_product_names_what_does_not_fit() {
     let beside = family.fisher_product(&eta, [&w[0], &other], [&v[0], &one]).unwrap();
     assert_eq!(values(&[&beside[1]])[0], [0.0, 0.0]);
 }
+
+/// Families with a deviance whose observations are numbers, at several values of their parameters.
+fn with_deviance() -> Vec<Family> {
+    let mut families: Vec<Family> = numbers().into_iter().filter(Family::has_deviance).collect();
+    families.extend([1e-9, 1e-3, 10.0].map(|alpha| Family::negative_binomial(alpha).unwrap()));
+    families.extend([1.0001, 1.3, 1.9999].map(|power| Family::tweedie(power).unwrap()));
+    families
+}
+
+#[test]
+fn deviances_near_a_perfect_prediction_are_squares_over_the_variance() {
+    for family in with_deviance().iter().filter(|family| family.name() != "hyperbolic_secant") {
+        for mean in [0.4, 1e-5] {
+            let y = Tensor::new([mean * (1.0 + 1e-8), mean * (1.0 - 1e-8)]);
+            let means = Tensor::new([mean, mean]);
+            let family = family.clone().with_any_link(Link::Identity).unwrap();
+            let expected = (&y - &means).pow(2) / family.variance(&means);
+            let found = values(&[&family.deviance(&y, &means), &expected]);
+            for (a, b) in found[0].iter().zip(&found[1]) {
+                assert!((a / b - 1.0).abs() < 1e-6, "{family:?} at {mean}: {a} is not {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn deviances_of_numbers_far_apart_are_finite_and_have_their_digits() {
+    let of = |family: &Family, y: f64, mean: f64| {
+        values(&[&family.deviance(&Tensor::new([y]), &Tensor::new([mean]))])[0][0]
+    };
+    let near = |found: f64, expected: f64| {
+        assert!((found / expected - 1.0).abs() < 1e-13, "{found} is not {expected}");
+    };
+    near(of(&Family::poisson(), 1.0, 1e17), 2.0 * (1e-17f64.ln() - 1.0 + 1e17));
+    near(of(&Family::gamma(), 1e-18, 1.0), 2.0 * (-1.0 - 1e-18f64.ln()));
+    near(of(&Family::gamma(), 1e-14, 1.0), 2.0 * (1e-14 - 1.0 - 1e-14f64.ln()));
+    let geometric = Family::geometric();
+    near(of(&geometric, 0.0, 1e17), 2.0 * 1e17f64.ln());
+    near(of(&geometric, 0.0, 1e14), 2.0 * 1e14f64.ln_1p());
+    near(of(&Family::hyperbolic_secant(), 1e9, 0.0), 2.0 * (1e9 * 1e9f64.atan() - 1e9f64.ln()));
+    // The same number by the textbook formulas, on both sides of where series end.
+    for (y, mean) in
+        [(1.0f64, 0.5f64), (1.0, 0.81), (1.0, 0.83), (1.0, 1.21), (1.0, 1.23), (2.0, 9.0), (0.0, 3.0)]
+    {
+        let log = if y > 0.0 { y * (y / mean).ln() } else { 0.0 };
+        let poisson = 2.0 * (log - (y - mean));
+        let close = |found: f64, expected: f64| {
+            assert!(
+                (found - expected).abs() < 1e-13 * (1.0 + expected),
+                "{y} {mean}: {found} is not {expected}"
+            );
+        };
+        close(of(&Family::poisson(), y, mean), poisson);
+        let overdispersed = 2.0 * (log - (y + 2.0) * ((y + 2.0) / (mean + 2.0)).ln());
+        close(of(&Family::negative_binomial(0.5).unwrap(), y, mean), overdispersed);
+        for p in [1.4f64, 1.6] {
+            let (a, b) = (2.0 - p, 1.0 - p);
+            let tweedie = 2.0 * (y.powf(a) / (a * b) - y * mean.powf(b) / b + mean.powf(a) / a);
+            close(of(&Family::tweedie(p).unwrap(), y, mean), tweedie);
+        }
+        // Towards the ends of its powers the Tweedie family is Poisson and gamma.
+        let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-8);
+        near(of(&Family::tweedie(1.0 + 1e-10).unwrap(), y, mean), poisson);
+        if y > 0.0 {
+            let gamma = of(&Family::gamma(), y, mean);
+            near(gamma, 2.0 * ((y - mean) / mean - (y / mean).ln()));
+            near(of(&Family::tweedie(2.0 - 1e-10).unwrap(), y, mean), gamma);
+        }
+    }
+}
+
+#[test]
+fn the_likelihood_of_a_negative_binomial_keeps_its_digits_as_alpha_vanishes() {
+    let (z, y) = (Tensor::new([0.3, 0.3, 0.3]), Tensor::new([0.0, 2.0, 7.0]));
+    let poisson = &values(&[&Family::poisson().log_likelihood(&z, &y)])[0];
+    let of = |alpha: f64| {
+        let family = Family::negative_binomial(alpha).unwrap().with_link(Link::Log).unwrap();
+        values(&[&family.log_likelihood(&z, &y)]).remove(0)
+    };
+    for (a, b) in of(1e-15).iter().zip(poisson) {
+        assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+    }
+    // Γ(r + y)/(Γ(r)·y!) as a product, and probabilities r/(r + μ).
+    for alpha in [0.05, 0.5] {
+        let (r, mean) = (1.0 / alpha, 0.3f64.exp());
+        for (found, y) in of(alpha).into_iter().zip([0, 2, 7]) {
+            let choices: f64 = (0..y).map(|k| ((r + f64::from(k)) / f64::from(k + 1)).ln()).sum();
+            let expected = choices + r * (r / (r + mean)).ln() + f64::from(y) * (mean / (r + mean)).ln();
+            assert!((found - expected).abs() < 1e-13 * (1.0 - expected), "{found} is not {expected}");
+        }
+    }
+}
+
+#[test]
+fn links_take_means_at_the_ends_of_their_range() {
+    let of = |link: Link, means: &[f64]| values(&[&link.apply(&Tensor::new(means))]).remove(0);
+    close(
+        &of(Link::Softplus, &[1e-20, 1.0, 40.0, 1e3, 1e300]),
+        &[-46.051701859880914, 0.541324854612918, 40.0, 1e3, 1e300],
+    );
+    assert_eq!(of(Link::Probit, &[0.0, 0.5, 1.0])[0], f64::NEG_INFINITY);
+    assert_eq!(of(Link::Probit, &[0.0, 0.5, 1.0])[2], f64::INFINITY);
+    let ends = of(Link::Cauchit, &[1e-9, 1.0 - 1e-9]);
+    // The mean next to 1 has lost digits of 1e-9, its distance to 1 is exact.
+    let distance = 1.0 - (1.0 - 1e-9);
+    assert!((ends[0] * 1e-9 * std::f64::consts::PI + 1.0).abs() < 1e-14);
+    assert!((ends[1] * distance * std::f64::consts::PI - 1.0).abs() < 1e-14);
+}
+
+#[test]
+fn every_information_product_is_divided_by_the_dispersion() {
+    let own = Family::from_conjugate("own", |eta| eta.logsumexp(-1));
+    let mut families: Vec<(Family, Tensor)> = Family::all()
+        .into_iter()
+        .map(|family| (family.clone(), Tensor::new(family.samples().unwrap()[0].clone())))
+        .collect();
+    families.push((own, Tensor::new([[0.3, -0.5, 1.0]])));
+    for (family, eta) in families {
+        let direction = Tensor::ones(*eta.shape()) * &eta;
+        let wide = family.clone().with_dispersion(4.0).unwrap();
+        let product = |family: &Family| family.information_product(&eta, &direction);
+        let found = values(&[&(4.0 * product(&wide)), &product(&family)]);
+        close(&found[0], &found[1]);
+    }
+}

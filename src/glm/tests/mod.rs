@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cotangent_tensor::Tensor;
 use serde_json::Value;
 
 use super::*;
@@ -385,4 +386,52 @@ fn a_fit_that_stops_early_says_so() {
     let fit = on_reference(&Family::poisson(), &small(&[1.0, 0.0, 2.0, 50.0]), &options).unwrap();
     assert!(!fit.converged);
     assert_eq!((fit.iterations, fit.loss_history.len()), (1, 2));
+}
+
+#[test]
+fn a_row_without_weight_has_no_say_whatever_it_holds() {
+    let mut bare = small(&[1.0, 2.0, 2.0, 4.0, 3.0, 6.0]);
+    bare.weights = Some(vec![1.0, 2.0, 1.0, 1.0, 0.5, 1.0]);
+    // The mean of this row is negative at the maximum; the other one is so large that nothing would be left of the column.
+    for odd in [-1e3, 1e200] {
+        let mut with = bare.clone();
+        with.target.insert(2, 3.0);
+        with.features.iter_mut().for_each(|(_, values)| values.insert(2, odd));
+        with.weights.as_mut().unwrap().insert(2, 0.0);
+        let family = Family::poisson().with_link(Link::Identity).unwrap();
+        let expected = on_reference(&family, &bare, &Options::default()).unwrap();
+        let found = on_reference(&family, &with, &Options::default()).unwrap();
+        assert!(found.converged && expected.converged);
+        assert_eq!(found.predictors[0].coefficients, expected.predictors[0].coefficients);
+        assert_eq!((found.deviance, found.null_deviance), (expected.deviance, expected.null_deviance));
+        assert_eq!((found.rows, found.eta.len(), found.deviance_residuals.len()), (7, 7, 7));
+        let mut residuals = found.deviance_residuals;
+        assert_eq!(residuals.remove(2), 0.0);
+        assert_eq!(residuals, expected.deviance_residuals);
+    }
+    let (eta, y) = (Tensor::new([2.0, -1.0]), Tensor::new([2.0, 1.0]));
+    let family = Family::poisson().with_link(Link::Identity).unwrap();
+    let found = assess(&family, &eta, &y, &Tensor::new([1.0, 0.0]), 0).unwrap();
+    assert_eq!((found.deviance, found.residuals), (0.0, vec![0.0, 0.0]));
+    assert!(found.log_likelihood.is_finite());
+}
+
+#[test]
+fn offsets_may_take_the_first_means_below_zero() {
+    let mut problem = small(&[1.0, 9.0, 2.0, 11.0, 3.0, 13.0]);
+    problem.offset = Some(vec![-5.0, 5.0, -5.0, 5.0, -5.0, 5.0]);
+    let family = Family::poisson().with_link(Link::Identity).unwrap();
+    let fit = on_reference(&family, &problem, &Options::default()).unwrap();
+    assert!(fit.converged && fit.eta.iter().all(|&mean| mean > 0.0));
+}
+
+#[test]
+fn the_softplus_link_takes_large_means() {
+    let problem = small(&[1000.0, 2000.0, 2000.0, 4000.0, 5000.0]);
+    let family = Family::poisson().with_link(Link::Softplus).unwrap();
+    let fit = on_reference(&family, &problem, &Options::default()).unwrap();
+    let line =
+        on_reference(&Family::poisson().with_link(Link::Identity).unwrap(), &problem, &Options::default());
+    let (found, expected) = (fit.predictors[0].coefficients[0], line.unwrap().predictors[0].coefficients[0]);
+    assert!(fit.converged && (found / expected - 1.0).abs() < 1e-9, "{found} is not {expected}");
 }
