@@ -86,7 +86,7 @@ impl Family {
     ///
     /// A sum over observations, as [`Family::residual`] is: the generalized Gauss–Newton matrix of
     /// [`Family::nll`] with `Reduction::Sum`, and the Hessian of that loss where `η` is linear in `wrt`. Divide
-    /// by the number of observations for `Reduction::Mean`. Source: Martens, JMLR 21 (2020), §9.
+    /// by the number of observations for `Reduction::Mean`. A row of the multinomial family is one observation here, whatever its counts. Source: Martens, JMLR 21 (2020), §9.
     ///
     /// Errors: as [`jvp`] and [`vjp`]; `E_COTANGENT` for as many directions as there are not tensors; `E_UNCONNECTED`
     /// where `η` depends on nothing of `wrt`.

@@ -279,10 +279,15 @@ impl fmt::Display for Link {
 /// Where a monotone function takes a value, on the reference; infinite if it does nowhere.
 pub(super) fn bisect(value: f64, function: impl Fn(&Tensor) -> Tensor) -> Result<f64, Error> {
     let of = |z: f64| Reference::new().evaluate(&[&function(&Tensor::new(z))])?[0].scalar();
-    let is_rising = of(1.0)? >= of(-1.0)?;
-    let is_above = |z: f64| Ok::<bool, Error>((of(z)? >= value) == is_rising);
-    let (mut low, mut high) = (-1.0, 1.0);
-    while is_above(low)? {
+    // Some functions have a value above zero only; nothing is above what they have not.
+    let is_whole = !of(-1.0)?.is_nan();
+    let is_rising = of(1.0)? >= of(if is_whole { -1.0 } else { 0.5 })?;
+    let is_above = |z: f64| {
+        let found = of(z)?;
+        Ok::<bool, Error>(!found.is_nan() && (found >= value) == is_rising)
+    };
+    let (mut low, mut high) = (if is_whole { -1.0 } else { 0.0 }, 1.0);
+    while is_whole && is_above(low)? {
         low *= 2.0;
         if low < -1e9 {
             return Ok(f64::NEG_INFINITY);

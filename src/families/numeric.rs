@@ -54,7 +54,7 @@ const COTH: [f64; 8] = [
 
 /// `Σ coefficients[n]·tⁿ`.
 #[track_caller]
-fn polynomial(t: &Tensor, coefficients: impl DoubleEndedIterator<Item = f64>) -> Tensor {
+pub(super) fn polynomial(t: &Tensor, coefficients: impl DoubleEndedIterator<Item = f64>) -> Tensor {
     let mut terms = coefficients.rev();
     let first = terms.next().unwrap_or_default();
     terms.fold(t * 0.0 + first, |sum, coefficient| sum * t + coefficient)

@@ -11,7 +11,7 @@ use cotangent_tensor::{DType, Real, Tensor, where_};
 use super::fenchel_young::Tsallis;
 use super::numeric::{
     continuous_log_partition, continuous_mean, continuous_variance, count_divergence, log_ratio, log_rising,
-    log1mexp, overdispersed_divergence, power_divergence, ratio_divergence,
+    log1mexp, overdispersed_divergence, polynomial, power_divergence, ratio_divergence,
 };
 use super::{Link, Predicted, others};
 
@@ -276,7 +276,6 @@ pub(super) static GAMMA: Row = Row { name: "gamma", ..WAITING };
 pub(super) static EXPONENTIAL: Row = Row {
     name: "exponential",
     dispersed: false,
-    target: ("a number from 0", from_zero),
     constant: Some(|y, _, _| Real::constant(y, 0.0)),
     ..WAITING
 };
@@ -402,12 +401,13 @@ pub(super) static VON_MISES: Row = Row {
     },
     // I₁/I₀ is the length of the mean: a slope of A that is ½·η near 0, where the direction is not known.
     mean: |eta, _| eta * bessel_ratio(&norm(eta)).unsqueeze(-1),
-    // The diagonal of ρ·1 + ρ′/κ·ηηᵀ with ρ = I₁/(κ·I₀) and κ·ρ′ = 1 − 2ρ − κ²ρ².
+    // R = I₁/I₀ along η changes by R′ along it and by R/κ across: R′·e² + R/κ·(1 − e²) for the unit vector e.
     variance: |eta, _| {
-        let size = norm(eta);
-        let ratio = bessel_ratio(&size);
-        let change = where_(&size.gt(0.0), (1.0 - 2.0 * &ratio) / size.pow(2) - ratio.pow(2), -0.125);
-        ratio.unsqueeze(-1) + eta.pow(2) * change.unsqueeze(-1)
+        let (size, square) = (norm(eta), eta.pow(2));
+        let along = (&square / square.sum(-1).unsqueeze(-1), others(&square) / square.sum(-1).unsqueeze(-1));
+        let zero = size.eq(0.0).unsqueeze(-1);
+        let (slope, across) = (bessel_slope(&size).unsqueeze(-1), bessel_ratio(&size).unsqueeze(-1));
+        zero.select(0.5, slope * along.0 + across * along.1)
     },
     nll: Some(|eta, y, _| {
         let size = norm(eta);
@@ -432,6 +432,34 @@ fn bessel_ratio(size: &Tensor) -> Tensor {
     // κ/2·(1 + κ²/8 + …)/(1 + κ²/4 + …): the next term is below a rounding of f64 there.
     let square = size.min(2e-3).pow(2);
     near.select(0.5 - &square * (0.0625 - &square / 96.0), far.i1e() / far.i0e() / &far)
+}
+
+/// Derivative of `I₁/I₀`: `1 − R/κ − R²`, and from 20 on, where that cancels, its asymptotic series (of the Riccati equation it
+/// is; to 1e-11).
+#[track_caller]
+fn bessel_slope(size: &Tensor) -> Tensor {
+    const SERIES: [f64; 16] = [
+        0.5,
+        0.25,
+        0.375,
+        0.78125,
+        2.03125,
+        6.287_109_375,
+        22.531_25,
+        91.731_689_453_125,
+        418.306_640_625,
+        2112.761_497_497_558_6,
+        11_711.460_449_218_75,
+        70_704.548_575_401_3,
+        461_875.406_738_281_25,
+        3_246_384.903_388_440_6,
+        24_431_241.798_706_055,
+        196_017_082.125_858_4,
+    ];
+    let ratio = bessel_ratio(size);
+    let inverse = size.max(16.0).recip();
+    let far = inverse.pow(2) * polynomial(&inverse, SERIES.into_iter());
+    size.lt(20.0).select(1.0 - &ratio - (size * ratio).pow(2), far)
 }
 
 /// A Fenchel–Young loss in the place of a likelihood.

@@ -93,6 +93,12 @@ fn a_link_of_ones_own_is_inverted_where_a_fit_starts() {
         assert!((falling.at(mean).unwrap() + mean.ln()).abs() < 1e-12);
     }
     assert_eq!(rising.at(-1.0).unwrap(), f64::NEG_INFINITY);
+    // A function of positive numbers.
+    let (root, falling) = (Link::own("root", Tensor::sqrt), Link::own("rsqrt", Tensor::rsqrt));
+    for mean in [1e-3, 0.5, 1.0, 40.0] {
+        assert!((root.at(mean).unwrap() / mean.powi(2) - 1.0).abs() < 1e-12);
+        assert!((falling.at(mean).unwrap() * mean.powi(2) - 1.0).abs() < 1e-12);
+    }
     assert_eq!(rising.apply(&Tensor::new(1.0)).error().unwrap().code(), Code::Family);
 }
 
@@ -234,7 +240,20 @@ fn directions_have_a_mean_wherever_their_parameter_lies() {
     let found = values(&[&family.mean(&eta), &family.log_likelihood(&eta, &y)]);
     close(&found[0], &[0.6 * 0.446389965896535, 0.8 * 0.446389965896535]);
     close(&found[1], &[1.0 - (std::f64::consts::TAU * 1.26606587775201).ln()]);
-    for size in [0.0, 1e-4, 9.99e-4, 1.001e-3, 1.0, 30.0, 1e4] {
+    // R′(1000) and R/κ, and in f32 too.
+    let far = Tensor::new([[1e3, 0.0], [0.0, 1e4]]);
+    for (device, relative) in [(None, 1e-9), (Some(Device::cpu()), 1e-5)] {
+        let found = match &device {
+            None => values(&[&family.variance(&far)]).remove(0),
+            Some(device) => device.read(&family.variance(&far)).unwrap().to_f64(),
+        };
+        let expected =
+            [5.002_503_757_822_4e-7, 9.994_998_748_748_7e-4, 9.999_499_987_5e-5, 5.000_250_037_5e-9];
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a / b - 1.0).abs() <= relative, "{found:?}");
+        }
+    }
+    for size in [0.0, 1e-4, 9.99e-4, 1.001e-3, 1.0, 19.9, 20.1, 30.0, 1e4] {
         let eta = Tensor::new([[0.6 * size, 0.8 * size]]);
         let loss = family.nll(&eta, &Tensor::new([[0.0, 0.0]]), Reduction::Sum);
         let slope = grad(&loss, &eta).unwrap().or_error().unwrap();

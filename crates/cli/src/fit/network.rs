@@ -4,7 +4,7 @@
 use cotangent::glm::{self, Options, Problem};
 use cotangent::{
     Activation, Adam, Array, Code, Device, Error, Family, Key, Link, Mlp, Optimizer, OrError, Reduction, Sgd,
-    Step, StepOutputs, Tensor, Values, layers, vjp,
+    Step, StepOutputs, Tensor, Values, layers, vjp, where_,
 };
 use serde_json::Value;
 
@@ -74,8 +74,8 @@ pub(super) fn fit(
     let parameters = device.variables(&layers::named(&initial))?;
     let views = parameters.views();
     let eta = predictor(&network, &views, &training, family);
-    let upstream =
-        family.residual(&eta, &training.target) * columns(&training.weight, family) * (1.0 / training.total);
+    let upstream = weighted(&family.residual(&eta, &training.target), &columns(&training.weight, family))
+        / training.total;
     let gradients = vjp(&[(&eta, &upstream)], &views)?.or_error()?;
     let updates = optimizer.as_ref().attach(device, &parameters)?.updates(&gradients)?;
     // For the progress bar, and for the decision when to stop: training needs no loss.
@@ -120,7 +120,7 @@ fn optimizer(arguments: &Arguments) -> Result<Box<dyn Optimizer>, Error> {
 
 /// Weighted mean of the negative log-likelihood.
 fn loss(family: &Family, eta: &Tensor, part: &Part) -> Tensor {
-    (family.nll(eta, &part.target, Reduction::None) * &part.weight).sum(..) * (1.0 / part.total)
+    weighted(&family.nll(eta, &part.target, Reduction::None), &part.weight).sum(..) / part.total
 }
 
 /// What training has come to.
@@ -263,6 +263,11 @@ fn null(device: &Device, family: &Family, problem: &Problem) -> Result<(f64, Vec
     let deviance = -2.0 * terms.sum::<f64>();
     // A class whose rows have no weight starts as if it had half a row.
     Ok((deviance, shares.iter().map(|share| (share.max(0.5) / total).ln()).collect()))
+}
+
+/// What a row of weight 0 has is not there, even if it is no number.
+fn weighted(values: &Tensor, weight: &Tensor) -> Tensor {
+    where_(&weight.ne(0.0), values * weight, 0.0)
 }
 
 /// A weight per row, beside natural parameters of the family.
