@@ -103,26 +103,28 @@ fn atanh_rest(v: &Tensor) -> Tensor {
     v * &square * polynomial(&square, ATANH.into_iter())
 }
 
-/// Whether two numbers from 0 are so near that deviances are computed by series in `v = (y − μ)/(y + μ)`, below 0.1; and `v`.
+/// Whether two numbers are so near that deviances are computed by series in `v = (y − μ)/(y + μ)`, below 0.1; and `v`. Where the first
+/// is 0, which `some` knows exactly, they are not.
 #[track_caller]
-fn nearness(y: &Tensor, mean: &Tensor) -> (Tensor, Tensor) {
+fn nearness(y: &Tensor, mean: &Tensor, some: &Tensor) -> (Tensor, Tensor) {
     let (difference, sum) = (y - mean, y + mean);
-    (difference.abs().lt(0.1 * &sum), difference / sum)
+    (some.and(&difference.abs().lt(0.1 * &sum)), difference / sum)
 }
 
-/// `y·log(y/μ) − (y − μ)`, which is `μ` at `y = 0`.
+/// `y·log(y/μ) − (y − μ)`, which is `μ` where `some` does not hold, which says that `y ≠ 0`: a `y` that is itself a difference may be
+/// 0 by rounding.
 #[track_caller]
-pub(super) fn count_divergence(y: &Tensor, mean: &Tensor) -> Tensor {
-    let (near, v) = nearness(y, mean);
+pub(super) fn count_divergence(y: &Tensor, mean: &Tensor, some: &Tensor) -> Tensor {
+    let (near, v) = nearness(y, mean, some);
     let difference = y - mean;
-    let far = where_(&y.ne(0.0), y * (y / mean).log(), 0.0) - &difference;
+    let far = where_(some, y * (y / mean).log(), 0.0) - &difference;
     where_(&near, difference * &v + 2.0 * y * atanh_rest(&v), far)
 }
 
 /// `(y − μ)/μ − log(y/μ)`.
 #[track_caller]
 pub(super) fn ratio_divergence(y: &Tensor, mean: &Tensor) -> Tensor {
-    let (near, v) = nearness(y, mean);
+    let (near, v) = nearness(y, mean, &y.ne(0.0));
     let relative = (y - mean) / mean;
     where_(&near, &relative * &v - 2.0 * atanh_rest(&v), &relative - (y / mean).log())
 }
@@ -130,7 +132,7 @@ pub(super) fn ratio_divergence(y: &Tensor, mean: &Tensor) -> Tensor {
 /// `y·log(y·(μ + r)/(μ·(y + r))) − r·log((y + r)/(μ + r))`.
 #[track_caller]
 pub(super) fn overdispersed_divergence(y: &Tensor, mean: &Tensor, r: f64) -> Tensor {
-    let (near, _) = nearness(y, mean);
+    let (near, _) = nearness(y, mean, &y.ne(0.0));
     let difference = y - mean;
     let above = r * &difference / (2.0 * y * mean + r * (y + mean));
     let below = &difference / (y + mean + 2.0 * r);
@@ -153,7 +155,7 @@ pub(super) fn log_ratio(excess: &Tensor, ratio: &Tensor) -> Tensor {
 #[track_caller]
 pub(super) fn power_divergence(y: &Tensor, mean: &Tensor, power: f64) -> Tensor {
     let (a, b) = (2.0 - power, 1.0 - power);
-    let (near, v) = nearness(y, mean);
+    let (near, v) = nearness(y, mean, &y.ne(0.0));
     let small = near.select(&v, 0.0);
     // μ^a·Σ (1 + a + … + a^(n − 2))·dⁿ/n! with d = log(y/μ).
     let d = 2.0 * (&small + atanh_rest(&small));

@@ -163,7 +163,9 @@ const SHARES: Row = Row {
     },
     deviation: |mean, _| (mean * (1.0 - mean)).sqrt(),
     deviance: Some(|y, mean, _| {
-        2.0 * (count_divergence(y, mean) + count_divergence(&(1.0 - y), &(1.0 - mean)))
+        // The conditions look at the target, which is exact; 1 − y is not.
+        2.0 * (count_divergence(y, mean, &y.ne(0.0))
+            + count_divergence(&(1.0 - y), &(1.0 - mean), &y.ne(1.0)))
     }),
     constant: Some(|y, _, _| Real::constant(y, 0.0)),
     ..NUMBER
@@ -198,7 +200,10 @@ pub(super) static MULTINOMIAL: Row = Row {
         y.eq(0.0).select(0.0, terms).sum(-1)
     }),
     residual: Some(|eta, y, _| eta.softmax(-1) * y.sum(-1).unsqueeze(-1) - y),
-    deviance: Some(|y, mean, _| 2.0 * count_divergence(y, &(mean * y.sum(-1).unsqueeze(-1))).sum(-1)),
+    deviance: Some(|y, mean, _| {
+        let expected = mean * y.sum(-1).unsqueeze(-1);
+        2.0 * count_divergence(y, &expected, &y.ne(0.0)).sum(-1)
+    }),
     constant: Some(|y, _, _| (y + 1.0).lgamma().sum(-1) - (y.sum(-1) + 1.0).lgamma()),
     ..CLASSES
 };
@@ -218,7 +223,7 @@ pub(super) static POISSON: Row = Row {
     variance: |eta, _| eta.exp(),
     nll_at: |at, y, _| at.positive_mean() - where_(&y.ne(0.0), y * at.log_mean(), 0.0),
     deviation: |mean, _| mean.sqrt(),
-    deviance: Some(|y, mean, _| 2.0 * count_divergence(y, mean)),
+    deviance: Some(|y, mean, _| 2.0 * count_divergence(y, mean, &y.ne(0.0))),
     constant: Some(|y, _, _| (y + 1.0).lgamma()),
     ..COUNTS
 };
