@@ -108,7 +108,7 @@ fn atanh_rest(v: &Tensor) -> Tensor {
 #[track_caller]
 fn nearness(y: &Tensor, mean: &Tensor, some: &Tensor) -> (Tensor, Tensor) {
     let (difference, sum) = (y - mean, y + mean);
-    (some.and(&difference.abs().lt(0.1 * &sum)), difference / sum)
+    (some.and(difference.abs().lt(0.1 * &sum)), difference / sum)
 }
 
 /// `y·log(y/μ) − (y − μ)`, which is `μ` where `some` does not hold, which says that `y ≠ 0`: a `y` that is itself a difference may be
