@@ -135,6 +135,12 @@ impl Step {
             if matches!(kernel.body, Body::User(_)) && !self.program().is_gpu() {
                 text.push_str("    interpreted on this device, one operation after another: slow\n");
             }
+            if let Some(second) = self.program().along(number) {
+                let _ = writeln!(
+                    text,
+                    "    takes turns with kernel {second}, block by block: the matrix of both is read once"
+                );
+            }
             let dispatches = self.program().dispatches(number);
             if dispatches.len() > 1 {
                 let _ = writeln!(text, "    dispatches: {}", dispatches.join(", "));

@@ -54,6 +54,10 @@ impl HostProgram {
         let (parallel, buffers) = (executable.is_parallel(), Mutex::new(buffers));
         Ok(HostProgram { executable, parallel, buffers, _claims: claims })
     }
+    /// The kernel that takes turns with this one where a whole step is run.
+    pub(crate) fn along(&self, kernel: usize) -> Option<usize> {
+        self.executable.along(kernel)
+    }
     /// Gives inputs their values, then does `work` with the storage: nobody else uses it or its variables meanwhile.
     pub(crate) fn with<R: Send>(
         &self,

@@ -69,7 +69,8 @@ impl Device {
 }
 
 impl Step {
-    /// Runs once, with every kernel timed for itself. State advances as in any run.
+    /// Runs once, with every kernel timed for itself, also those that take turns in other runs ([`Step::explain`]). State advances as in
+    /// any run.
     pub fn profile(&self, inputs: &[(&Tensor, &dyn Feed)]) -> Result<Profile, Error> {
         let roof = self.device().roof()?;
         let seconds = self.program().seconds(&self.given(inputs)?)?;

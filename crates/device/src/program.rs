@@ -495,6 +495,13 @@ impl Program {
             }
         }
     }
+    /// The kernel after this one that takes turns with it where a whole step is run, on the CPU device.
+    pub(crate) fn along(&self, number: usize) -> Option<usize> {
+        match &self.body {
+            Body::Host(host) => host.along(number),
+            Body::Gpu(..) => None,
+        }
+    }
     /// Seconds of each kernel in one run with these inputs.
     pub(crate) fn seconds(&self, inputs: &[(BufferId, Cow<'_, [u32]>)]) -> Result<Vec<f64>, Error> {
         self.set_inputs(inputs)?;

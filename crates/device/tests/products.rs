@@ -52,3 +52,22 @@ fn a_product_of_the_variable_itself_is_not_computed_in_place() {
         }
     }
 }
+
+/// `Xᵀ·(X·w)`, the columns and rows of which a step on the CPU device sums block by block; with kernels for themselves, also in
+/// cross-checks, the same numbers.
+#[test]
+fn a_linear_model_says_which_kernels_take_turns() {
+    let (rows, columns) = (5000, 40);
+    let ((x, x_values), (w, w_values)) = (numbers(rows, columns, 5), numbers(columns, 1, 3));
+    let eta = product(&x_values, &w_values, [rows, 1, columns]);
+    let transposed: Vec<f64> = (0..columns * rows).map(|i| x_values[i % rows * columns + i / rows]).collect();
+    let expected = product(&transposed, &eta, [columns, 1, rows]);
+    for device in devices() {
+        let gradient = x.transpose().matmul(&x.matmul(&w));
+        let step = Step::new(&device, &[], &[&gradient], &[]).unwrap();
+        assert_eq!(step.explain().contains("takes turns with kernel 1"), device.name() == "cpu");
+        assert_eq!(step.run(&[]).unwrap().read(0).unwrap().to_f64(), expected, "{}", device.name());
+        let report = step.cross_check(&[]).unwrap();
+        assert_eq!((report.kernels, report.unbounded), (2, 0));
+    }
+}

@@ -6,6 +6,7 @@
 
 mod derivatives;
 mod elementwise;
+mod families;
 mod matrix;
 mod training;
 
@@ -68,6 +69,9 @@ impl Task {
 /// A name and what makes the task.
 pub(crate) type Entry = (&'static str, fn(&Device) -> Result<Task, Error>);
 
+/// What makes a task.
+pub(crate) type Make = Box<dyn Fn(&Device) -> Result<Task, Error>>;
+
 /// How long a task is repeated, and how often at least and at most.
 const BUDGET: Duration = Duration::from_secs(2);
 const ROUNDS: std::ops::RangeInclusive<usize> = 5..=200;
@@ -79,7 +83,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
     let entries = [elementwise::TASKS, matrix::TASKS, training::TASKS, derivatives::TASKS].concat();
-    let entries: Vec<Entry> = entries.into_iter().filter(|(name, _)| name.contains(filter)).collect();
+    let named = entries.into_iter().map(|(name, make)| (name.to_owned(), Box::new(make) as Make));
+    let entries: Vec<(String, Make)> =
+        named.chain(families::tasks()).filter(|(name, _)| name.contains(filter)).collect();
     if entries.is_empty() {
         let error = Error::new(cotangent::Code::Unbound, "bench", format!("no task is called `{filter}`"));
         return Err(error.into());
@@ -99,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         match measured {
             Ok((seconds, task)) => {
                 all_right &= task.checked;
-                say(arguments, &device, name, &task, seconds)?;
+                say(arguments, &device, &name, &task, seconds)?;
                 if arguments.profile {
                     eprintln!("{}\n{}\n", task.step.explain(), task.step.profile(&[])?);
                 }

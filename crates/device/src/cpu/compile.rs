@@ -1,6 +1,7 @@
 //! From a loop to a [`Program`]: when each value is computed, and in which row it lies.
 
 mod emit;
+mod products;
 
 use cotangent_shaders::{Access as Use, Affine, Binding, Code, Loop, Store};
 use cotangent_tensor::DType;
@@ -45,6 +46,7 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
         vertical: form.vertical,
         tiling: tiling(lane_extents, form.lanes),
         past_caches,
+        products: None,
         prologue: Segment::default(),
         between: Vec::new(),
         sweeps: Vec::new(),
@@ -75,6 +77,7 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
     for segment in 0..2 * compiler.sweeps + 2 {
         compiler.emit(segment)?;
     }
+    compiler.program.products = compiler.products();
     Ok(compiler.program)
 }
 

@@ -10,6 +10,7 @@ use crate::raw::{LINE, prefetch};
 use super::geometry::{Access, Pattern, signed, unravel};
 use super::lanes;
 use super::memory::{self, Source, Target};
+use super::products::Products;
 use super::program::{Action, Check, From, Lanes, Op, Program, Row, Run, Segment, Stream};
 use super::recurrence::{PIECE, Scratch};
 use super::reduction::{Kind, Running, State};
@@ -58,11 +59,11 @@ pub(super) struct Machine {
     /// Operands that are the same for all lanes.
     same: Vec<lanes::Piece>,
     /// Position of the first kept element.
-    kept_first: usize,
+    pub(super) kept_first: usize,
     /// Position of the first reduced element.
     reduced_first: usize,
     /// Lanes of kept-level code, and of the current block.
-    kept_lanes: usize,
+    pub(super) kept_lanes: usize,
     block: usize,
     pub(super) fault: Option<Fault>,
 }
@@ -108,6 +109,18 @@ impl Machine {
         } else {
             (self.reduced_first, self.block) = program.tiling.enter(step, reduced);
         }
+    }
+    /// Executes steps of a sweep that adds up products.
+    pub(super) fn add(
+        &mut self,
+        arch: Arch,
+        program: &Program,
+        products: &Products,
+        steps: std::ops::Range<usize>,
+        inputs: &[&[u32]],
+    ) {
+        let Machine { origin, running, states, .. } = self;
+        products.add(arch, program, origin, steps, inputs, running, states);
     }
     /// Back to kept-level code.
     pub(super) fn leave_steps(&mut self, program: &Program) {

@@ -96,6 +96,42 @@ fn one_if(condition: bool) -> f32 {
     f32::from_bits(1f32.to_bits() & u32::from(condition).wrapping_neg())
 }
 
+/// Elements of an inner product that are added in f32: [`RUNNING`] sums of 64.
+const LONGEST: usize = 64 * RUNNING;
+
+/// A part of a row, rows being so many elements apart.
+#[inline(always)]
+fn row<'a>(of: &'a [f32], number: usize, step: usize, part: &std::ops::Range<usize>) -> &'a [f32] {
+    &of[number * step + part.start..number * step + part.end]
+}
+
+/// The inner product of two rows of the same length. What is left over is added in one piece: places that are known when the
+/// code is compiled keep the running sums in vectors.
+#[inline(always)]
+fn inner(x: &[f32], w: &[f32]) -> f64 {
+    let mut running = [0f32; RUNNING];
+    let ((x, x_tail), (w, w_tail)) = (x.as_chunks::<RUNNING>(), w.as_chunks::<RUNNING>());
+    for (x, w) in x.iter().zip(w) {
+        for ((sum, x), w) in running.iter_mut().zip(x).zip(w) {
+            *sum += x * w;
+        }
+    }
+    if !x_tail.is_empty() {
+        let mut last = [0f32; RUNNING];
+        for ((last, x), w) in last.iter_mut().zip(x_tail).zip(w_tail) {
+            *last = x * w;
+        }
+        for (sum, last) in running.iter_mut().zip(last) {
+            *sum += last;
+        }
+    }
+    f64::from(tree(
+        running,
+        #[inline(always)]
+        |a, b| a + b,
+    ))
+}
+
 /// Lanes of a piece: few enough to stay in the first cache while they are copied, many enough to choose the row for.
 const PIECE: usize = 128;
 
@@ -340,6 +376,29 @@ simd! {
         }
         let sum = tree(sums, #[inline(always)] |a, b| a + b);
         [f64::from(sum), f64::from(tree(counts, #[inline(always)] |a, b| a + b))]
+    }
+
+    /// Adds to total `i` the inner product of row `i` of `x` with row `i` of `w`, rows being so many steps apart. One row after
+    /// the other: several at a time are streams that no processor fetches as well as memory in order.
+    fn inner_products(totals: &'a mut [[f64; 2]], x: &'a [f32], w: &'a [f32], steps: [usize; 2], length: usize) -> () {
+        for from in (0..length).step_by(LONGEST) {
+            let part = from..(from + LONGEST).min(length);
+            for (number, total) in totals.iter_mut().enumerate() {
+                total[0] += inner(row(x, number, steps[0], &part), row(w, number, steps[1], &part));
+            }
+        }
+    }
+    /// Adds rows of `x`, each times its factor, one after the other.
+    fn add_scaled_rows(
+        running: &'a mut [f32], x: &'a [f32], walk: usize, factors: &'a [f32], step: usize, count: usize
+    ) -> () {
+        let all = 0..running.len();
+        for number in 0..count {
+            let factor = factors[number * step];
+            for (sum, x) in running.iter_mut().zip(row(x, number, walk, &all)) {
+                *sum += x * factor;
+            }
+        }
     }
 
     /// Adds lane by lane.

@@ -3,6 +3,8 @@
 //! Tasks depend on the kernel alone, never on the number of threads, and their results combine in task order: the same
 //! bits on every machine and with any number of threads.
 
+mod paired;
+
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,10 +15,13 @@ use super::compile::{Form, check_loads, compile};
 use super::execute::{Fault, Machine};
 use super::geometry::{is_nested, merge, signed, unravel};
 use super::memory::Target;
+use super::products::{Along, Products};
 use super::program::{Action, Cell, From, Program};
 use super::reduction::State;
 use super::wide::{fold, widen};
 use crate::raw::settle;
+
+pub(super) use paired::{Bound, Pair};
 
 /// Elements of a task, at most.
 const TASK: usize = 1 << 16;
@@ -32,6 +37,14 @@ const SHORT_ROW: usize = 32;
 const LANES: usize = 1024;
 /// Columns below which tasks cut the rows.
 const FEW_COLUMNS: usize = 8192;
+/// Columns from which on sums of products take one row after the other.
+const WIDE_ENOUGH: usize = 16;
+/// Elements of a matrix that are multiplied by a vector before code runs on the products: they stay in the second cache.
+const MATRIX_BLOCK: usize = 1 << 16;
+/// Fewest rows that are multiplied by a vector side by side.
+const FEWEST_ROWS: usize = 16;
+/// Tasks of inner products of rows that are longer than such blocks; with fewer, the rows are cut.
+const ENOUGH_TASKS: usize = 16;
 /// Most tasks that hold partial results for every column.
 const MOST_PARTIALS: usize = 64;
 
@@ -75,7 +88,21 @@ impl Loops {
         };
         let long = kept.saturating_mul(reduced) >= 2 * TASK && reduced >= 2;
         let build = |form| Loops::of_form(&body, bindings, form);
-        if let (Some(form), Some(side_by_side)) = (split, widen(&body)) {
+        if body.schedule == Schedule::Row && kept >= FEWEST_ROWS && reduced > SHORT_ROW {
+            let lanes = (MATRIX_BLOCK / reduced).clamp(FEWEST_ROWS, LANES);
+            let beside = build(Form { vertical: true, split: false, retain: false, lanes })?;
+            let is_cut = reduced <= MATRIX_BLOCK / FEWEST_ROWS || beside.tasks >= ENOUGH_TASKS;
+            if beside.adds(Along::Rows) && (is_cut || !long) {
+                return Ok(beside);
+            }
+        }
+        let by_rows = |form| {
+            let fits = |loops: Loops| loops.adds(Along::Columns) && kept >= WIDE_ENOUGH;
+            build(form).map(fits)
+        };
+        if let (Some(form), Some(side_by_side)) = (split, widen(&body))
+            && !by_rows(form)?
+        {
             let wide = Loops::of_form(&side_by_side, bindings, form)?;
             if wide.program.sweeps.len() == 1 {
                 return Ok(Loops { wide: Some(Box::new(wide)), ..build(form)? });
@@ -92,10 +119,19 @@ impl Loops {
         let second = if few { whole()? } else { cut()? };
         Ok(if few || second.tasks > 1 { second } else { first })
     }
+    /// Whether its sweep does nothing but add up products that lie so.
+    fn adds(&self, along: Along) -> bool {
+        matches!(&self.program.products, Some(products) if products.along == along)
+    }
     /// Whether several threads may take part.
     pub(super) fn is_parallel(&self) -> bool {
         let own = !self.serial && self.tasks > 1;
         own || self.wide.as_ref().is_some_and(|wide| wide.is_parallel())
+    }
+    /// How the products lie that its sweep adds up, if it does nothing else.
+    #[cfg(test)]
+    pub(super) fn along(&self) -> Option<Along> {
+        self.program.products.as_ref().map(|products| products.along)
     }
     /// In how many tasks it runs.
     #[cfg(test)]
@@ -233,21 +269,47 @@ impl Loops {
     }
     fn run_units(&self, arch: Arch, machine: &mut Machine, mut task: Task<'_>, inputs: &[&[u32]]) {
         let program = &self.program;
-        let outputs = &mut task.targets[..];
-        let first = task.index * self.per_task;
+        let (outputs, first) = (&mut task.targets[..], task.index * self.per_task);
         for unit in first..(first + self.per_task).min(program.units()) {
-            machine.enter_unit(program, unit);
-            machine.run(arch, program, &program.between[0], inputs, outputs);
-            for (sweep, segment) in program.sweeps.iter().enumerate() {
-                machine.start(program, sweep);
-                for step in 0..program.steps() {
-                    machine.enter_step(program, step);
-                    machine.run(arch, program, segment, inputs, outputs);
-                }
-                machine.finish(arch, program, sweep);
-                machine.leave_steps(program);
-                machine.run(arch, program, &program.between[sweep + 1], inputs, outputs);
-            }
+            self.run_unit(arch, machine, unit, inputs, outputs);
+        }
+    }
+    fn run_unit(
+        &self,
+        arch: Arch,
+        machine: &mut Machine,
+        unit: usize,
+        inputs: &[&[u32]],
+        outputs: &mut [Target<'_>],
+    ) {
+        let program = &self.program;
+        machine.enter_unit(program, unit);
+        machine.run(arch, program, &program.between[0], inputs, outputs);
+        for sweep in 0..program.sweeps.len() {
+            machine.start(program, sweep);
+            self.sweep(arch, machine, sweep, 0..program.steps(), inputs, outputs);
+            machine.finish(arch, program, sweep);
+            machine.leave_steps(program);
+            machine.run(arch, program, &program.between[sweep + 1], inputs, outputs);
+        }
+    }
+    /// Executes steps of a sweep.
+    fn sweep(
+        &self,
+        arch: Arch,
+        machine: &mut Machine,
+        sweep: usize,
+        steps: Range<usize>,
+        inputs: &[&[u32]],
+        outputs: &mut [Target<'_>],
+    ) {
+        let program = &self.program;
+        if let Some(products) = &program.products {
+            return machine.add(arch, program, products, steps, inputs);
+        }
+        for step in steps {
+            machine.enter_step(program, step);
+            machine.run(arch, program, &program.sweeps[sweep], inputs, outputs);
         }
     }
     fn run_split(&self, arch: Arch, inputs: &[&[u32]], targets: &mut [Target<'_>]) -> Option<Fault> {
@@ -265,15 +327,25 @@ impl Loops {
                 None => self.totals(arch, inputs, targets, group.clone()),
             };
             fault = Fault::first(fault, found);
-            let first = program.unit_first(group.start);
-            let mut machine = self.machine(arch, inputs);
-            for unit in group {
-                let last = program.sweeps.len();
-                self.prepare(arch, &mut machine, unit, first, last, &totals, inputs, targets);
-            }
-            fault = Fault::first(fault, self.give_back(machine));
+            fault = Fault::first(fault, self.conclude(arch, group, &totals, inputs, targets));
         }
         fault
+    }
+    /// Executes the code after the sweeps of a group of units.
+    fn conclude(
+        &self,
+        arch: Arch,
+        group: Range<usize>,
+        totals: &[Vec<State>],
+        inputs: &[&[u32]],
+        targets: &mut [Target<'_>],
+    ) -> Option<Fault> {
+        let (first, last) = (self.program.unit_first(group.start), self.program.sweeps.len());
+        let mut machine = self.machine(arch, inputs);
+        for unit in group {
+            self.prepare(arch, &mut machine, unit, first, last, totals, inputs, targets);
+        }
+        self.give_back(machine)
     }
     /// Executes the sweeps of a group of units: the results of their reductions.
     fn totals(
@@ -289,7 +361,7 @@ impl Loops {
         let identities = program.reductions.iter().map(|(kind, _)| vec![kind.identity(); kept]);
         let mut totals: Vec<Vec<State>> = identities.collect();
         let mut fault = None;
-        for (sweep, segment) in program.sweeps.iter().enumerate() {
+        for sweep in 0..program.sweeps.len() {
             let here: Vec<usize> =
                 (0..program.reductions.len()).filter(|&k| program.reductions[k].1 == sweep).collect();
             let width = here.len() * kept;
@@ -308,10 +380,8 @@ impl Loops {
                     self.prepare(arch, machine, unit, first, sweep, known, inputs, &mut task.targets);
                     machine.start(program, sweep);
                     let from = task.index * self.per_task;
-                    for step in from..(from + self.per_task).min(program.steps()) {
-                        machine.enter_step(program, step);
-                        machine.run(arch, program, segment, inputs, &mut task.targets);
-                    }
+                    let steps = from..(from + self.per_task).min(program.steps());
+                    self.sweep(arch, machine, sweep, steps, inputs, &mut task.targets);
                     machine.finish(arch, program, sweep);
                     let at = program.unit_first(unit) - first;
                     for (&k, partial) in here.iter().zip(task.partial.chunks_mut(kept)) {
@@ -321,13 +391,17 @@ impl Loops {
                 }
             });
             fault = Fault::first(fault, found);
-            for partial in partials.chunks(width.max(1)) {
-                for (&k, partial) in here.iter().zip(partial.chunks(kept)) {
-                    program.reductions[k].0.combine_all(&mut totals[k], partial);
-                }
-            }
+            self.combine(&here, &partials, kept, &mut totals);
         }
         (totals, fault)
+    }
+    /// Combines what tasks found, in their order.
+    fn combine(&self, here: &[usize], partials: &[State], kept: usize, totals: &mut [Vec<State>]) {
+        for partial in partials.chunks((here.len() * kept).max(1)) {
+            for (&k, partial) in here.iter().zip(partial.chunks(kept)) {
+                self.program.reductions[k].0.combine_all(&mut totals[k], partial);
+            }
+        }
     }
     /// Goes to a unit and executes its kept-level code before a sweep, given the results of earlier sweeps.
     #[expect(clippy::too_many_arguments, reason = "the place of execution")]

@@ -21,6 +21,11 @@
 //! of threads nor on the instruction set, down to the last bit; only matrix products may differ between processors, whose
 //! caches decide how `gemm` blocks its sums.
 //!
+//! **Matrices and vectors.** A sweep that only adds up products of two buffers runs as such, without operations per row of lanes
+//! ([`products`]). Where such a loop multiplies the rows of a large matrix and a later one sums these rows times what the first
+//! made of the products, as in the gradient of a linear model, both take turns block by block when the whole plan is run, and
+//! the matrix is read once (`loops/paired.rs`). Run for themselves they give the same bits.
+//!
 //! **Numbers.** Lanes are f32; truth values are 1.0 and 0.0 there, 1 and 0 in buffers; integers keep their 32 bits; F16
 //! exists in buffers only. Sums run in f32 for at most 64 additions and go on in f64. Signed zeros, denormals, infinities
 //! and NaN behave as on the reference; an index out of range reads zero and is reported when the kernel has run.
@@ -37,6 +42,7 @@ mod lanes;
 mod loops;
 mod matmul;
 mod memory;
+mod products;
 mod program;
 mod recurrence;
 mod reduction;
@@ -59,8 +65,9 @@ use pulp::Arch;
 pub(crate) use buffers::Words;
 pub use buffers::{Buffers, Variable, pack, unpack};
 use execute::{Fault, Wrong};
-use loops::Loops;
+use loops::{Bound, Loops, Pair};
 use matmul::Product;
+use reduction::State;
 use scatter::Scattered;
 
 /// Roundings that a term of a sum passes through, at most: 64 additions in f32, a tree over the lanes of a row, and what
@@ -83,6 +90,8 @@ struct Compiled {
     written: Vec<BufferId>,
     written_bindings: Vec<usize>,
     body: Executor,
+    /// The kernel after it whose sweep runs along with this one, and how.
+    along: Option<(usize, Pair)>,
 }
 
 #[derive(Debug)]
@@ -100,7 +109,49 @@ impl Executable {
     /// Error: [`Code::Internal`] for a kernel that breaks the contract, such as a load outside its buffer.
     pub fn compile(plan: &Plan) -> Result<Executable, Error> {
         let kernels = plan.kernels.iter().map(|kernel| Compiled::new(kernel, plan));
-        Ok(Executable { kernels: kernels.collect::<Result<_, _>>()?, arch: Arch::new() })
+        let mut executable = Executable { kernels: kernels.collect::<Result<_, _>>()?, arch: Arch::new() };
+        executable.pair(plan);
+        Ok(executable)
+    }
+    /// Finds kernels whose sweeps run along with one before them.
+    fn pair(&mut self, plan: &Plan) {
+        let same = |a: BufferId, b: BufferId| storage(plan, a) == storage(plan, b);
+        for number in 0..self.kernels.len() {
+            let (before, after) = self.kernels.split_at_mut(number + 1);
+            let first = &mut before[number];
+            let Executor::Loop(loops) = &mut first.body else { continue };
+            if !loops.is_first() {
+                continue;
+            }
+            for at in 0..after.len() {
+                let (between, second) = after.split_at_mut(at);
+                let Some(second) = second.first_mut() else { break };
+                let Executor::Loop(following) = &mut second.body else { continue };
+                if !following.is_second() {
+                    continue;
+                }
+                // What the sweep reads must be there when the first kernel has run, and stay until its own turn.
+                let read: Vec<BufferId> = following.swept().map(|binding| second.read[binding]).collect();
+                let mut between = between.iter().flat_map(|kernel| &kernel.written);
+                if between.any(|&written| read.iter().any(|&read| same(read, written))) {
+                    continue;
+                }
+                let bound = Bound {
+                    first: &first.read,
+                    second: &second.read,
+                    written: &first.written_bindings,
+                    same_memory: &same,
+                };
+                if let Some(pair) = loops.pair(following, &bound) {
+                    first.along = Some((number + 1 + at, pair));
+                    break;
+                }
+            }
+        }
+    }
+    /// The kernel whose sweep runs along with this one, if both are run.
+    pub(crate) fn along(&self, kernel: usize) -> Option<usize> {
+        self.kernels[kernel].along.as_ref().map(|(second, _)| *second)
     }
     /// Runs all kernels in order.
     ///
@@ -112,10 +163,29 @@ impl Executable {
     /// Runs some of the kernels in order.
     pub(crate) fn run_kernels(&self, range: Range<usize>, words: &mut Words<'_>) -> Result<(), Error> {
         let mut outcome = Ok(());
-        for kernel in &self.kernels[range] {
-            let result = words.lend(&kernel.read, &kernel.written, |inputs, written| {
-                kernel.run(self.arch, inputs, written)
-            });
+        let mut ahead: Vec<(usize, Vec<Vec<State>>)> = Vec::new();
+        for number in range.clone() {
+            let kernel = &self.kernels[number];
+            let result = match (&kernel.along, ahead.iter().position(|(second, _)| *second == number)) {
+                (Some((second, pair)), _) if range.contains(second) => {
+                    let other = &self.kernels[*second];
+                    let read = [&kernel.read[..], &other.read].concat();
+                    let (totals, result) = words.lend(&read, &kernel.written, |inputs, written| {
+                        kernel.run_along(self.arch, inputs, written, (other, pair))
+                    });
+                    ahead.push((*second, totals));
+                    result
+                }
+                (_, Some(at)) => {
+                    let (_, totals) = ahead.swap_remove(at);
+                    words.lend(&kernel.read, &kernel.written, |inputs, written| {
+                        kernel.run_after(self.arch, inputs, written, &totals)
+                    })
+                }
+                (_, None) => words.lend(&kernel.read, &kernel.written, |inputs, written| {
+                    kernel.run(self.arch, inputs, written)
+                }),
+            };
             outcome = outcome.and(result);
         }
         outcome
@@ -152,13 +222,11 @@ impl Compiled {
         };
         let bindings = &kernel.bindings;
         let elements: Vec<usize> = bindings.iter().map(|b| plan.buffers[b.buffer].elements).collect();
-        let storage = |b: BufferId| {
-            if let Source::Computed { slot } = plan.buffers[b].source { plan.buffers.len() + slot } else { b }
-        };
         let written_bindings: Vec<usize> =
             (0..bindings.len()).filter(|&b| bindings[b].access != Access::Read).collect();
         for &b in &written_bindings {
-            let same = bindings.iter().filter(|other| storage(other.buffer) == storage(bindings[b].buffer));
+            let own = storage(plan, bindings[b].buffer);
+            let same = bindings.iter().filter(|other| storage(plan, other.buffer) == own);
             if same.count() > 1 {
                 return Err(wrong(format!("binding {b} is written and bound again")));
             }
@@ -190,12 +258,45 @@ impl Compiled {
             written: written_bindings.iter().map(|&b| bindings[b].buffer).collect(),
             written_bindings,
             body: body.map_err(wrong)?,
+            along: None,
         })
     }
+    /// Runs the kernel and the sweep of another one. `inputs` are those of both.
+    fn run_along(
+        &self,
+        arch: Arch,
+        inputs: &[&[u32]],
+        written: &mut [Vec<u32>],
+        (other, pair): (&Compiled, &Pair),
+    ) -> (Vec<Vec<State>>, Result<(), Error>) {
+        let (own, others) = inputs.split_at(self.read.len());
+        match (&self.body, &other.body) {
+            (Executor::Loop(loops), Executor::Loop(second)) => {
+                let mut written = self.bound(written);
+                let (totals, outcome) = loops.run_along(arch, own, &mut written, (second, pair), others);
+                (totals, outcome.map_err(|fault| self.report(fault)))
+            }
+            _ => (Vec::new(), self.run(arch, own, written)),
+        }
+    }
+    /// Runs what is left of a kernel whose sweep has run along with another.
+    fn run_after(
+        &self,
+        arch: Arch,
+        inputs: &[&[u32]],
+        written: &mut [Vec<u32>],
+        totals: &[Vec<State>],
+    ) -> Result<(), Error> {
+        let Executor::Loop(loops) = &self.body else { return self.run(arch, inputs, written) };
+        let outcome = loops.run_after(arch, inputs, &mut self.bound(written), totals);
+        outcome.map_err(|fault| self.report(fault))
+    }
+    /// The written words with their bindings.
+    fn bound<'a>(&self, written: &'a mut [Vec<u32>]) -> Vec<(usize, &'a mut [u32])> {
+        self.written_bindings.iter().copied().zip(written.iter_mut().map(Vec::as_mut_slice)).collect()
+    }
     fn run(&self, arch: Arch, inputs: &[&[u32]], written: &mut [Vec<u32>]) -> Result<(), Error> {
-        let words = written.iter_mut().map(Vec::as_mut_slice);
-        let mut written: Vec<(usize, &mut [u32])> =
-            self.written_bindings.iter().copied().zip(words).collect();
+        let mut written = self.bound(written);
         let outcome = match &self.body {
             Executor::Loop(loops) => loops.run(arch, inputs, &mut written),
             Executor::Matmul(product) => product.run(arch, inputs, &mut written),
@@ -210,9 +311,20 @@ impl Compiled {
                 Ok(())
             }
         };
-        outcome.map_err(|Fault { what, position }| match what {
+        outcome.map_err(|fault| self.report(fault))
+    }
+    fn report(&self, Fault { what, position }: Fault) -> Error {
+        match what {
             Wrong::Index { name, index, size } => index_error(name, position, index, size).at(self.location),
             Wrong::Endless(looped) => endless_error(&looped.name, looped.rounds, position).at(self.location),
-        })
+        }
+    }
+}
+
+/// Where a buffer lies: computed ones share slots.
+fn storage(plan: &Plan, buffer: BufferId) -> usize {
+    match plan.buffers[buffer].source {
+        Source::Computed { slot } => plan.buffers.len() + slot,
+        _ => buffer,
     }
 }

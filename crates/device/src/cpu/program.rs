@@ -6,6 +6,7 @@ use cotangent_shaders::{Affine, Recurrence};
 use cotangent_tensor::{DType, Elementwise, Integer};
 
 use super::geometry::{Access, Tiling};
+use super::products::Products;
 use super::recurrence::Rounds;
 use super::reduction::Kind;
 use super::values::Logistic;
@@ -243,6 +244,8 @@ pub(super) struct Program {
     pub(super) runs: Vec<Run>,
     /// Whether results of elementwise operations that are stored go past the caches.
     pub(super) past_caches: bool,
+    /// The products that the only sweep adds up: they are run in place of its code.
+    pub(super) products: Option<Products>,
 }
 
 impl Program {

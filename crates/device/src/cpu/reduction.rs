@@ -200,6 +200,30 @@ impl Running {
             self.flush(arch, kind, totals);
         }
     }
+    /// [`Running::step`] of sums for rows that lie `walk` elements apart, each times a number; these lie `step` apart.
+    #[expect(clippy::too_many_arguments, reason = "two operands")]
+    pub(super) fn add_scaled(
+        &mut self,
+        arch: Arch,
+        rows: &[f32],
+        walk: usize,
+        factors: &[f32],
+        step: usize,
+        count: usize,
+        totals: &mut [State],
+    ) {
+        let mut from = 0;
+        while from < count {
+            let now = (FLUSH - self.steps).min(count - from);
+            let (rows, factors) = (&rows[from * walk..], &factors[from * step..]);
+            lanes::add_scaled_rows(arch, &mut self.first, rows, walk, factors, step, now);
+            self.steps += now;
+            from += now;
+            if self.steps == FLUSH {
+                self.flush(arch, Kind::Sum, totals);
+            }
+        }
+    }
     fn flush(&mut self, arch: Arch, kind: Kind, totals: &mut [State]) {
         if matches!(kind, Kind::Sum | Kind::Rest) {
             lanes::flush(arch, totals, 0, &mut self.first);

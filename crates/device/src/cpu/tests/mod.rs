@@ -4,6 +4,7 @@ mod loops;
 mod numbers;
 mod oracle;
 mod others;
+mod products;
 mod rows;
 mod sketch;
 
