@@ -1,6 +1,6 @@
 """Losses and special functions in f32 where textbook formulas lose their digits: relative errors of peers, as rows of a table.
 
-    pip install jax scipy
+    pip install jax scipy statsmodels
     python benches/peers/accuracy.py
 
 The cases and their exact values (mpmath, 40 digits) stand in `accuracy.csv`, which `cargo run --example accuracy` reads too. A column holds what a
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 import scipy.special as sp
+import statsmodels
+import statsmodels.api as sm
 
 jax.config.update("jax_platforms", "cpu")
 
@@ -51,6 +53,19 @@ def ndtr(x):
     return f(0.5) * (f(1) + sp.erf(f(x) / np.sqrt(f(2))))
 
 
+def binomial(eta):
+    """What a binomial model of statsmodels makes of a logit and the target 1."""
+    mean = sm.families.links.Logit().inverse(np.array([eta], f))
+    return f(-sm.families.Binomial().loglike_obs(np.array([1], f), mean)[0])
+
+
+# By the position of the case.
+STATSMODELS = {
+    2: binomial(17),
+    4: binomial(-17),
+    5: sm.families.links.CLogLog().inverse(np.array([-40], f))[0],
+}
+
 # JAX, SciPy, textbook: one row per case, in the order of the file.
 ROWS = [
     (jax_cross_entropy(confident), -sp.log_softmax(np.array(confident))[0], -np.log(softmax(confident)[0])),
@@ -82,7 +97,8 @@ np.seterr(all="ignore")
 with open(pathlib.Path(__file__).with_name("accuracy.csv"), newline="", encoding="utf-8") as file:
     cases = list(csv.DictReader(file))
 assert len(cases) == len(ROWS)
-print(f"| case | JAX {jax.__version__} | SciPy {scipy.__version__} | textbook |\n|---|---|---|---|")
-for case, row in zip(cases, ROWS):
-    exact = float(case["exact"])
+versions = f"JAX {jax.__version__} | SciPy {scipy.__version__} | statsmodels {statsmodels.__version__}"
+print(f"| case | {versions} | textbook |\n|---|---|---|---|---|")
+for position, (case, (of_jax, of_scipy, textbook)) in enumerate(zip(cases, ROWS)):
+    exact, row = float(case["exact"]), (of_jax, of_scipy, STATSMODELS.get(position), textbook)
     print("| " + " | ".join([case["case"], *(cell(value, exact) for value in row)]) + " |")

@@ -1,6 +1,6 @@
 //! H. Losses.
 
-use crate::common::{Error, Evaluator, Reduction, Tensor, grad, losses};
+use crate::common::{Error, Evaluator, Reduction, Tensor, custom_gradient, grad, losses};
 use crate::harness::{Case, Findings};
 use losses::Constant;
 
@@ -19,6 +19,11 @@ pub const CASES: &[Case] = &[
         label: "t85_gaussian_and_poisson",
         origin: "PyTorch functional.py: gaussian_nll_loss, poisson_nll_loss",
         program: t85,
+    },
+    Case {
+        label: "t92_training_by_a_rule",
+        origin: "TF testCustomGradient",
+        program: t92_training_by_a_rule,
     },
     Case { label: "t92_masked_rows", origin: "optax test_mask", program: t92_masked_rows },
 ];
@@ -76,6 +81,27 @@ fn t85(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
     f.value("Poisson", &poisson(Constant::Dropped), "0.718281828459");
     f.value("with Stirling's constant", &poisson(Constant::Stirling), "1.37008831306");
     f.value("with its constant", &poisson(Constant::Exact), "1.41142900902");
+    Ok(())
+}
+
+/// The loss m(2, x) with the rule (g·y, g·x) of a product, five steps of gradient descent at the rate ¼ from x = 2.
+fn t92_training_by_a_rule(_: &Evaluator, f: &mut Findings) -> Result<(), Error> {
+    let product = |a: &Tensor, b: &Tensor| {
+        custom_gradient("m", [a, b], |[a, b]| {
+            (&a * &b, move |upstream: Tensor| [&upstream * b, upstream * a])
+        })
+    };
+    let mut x = Tensor::new(2.0);
+    let mut losses = Vec::new();
+    for _ in 0..5 {
+        let loss = product(&Tensor::new(2.0), &x);
+        let slope = grad(&loss, &x)?.or_error()?;
+        losses.push(loss);
+        x = x - 0.25 * slope;
+    }
+    for (loss, expected) in losses.iter().zip(["4", "3", "2", "1", "0"]) {
+        f.value("loss", loss, expected);
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ mod report;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cotangent::{Device, Error};
+use cotangent::{Code, Device, Error};
 
 /// Custom losses and custom gradients on any GPU.
 #[derive(Debug, Parser)]
@@ -84,6 +84,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::FAILURE,
         Err(Failure::Error(error)) => {
+            // The lines of this program help nobody but its authors.
+            let error = if error.code() == Code::Internal { error } else { error.without_location() };
             eprintln!("{error}");
             ExitCode::FAILURE
         }

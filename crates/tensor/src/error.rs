@@ -284,6 +284,11 @@ impl Error {
     pub fn operation(&self) -> &str {
         &self.0.operation
     }
+    /// Without a line: for a program whose user has not written it.
+    #[must_use]
+    pub fn without_location(self) -> Self {
+        self.edit(|e| e.at = None)
+    }
     /// The message without code, location and hint.
     pub fn message(&self) -> &str {
         &self.0.message
