@@ -235,6 +235,34 @@ def user_loop(unrolled):
     return lambda: step(x), 0.0, 8.0 * (1 << 22)
 
 
+def glm(rows, columns):
+    """Logistic regression: the gradient of the mean loss, and the loss."""
+    x, w, y = uniform(0, (rows, columns)), uniform(1, (columns,)) / columns, (uniform(2, (rows,)) + 2) / 4
+
+    def loss(w, x):
+        eta = x @ w
+        return jnp.mean(jax.nn.softplus(eta) - y * eta)
+
+    step = jax.jit(jax.value_and_grad(loss))
+    return lambda: step(w, x), 4.0 * rows * columns, 4.0 * rows * columns
+
+
+def family(log_partition, low=-2.0, high=2.0):
+    """Mean of A(η) − y·η and its gradient, 2²⁴ elements."""
+    n = 1 << 24
+    eta, y = (uniform(0, (n,)) + 2) / 4 * (high - low) + low, (uniform(1, (n,)) + 2) / 4
+    step = jax.jit(jax.value_and_grad(lambda eta, y: jnp.mean(log_partition(eta) - y * eta)))
+    return lambda: step(eta, y), 0.0, 12.0 * n
+
+
+def probit():
+    """Bernoulli by the probit link."""
+    z, y = uniform(0, (1 << 24,)), jnp.round((uniform(1, (1 << 24,)) + 2) / 4)
+    phi = jax.scipy.special.log_ndtr
+    step = jax.jit(jax.value_and_grad(lambda z, y: jnp.mean(-y * phi(z) - (1 - y) * phi(-z))))
+    return lambda: step(z, y), 0.0, 12.0 * (1 << 24)
+
+
 SEED, MLP = ([1, 30, 20, 1], 400), ([784, 512, 512, 10], 256)
 
 TASKS = {
@@ -250,6 +278,13 @@ TASKS = {
     "matmul_1024_nn": lambda: matmul(1024),
     "matmul_2048_nn": lambda: matmul(2048),
     "softmax_ce_4096x8192": lambda: softmax_cross_entropy(4096, 8192),
+    "glm_gradient_1Mx128": lambda: glm(1 << 20, 128),
+    "family_gaussian": lambda: family(lambda eta: eta**2 / 2),
+    "family_bernoulli": lambda: family(jax.nn.softplus),
+    "family_poisson": lambda: family(jnp.exp),
+    "family_gamma": lambda: family(lambda eta: -jnp.log(-eta), -3.0, -0.01),
+    "family_negative_binomial": lambda: family(lambda eta: -2 * jnp.log(-jnp.expm1(eta)), -3.0, -0.01),
+    "family_bernoulli_probit": probit,
     "seed_sgd": seed_sgd,
     "mlp_adam": mlp_adam,
     "mlp_gradient": lambda: gradient(*MLP),
