@@ -58,6 +58,9 @@ fn families_and_links_of_the_contract_reach_their_references() {
     refused("tweedie", &["--power", "2"], "power = 2 is not between 1 and 2");
     refused("gamma", &["--alpha", "1"], "--alpha has no meaning for gamma");
     refused("bernoulli", &[], "the target is 2, bernoulli needs between 0 and 1");
+    let output = small.fit("poisson", &["--learning-rate", "0.1"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--learning-rate has no effect on newton"));
     // Networks by the same pairs.
     let output = small.fit("gamma", &["--link", "log", "--hidden", "3", "--epochs", "30"]);
     let fit: Value = serde_json::from_slice(&output.stdout).unwrap();

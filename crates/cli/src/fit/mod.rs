@@ -285,6 +285,21 @@ fn missing(family: &str, option: &str) -> Error {
 }
 
 fn check_rate(arguments: &Arguments) -> Result<(), Error> {
+    // Whoever gives a number believes that it counts.
+    let steps = match arguments.optimizer {
+        Some(Choice::Adam | Choice::Sgd) => true,
+        Some(Choice::Newton | Choice::Lbfgs) => false,
+        None => arguments.hidden.is_some(),
+    };
+    let unused = [
+        ("--learning-rate", arguments.learning_rate.is_some() && !steps, "newton and lbfgs"),
+        ("--tolerance", arguments.tolerance.is_some() && steps, "adam and sgd"),
+    ];
+    for (option, is_unused, methods) in unused {
+        if is_unused {
+            eprintln!("warning: {option} has no effect on {methods}");
+        }
+    }
     let positive = [("learning rate", arguments.learning_rate), ("tolerance", arguments.tolerance)];
     for (name, value) in positive {
         if let Some(value) = value
