@@ -385,7 +385,7 @@ impl Family {
     }
     pub(crate) fn tweedie_power(&self) -> Option<f64> {
         match self.form {
-            Form::BuiltIn(row, power) if std::ptr::eq(row, &rows::TWEEDIE) => Some(power),
+            Form::BuiltIn(_, power) if self.is(&rows::TWEEDIE) => Some(power),
             Form::BuiltIn(..) | Form::Own { .. } => None,
         }
     }
