@@ -29,7 +29,7 @@ pub(super) struct Model {
     /// Its gradient, started at η with an explicit upstream; of the shape of `gamma`.
     pub(super) gradient: Tensor,
     /// Sum of the magnitudes of what is added up in the gradient.
-    size: Tensor,
+    pub(super) size: Tensor,
     /// Blocks of the Fisher information, for classes `a ≤ b`.
     fisher: Vec<Tensor>,
     /// The second derivative of the objective where it is another matrix: by links that are not canonical.
@@ -47,7 +47,6 @@ pub(super) struct Model {
 pub(super) struct Sweep {
     pub(super) objective: f64,
     pub(super) gradient: Vec<f64>,
-    pub(super) size: Vec<f64>,
     pub(super) fisher: Vec<f64>,
     /// What Newton's method solves with; empty where it is the information.
     pub(super) observed: Vec<f64>,
@@ -140,7 +139,7 @@ impl Model {
     }
     /// What a sweep evaluates.
     pub(super) fn outputs(&self) -> Vec<&Tensor> {
-        let mut outputs = vec![&self.objective, &self.gradient, &self.size];
+        let mut outputs = vec![&self.objective, &self.gradient];
         outputs.extend(&self.fisher);
         outputs.extend(&self.observed);
         outputs
@@ -149,7 +148,7 @@ impl Model {
     pub(super) fn sweep(&self, values: &[Array]) -> Result<Sweep, Error> {
         let order = self.width * self.classes;
         let mut fisher = vec![0.0; order * order];
-        let mut blocks = values[3..].iter();
+        let mut blocks = values[2..].iter();
         for a in 0..self.classes {
             for b in a..self.classes {
                 let block = blocks.next().map(Array::to_f64).unwrap_or_default();
@@ -166,7 +165,6 @@ impl Model {
         Ok(Sweep {
             objective: values[0].scalar()?,
             gradient: self.by_class(&values[1].to_f64()),
-            size: self.by_class(&values[2].to_f64()),
             fisher,
             observed,
         })

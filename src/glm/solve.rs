@@ -390,10 +390,11 @@ impl<'a> Fitter<'a> {
         };
         // Back in the unit of the target.
         history.iter_mut().for_each(|loss| *loss *= self.unit * self.unit);
-        let small = sweep.gradient.iter().zip(&sweep.size).all(|(g, size)| g.abs() <= unit * size)
-            && self.distance(sweep, &state.gamma).is_some_and(|distance| distance <= ARRIVED);
         let gamma_tensor = Array::new(Values::Float(model.by_column(&state.gamma)), model.gamma.shape())?;
         let bound = Reference::new().bind(&model.gamma, gamma_tensor)?;
+        let size = model.by_class(&bound.evaluate(&[&model.size])?[0].to_f64());
+        let small = sweep.gradient.iter().zip(&size).all(|(g, size)| g.abs() <= unit * size)
+            && self.distance(sweep, &state.gamma).is_some_and(|distance| distance <= ARRIVED);
         let width = self.design.width();
         // A weight counts rows here too.
         let scale = Scale { total: self.total, parameters: order as f64, unit: self.unit };
