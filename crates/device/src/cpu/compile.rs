@@ -18,7 +18,7 @@ use super::values::{Node, Values, What};
 /// reach it with less.
 const LARGE: usize = if cfg!(test) { 1 << 10 } else { 1 << 23 };
 
-/// Operations up to which stores take the time. With more, stores past the caches would stand still meanwhile.
+/// Operations up to which stores take the time.
 const FEW: usize = 2;
 
 /// How a loop is to be executed.
@@ -38,14 +38,14 @@ pub(super) struct Form {
 pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<Program, String> {
     let values = Values::new(body, bindings);
     let lane_extents = if form.vertical { &body.kept } else { &body.reduced };
-    let past_caches = does_little_but_write(body, bindings, &values);
-    let tiling = if past_caches { Tiling::of_rows } else { Tiling::new };
+    let in_pieces = does_little_but_write(body, bindings, &values);
+    let tiling = if in_pieces { Tiling::of_rows } else { Tiling::new };
     let program = Program {
         kept: body.kept.clone(),
         reduced: body.reduced.clone(),
         vertical: form.vertical,
         tiling: tiling(lane_extents, form.lanes),
-        past_caches,
+        in_pieces,
         products: None,
         prologue: Segment::default(),
         between: Vec::new(),
@@ -188,7 +188,7 @@ impl Compiler<'_> {
     fn one_lane_will_do(&self, v: usize) -> bool {
         let stored = self.body.stores.iter().any(|store| self.values.image[store.value] == v);
         let mut users = self.values.nodes.iter().filter(|node| node.operands.contains(&v));
-        let in_pieces = self.program.past_caches && !stored;
+        let in_pieces = self.program.in_pieces && !stored;
         in_pieces && users.all(|node| matches!(node.what, What::Elementwise(_)))
     }
     fn access(&mut self, binding: usize, at: &Affine, wide: bool) -> usize {
@@ -252,7 +252,10 @@ impl Compiler<'_> {
                     self.program.regions.len() - 1
                 }
             };
-            self.program.destinations.push(Destination { access, region, cell, element });
+            self.program.destinations.push(Destination { access, region, cell, element, past_caches: false });
+        }
+        for store in 0..self.program.destinations.len() {
+            self.program.destinations[store].past_caches = self.goes_past_caches(store);
         }
         // a store that bridges two earlier regions
         let regions = &self.program.regions;
@@ -263,6 +266,17 @@ impl Compiler<'_> {
             return Err("stores overlap".into());
         }
         Ok(())
+    }
+
+    /// Whether a store goes past the caches: what it writes would not stay there, and was not brought there to be read.
+    fn goes_past_caches(&self, store: usize) -> bool {
+        let to = &self.program.destinations[store];
+        let region = &self.program.regions[to.region];
+        self.bindings[region.binding].access == Use::Write
+            && region.elements.len() >= LARGE
+            && region.stores.len() == 1
+            && to.cell == Cell::Word
+            && matches!(self.program.accesses[to.access].pattern, Pattern::Step(1))
     }
 
     /// When each value is computed and used.

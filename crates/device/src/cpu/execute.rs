@@ -1,19 +1,26 @@
 //! Executes segments of a program: one operation at a time, on the lanes of one block.
 
+mod interpret;
+mod place;
+
 use std::sync::Arc;
 
 use cotangent_shaders::Recurrence;
 use pulp::Arch;
 
-use crate::raw::{LINE, prefetch};
+use crate::raw::copy_past_caches;
 
-use super::geometry::{Access, Pattern, signed, unravel};
+use interpret::Interpreter;
+use place::Place;
+
+use super::geometry::{Pattern, unravel};
 use super::lanes;
 use super::memory::{self, Source, Target};
 use super::products::Products;
-use super::program::{Action, Check, From, Lanes, Op, Program, Row, Run, Segment, Stream};
+use super::program::{Action, From, Lanes, OPERANDS, Op, Program, Row, Run, Segment};
 use super::recurrence::{PIECE, Scratch};
 use super::reduction::{Kind, Running, State};
+use super::registers::Register;
 
 /// Something wrong that a run has found.
 #[derive(Clone, Debug)]
@@ -48,7 +55,9 @@ impl Fault {
 /// What a thread needs to execute a program, and where it is.
 #[derive(Debug)]
 pub(super) struct Machine {
-    registers: Vec<Vec<f32>>,
+    registers: Vec<Register>,
+    /// What is about to go past the caches.
+    staged: Register,
     running: Vec<Running>,
     /// Results of reductions so far, one per kept lane.
     pub(super) states: Vec<Vec<State>>,
@@ -72,9 +81,11 @@ impl Machine {
     pub(super) fn new(program: &Program) -> Machine {
         let reduced = program.reduced_elements();
         let long = if program.vertical { program.tiling.lanes * reduced } else { reduced };
-        let row = |&lanes: &usize| vec![0.0; if lanes == 0 { long } else { lanes }];
+        let row = |&lanes: &usize| Register::new(if lanes == 0 { long } else { lanes });
+        let past_caches = program.goes_past_caches();
         Machine {
             registers: program.registers.iter().map(row).collect(),
+            staged: Register::new(if past_caches { program.tiling.lanes } else { 0 }),
             running: program.reductions.iter().map(|_| Running::default()).collect(),
             states: program.reductions.iter().map(|_| Vec::new()).collect(),
             runs: program.runs.iter().map(|run| Last::new(run, program.tiling.lanes)).collect(),
@@ -173,40 +184,10 @@ impl Machine {
         for &access in &segment.accesses {
             self.bases[access] = program.accesses[access].base(&self.origin);
         }
-        for (number, op) in segment.ops.iter().enumerate() {
-            for stream in &segment.streams {
-                self.fetch(program, stream, (number, segment.ops.len()), inputs, outputs);
-            }
-            self.step(arch, program, op, inputs, outputs);
-        }
+        arch.dispatch(Interpreter { machine: self, arch, program, segment, inputs, outputs });
     }
-
-    /// Fetches a part of the next block, one per operation: a processor can wait for few lines at a time.
-    fn fetch(
-        &self,
-        program: &Program,
-        stream: &Stream,
-        (number, count): (usize, usize),
-        inputs: &[&[u32]],
-        outputs: &[Target<'_>],
-    ) {
-        let (words, start) = match stream.source {
-            From::Binding(binding) => (inputs[binding], 0),
-            From::Store(store) => {
-                let target = &outputs[program.destinations[store].region];
-                (&*target.words, target.start)
-            }
-        };
-        // A guarded load may start below zero.
-        let Ok(next) = usize::try_from(self.bases[stream.access] + signed(self.block) - signed(start)) else {
-            return;
-        };
-        let part = |number: usize| next + (self.block * number / count).next_multiple_of(LINE);
-        if let Some(words) = words.get(part(number)..part(number + 1)) {
-            prefetch(words);
-        }
-    }
-
+    /// Executes one operation.
+    #[inline(never)]
     fn step(
         &mut self,
         arch: Arch,
@@ -236,10 +217,17 @@ impl Machine {
             }
             Row::Output(store) => {
                 let to = &program.destinations[store];
-                let mut target = std::mem::take(&mut outputs[to.region]);
-                let row = target.row(self.bases[to.access], lanes);
-                self.compute(arch, program, op, row, inputs, outputs);
-                outputs[to.region] = target;
+                if to.past_caches && !program.in_pieces {
+                    let mut row = std::mem::take(&mut self.staged);
+                    self.compute(arch, program, op, &mut row[..lanes], inputs, outputs);
+                    copy_past_caches(outputs[to.region].row(self.bases[to.access], lanes), &row[..lanes]);
+                    self.staged = row;
+                } else {
+                    let mut target = std::mem::take(&mut outputs[to.region]);
+                    let row = target.row(self.bases[to.access], lanes);
+                    self.compute(arch, program, op, row, inputs, outputs);
+                    outputs[to.region] = target;
+                }
             }
             Row::None | Row::Input(_) => {
                 if let Action::Store(store) = op.action {
@@ -247,7 +235,12 @@ impl Machine {
                     let mut target = std::mem::take(&mut outputs[to.region]);
                     let place = Place { machine: self, program, inputs, outputs };
                     let (base, pattern) = (self.bases[to.access], &program.accesses[to.access].pattern);
-                    target.store(arch, place.row(op.from[0], lanes), base, pattern, to.cell);
+                    let row = place.row(op.from[0], lanes);
+                    if to.past_caches {
+                        copy_past_caches(target.row(base, lanes), row);
+                    } else {
+                        target.store(arch, row, base, pattern, to.cell);
+                    }
                     outputs[to.region] = target;
                 } else if let Action::Run(run) = op.action {
                     self.run_loop(arch, program, op, run, lanes, inputs, outputs);
@@ -343,8 +336,8 @@ impl Machine {
             Action::Splat => out.fill(place.row(op.from[0], 1)[0]),
             Action::Elementwise(operation) => {
                 let operands = place.first_rows(op, lanes);
-                if program.past_caches {
-                    let stored = matches!(op.into, Row::Output(_));
+                if program.in_pieces {
+                    let stored = matches!(op.into, Row::Output(to) if program.destinations[to].past_caches);
                     lanes::elementwise_in_pieces(arch, *operation, out, operands, &mut same, stored);
                 } else {
                     lanes::elementwise(arch, *operation, out, operands);
@@ -398,6 +391,18 @@ impl Machine {
             Action::Decay => lanes::decay(arch, out, row(0)),
             Action::Logistic(logistic) => lanes::logistic(arch, *logistic, out, row(0), row(1)),
             Action::Exponential => lanes::exponential(arch, out, row(0), row(1)),
+            Action::ExponentialRest(k) => {
+                let part = lanes::exponential_rest(
+                    arch,
+                    out,
+                    row(0),
+                    row(1)[0],
+                    place.of_next_unit(op.from[0], lanes),
+                );
+                if let [state] = &mut self.states[*k][..] {
+                    *state = Kind::Rest.combine(*state, part);
+                }
+            }
             Action::Factor => {
                 for (out, s) in out.iter_mut().zip(row(0)) {
                     *out = 1.0 / (1.0 + s);
@@ -405,8 +410,9 @@ impl Machine {
             }
             Action::Softmax => lanes::scale(arch, out, row(0), row(1)),
             Action::SoftmaxResidual => {
-                lanes::scale(arch, out, row(0), row(1));
-                place.at_labels(out, row(2), [row(1), row(3), row(4), row(5)]);
+                let scale: &[f32] = if op.from.len() > OPERANDS { row(OPERANDS) } else { &[1.0] };
+                lanes::scale_twice(arch, out, row(0), [row(1), scale]);
+                place.at_labels(out, row(2), [row(0), row(1), row(3), row(4), row(5), scale]);
             }
             Action::Finish(k) => {
                 let kind = program.reductions[*k].0;
@@ -441,93 +447,6 @@ impl Last {
     fn new(run: &Run, lanes: usize) -> Last {
         let values = vec![vec![0.0; lanes.max(1)]; run.rounds.carried];
         Last { scratch: run.rounds.scratch(), values }
-    }
-}
-
-/// What operands are read from.
-struct Place<'a> {
-    machine: &'a Machine,
-    program: &'a Program,
-    inputs: &'a [&'a [u32]],
-    outputs: &'a [Target<'a>],
-}
-
-impl<'a> Place<'a> {
-    /// The rows of the first operands.
-    fn first_rows(&self, op: &Op, lanes: usize) -> [&'a [f32]; 3] {
-        [0, 1, 2].map(|o| self.row(op.from[o], lanes))
-    }
-    /// The lanes of a row; one lane if there is only one for the whole block.
-    fn row(&self, row: Row, lanes: usize) -> &'a [f32] {
-        let Place { machine, program, .. } = *self;
-        match row {
-            Row::None => &[],
-            Row::Register(r) => {
-                let all = &machine.registers[r];
-                &all[..lanes.min(all.len())]
-            }
-            Row::Long(r) => {
-                let block = if program.vertical { program.tiling.lanes } else { 1 };
-                let first = machine.reduced_first * block;
-                &machine.registers[r][first..first + lanes]
-            }
-            Row::Input(access) => {
-                let Access { pattern, binding, .. } = &program.accesses[access];
-                let lanes = if let Pattern::Step(0) = pattern { 1 } else { lanes };
-                let first = usize::try_from(machine.bases[access]).unwrap_or(usize::MAX);
-                bytemuck::cast_slice(&self.inputs[*binding][first..][..lanes])
-            }
-            Row::Output(store) => {
-                let to = &program.destinations[store];
-                self.outputs[to.region].peek(machine.bases[to.access], lanes)
-            }
-        }
-    }
-    /// Turns a softmax into its residual, at the labels only: `−s / (1 + s)` where the label is the maximum.
-    fn at_labels(&self, out: &mut [f32], x: &[f32], [factor, max, label, rest]: [&[f32]; 4]) {
-        let first = self.machine.reduced_first;
-        let of = |row: &[f32], lane: usize| if row.len() == 1 { row[0] } else { row[lane] };
-        let mut residual = |lane: usize| {
-            let (factor, max) = (of(factor, lane), of(max, lane));
-            out[lane] = if max == f32::NEG_INFINITY {
-                0.0
-            } else if x[lane] == max {
-                -of(rest, lane) * factor
-            } else {
-                out[lane] - 1.0
-            };
-        };
-        if self.program.vertical {
-            (0..label.len()).filter(|&lane| label[lane].to_bits() as usize == first).for_each(residual);
-        } else if let Some(lane) = (label[0].to_bits() as usize).checked_sub(first).filter(|&l| l < x.len()) {
-            residual(lane);
-        }
-    }
-    /// The kept and the reduced element of a lane.
-    fn coordinates(&self, lane: usize) -> (usize, usize) {
-        let machine = self.machine;
-        match self.program.vertical {
-            true => (machine.kept_first + lane, machine.reduced_first),
-            false => (machine.kept_first, machine.reduced_first + lane),
-        }
-    }
-    /// The report of an index that is out of range.
-    fn fault(&self, check: &Check, size: usize, lane: usize, index: f32) -> Fault {
-        let program = self.program;
-        let (kept, reduced) = self.coordinates(lane);
-        let position = match &check.origin {
-            None => kept * program.reduced_elements() + reduced,
-            Some(at) => {
-                let mut coordinate = vec![0; program.kept.len() + program.reduced.len()];
-                let (of_kept, of_reduced) = coordinate.split_at_mut(program.kept.len());
-                unravel(kept, &program.kept, of_kept);
-                unravel(reduced, &program.reduced, of_reduced);
-                usize::try_from(at.at(&coordinate) - at.offset).unwrap_or(kept)
-            }
-        };
-        let word = index.to_bits();
-        let index = if check.signed { f64::from(word.cast_signed()) } else { f64::from(word) };
-        Fault { what: Wrong::Index { name: check.name, index, size }, position }
     }
 }
 

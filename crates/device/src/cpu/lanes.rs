@@ -8,7 +8,7 @@ use cotangent_tensor::{DType, Elementwise, Integer, Key, math32};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::values::Logistic;
-use crate::raw::copy_past_caches;
+use crate::raw::{LINE, copy_past_caches, prefetch};
 
 /// Running values of one reduction over a row.
 const RUNNING: usize = 16;
@@ -66,6 +66,24 @@ fn integer_loop(out: &mut [u32], a: &[u32], b: &[u32], c: &[u32], row: Integer, 
     }
 }
 
+/// `exp(x − shift)` of some lanes; adds up those of lanes below the maximum, and counts the others.
+#[inline(always)]
+fn exponentials(
+    x: &[f32; RUNNING],
+    max: f32,
+    shift: f32,
+    sums: &mut [f32; RUNNING],
+    counts: &mut [u32; RUNNING],
+) -> [f32; RUNNING] {
+    let mut out = [0.0; RUNNING];
+    for (((sum, count), e), &x) in sums.iter_mut().zip(counts).zip(&mut out).zip(x) {
+        *e = math32::exp_nonpositive(x - shift);
+        *sum += below(x, max, *e);
+        *count += u32::from(x == max);
+    }
+    out
+}
+
 /// Combines running values as a fixed tree.
 #[inline(always)]
 fn tree<T: Copy>(mut running: [T; RUNNING], combine: impl Fn(T, T) -> T) -> T {
@@ -89,6 +107,12 @@ fn shift(max: f32) -> f32 {
 #[inline(always)]
 fn below(x: f32, max: f32, e: f32) -> f32 {
     f32::from_bits(e.to_bits() & u32::from(x == max).wrapping_sub(1))
+}
+
+/// One number for all lanes, or one per lane.
+#[inline(always)]
+pub(super) fn one_of(row: &[f32], lane: usize) -> f32 {
+    if let &[one] = row { one } else { row[lane] }
 }
 
 #[inline(always)]
@@ -283,6 +307,39 @@ simd! {
                 *o = x * factor;
             }
         }
+    }
+    /// `x · a · b`. One factor each, or one per lane.
+    fn scale_twice(out: &'a mut [f32], x: &'a [f32], factors: [&'a [f32]; 2]) -> () {
+        if let [&[a], &[b]] = factors {
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = x * a * b;
+            }
+        } else {
+            for (lane, (o, &x)) in out.iter_mut().zip(x).enumerate() {
+                *o = x * one_of(factors[0], lane) * one_of(factors[1], lane);
+            }
+        }
+    }
+    /// `exp(x − max)` as [`exponential`] gives it, and of these what [`rest`] finds. Fetches `next` meanwhile.
+    fn exponential_rest(out: &'a mut [f32], x: &'a [f32], max: f32, next: &'a [u32]) -> [f64; 2] {
+        let (mut sums, mut counts) = ([0f32; RUNNING], [0u32; RUNNING]);
+        let (out, out_tail) = out.as_chunks_mut::<RUNNING>();
+        let (x, x_tail) = x.as_chunks::<RUNNING>();
+        let shift = shift(max);
+        let mut next = next.chunks(LINE);
+        for (out, x) in out.iter_mut().zip(x) {
+            prefetch(next.next().unwrap_or(&[]));
+            *out = exponentials(x, max, shift, &mut sums, &mut counts);
+        }
+        if !x_tail.is_empty() {
+            // below every maximum
+            let mut x = [f32::NEG_INFINITY; RUNNING];
+            x[..x_tail.len()].copy_from_slice(x_tail);
+            let last = exponentials(&x, max, shift, &mut sums, &mut counts);
+            out_tail.copy_from_slice(&last[..out_tail.len()]);
+        }
+        let sum = tree(sums, #[inline(always)] |a, b| a + b);
+        [f64::from(sum), f64::from(tree(counts, #[inline(always)] |a, b| a + b))]
     }
     /// Sum of a row: 16 running sums, a fixed tree.
     fn sum(x: &'a [f32]) -> f64 {

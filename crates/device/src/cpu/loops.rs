@@ -35,6 +35,8 @@ const RETAINED: usize = 16_384;
 const SHORT_ROW: usize = 32;
 /// Lanes of a block. Many registers leave the first cache then, which costs less than more operations to interpret.
 const LANES: usize = 1024;
+/// Lanes of a block of a row: softmax has few operations.
+const ROW_LANES: usize = 2048;
 /// Columns below which tasks cut the rows.
 const FEW_COLUMNS: usize = 8192;
 /// Columns from which on sums of products take one row after the other.
@@ -72,7 +74,11 @@ impl Loops {
         let (kept, reduced) = (body.kept_elements(), body.reduced_elements());
         let form = |vertical, split| {
             let short = vertical && reduced > 1 && reduced <= SHORT_ROW;
-            let lanes = if short { (RETAINED / reduced).clamp(16, 512) } else { LANES };
+            let lanes = match body.schedule {
+                _ if short => (RETAINED / reduced).clamp(16, 512),
+                Schedule::Row if !vertical => ROW_LANES,
+                _ => LANES,
+            };
             let held = if vertical { reduced.saturating_mul(lanes) } else { reduced };
             Form { vertical, split, retain: !split && held <= RETAINED, lanes }
         };
@@ -458,7 +464,7 @@ impl Loops {
                 match task {
                     Some(task) => {
                         body(&mut machine, task);
-                        if self.program.past_caches {
+                        if self.program.goes_past_caches() {
                             settle();
                         }
                     }

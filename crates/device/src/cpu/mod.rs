@@ -46,6 +46,7 @@ mod products;
 mod program;
 mod recurrence;
 mod reduction;
+mod registers;
 mod scan;
 mod scatter;
 #[cfg(test)]

@@ -118,11 +118,13 @@ pub(super) enum Action {
     Logistic(Logistic),
     /// From: x, maximum.
     Exponential,
+    /// The same, and takes the results into the reduction [`Kind::Rest`].
+    ExponentialRest(usize),
     /// From: s.
     Factor,
     /// From: exponential, factor.
     Softmax,
-    /// From: exponential, factor, x, maximum, label, s.
+    /// From: exponential, factor, x, maximum, label, s, and what all is multiplied by, if anything.
     SoftmaxResidual,
     /// Takes the elements of a row into a reduction.
     Reduce(usize),
@@ -179,6 +181,8 @@ pub(super) struct Segment {
     pub(super) accesses: Vec<usize>,
     /// Whose next block is fetched while this one is computed.
     pub(super) streams: Vec<Stream>,
+    /// Lines fetched with an operation.
+    pub(super) fetched: usize,
 }
 
 /// An access that walks through memory word by word.
@@ -196,6 +200,8 @@ pub(super) struct Destination {
     pub(super) region: usize,
     pub(super) cell: Cell,
     pub(super) element: bool,
+    /// Whether what is stored goes past the caches.
+    pub(super) past_caches: bool,
 }
 
 /// A part of a buffer that the kernel writes.
@@ -242,8 +248,8 @@ pub(super) struct Program {
     pub(super) regions: Vec<Region>,
     /// Loops that lanes run by themselves.
     pub(super) runs: Vec<Run>,
-    /// Whether results of elementwise operations that are stored go past the caches.
-    pub(super) past_caches: bool,
+    /// Whether elementwise operations run piece by piece: operands of one lane are taken as such.
+    pub(super) in_pieces: bool,
     /// The products that the only sweep adds up: they are run in place of its code.
     pub(super) products: Option<Products>,
 }
@@ -270,6 +276,10 @@ impl Program {
     /// Position of the first reduced element of a step.
     pub(super) fn step_first(&self, step: usize) -> usize {
         if self.vertical { step } else { self.tiling.first(step) }
+    }
+    /// Whether something that it stores goes past the caches.
+    pub(super) fn goes_past_caches(&self) -> bool {
+        self.destinations.iter().any(|to| to.past_caches)
     }
     /// Most kept elements of a unit.
     pub(super) fn unit_lanes(&self) -> usize {

@@ -54,9 +54,12 @@ pub(super) enum What {
     Factor,
     /// `exponential · factor`.
     Softmax,
-    /// Operands: exponential, factor, x, maximum, label, s.
+    /// Operands: exponential, factor, x, maximum, label, s, and what all is multiplied by, if anything.
     SoftmaxResidual,
 }
+
+/// Operands of a residual that is not scaled.
+const RESIDUAL: usize = 6;
 
 /// The functions that share one exponential where they have the same operand, up to its sign.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +130,30 @@ impl Values {
             let image = values.translate(instruction, bindings, &mut exponentials, &mut factors);
             values.image.push(image);
         }
+        values.scale_residuals(body);
         values
+    }
+    /// The product of a residual, of which nothing else is made, with a value of the whole row is a residual too.
+    fn scale_residuals(&mut self, body: &Loop) {
+        let is_residual = |values: &Values, v: usize| matches!(values.nodes[v].what, What::SoftmaxResidual);
+        for v in 0..self.nodes.len() {
+            let Node { what: What::Elementwise(Elementwise::Mul), operands, .. } = &self.nodes[v] else {
+                continue;
+            };
+            let (residual, scale) = match operands[..] {
+                [a, b] if is_residual(self, a) => (a, b),
+                [a, b] if is_residual(self, b) => (b, a),
+                _ => continue,
+            };
+            let stored = body.stores.iter().any(|store| self.image[store.value] == residual);
+            let users = self.nodes.iter().filter(|node| node.operands.contains(&residual)).count();
+            let is_scaled = self.nodes[residual].operands.len() > RESIDUAL;
+            if self.nodes[scale].element || stored || users > 1 || is_scaled {
+                continue;
+            }
+            let operands = [&self.nodes[residual].operands[..], &[scale]].concat();
+            (self.nodes[v].what, self.nodes[v].operands) = (What::SoftmaxResidual, operands);
+        }
     }
     /// The affine function by which an index value was loaded, for the position in a message about it.
     pub(super) fn origin(&self, mut value: usize) -> Option<&Affine> {

@@ -7,6 +7,7 @@ use super::{
     Action, Cell, Check, Compiler, DType, From, Kind, Lanes, OPERANDS, Op, Pattern, Row, Segment, Stream,
     Use, What, only,
 };
+use crate::raw::LINE;
 
 /// Registers numbered from here live in one segment and are renumbered at its end.
 const TEMPORARY: usize = usize::MAX / 2;
@@ -55,7 +56,13 @@ impl Compiler<'_> {
                 && self.program.regions[to.region].stores.len() == 1
                 && matches!(self.program.accesses[to.access].pattern, Pattern::Step(1))
                 && !loads_later
+                && !(to.past_caches && self.is_operand(v))
         })
+    }
+
+    /// Whether other values are computed from it.
+    fn is_operand(&self, v: usize) -> bool {
+        self.values.nodes.iter().zip(&self.uses).any(|(node, uses)| uses.any && node.operands.contains(&v))
     }
 
     pub(super) fn emit(&mut self, segment: usize) -> Result<(), String> {
@@ -89,7 +96,9 @@ impl Compiler<'_> {
         accesses.sort_unstable();
         accesses.dedup();
         let streams = if self.is_long() && ops.len() >= BUSY { self.streams(&ops) } else { Vec::new() };
-        let done = Segment { ops, accesses, streams };
+        let lines = streams.len() * (self.program.tiling.lanes / LINE);
+        let fetched = lines.div_ceil(ops.len().max(1));
+        let done = Segment { ops, accesses, streams, fetched };
         match segment {
             0 => self.program.prologue = done,
             s if s.is_multiple_of(2) => self.program.sweeps[s / 2 - 1] = done,
@@ -104,8 +113,18 @@ impl Compiler<'_> {
             let Some(reduction) = self.reduction[v] else { return false };
             let ready = self.node(v).operands.iter().all(is_there);
             if ready {
-                let action = Action::Reduce(reduction);
-                ops.push(Op { action, lanes: Lanes::Block, into: Row::None, from: self.rows(v, true) });
+                let (action, from) = (Action::Reduce(reduction), self.rows(v, true));
+                let kind = self.program.reductions[reduction].0;
+                match ops.last_mut() {
+                    Some(Op { action: last @ Action::Exponential, into, from: of, .. })
+                        if kind == Kind::Rest
+                            && !self.form.vertical
+                            && from[..3] == [of[0], *into, of[1]] =>
+                    {
+                        *last = Action::ExponentialRest(reduction);
+                    }
+                    _ => ops.push(Op { action, lanes: Lanes::Block, into: Row::None, from }),
+                }
             }
             !ready
         });
@@ -140,7 +159,11 @@ impl Compiler<'_> {
         let stream = |access, source| Some(Stream { access, source });
         let of_store = |store: usize| {
             let to = &self.program.destinations[store];
-            if to.cell == Cell::Word { stream(to.access, From::Store(store)) } else { None }
+            if to.cell == Cell::Word && !to.past_caches {
+                stream(to.access, From::Store(store))
+            } else {
+                None
+            }
         };
         let of_row = |row: &Row| match *row {
             Row::Input(access) => stream(access, From::Binding(self.program.accesses[access].binding)),
