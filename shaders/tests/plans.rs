@@ -1,7 +1,7 @@
 //! What fuses with what.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-use cotangent_shaders::{Body, PlanOptions, Schedule, Target, lower, plan};
-use cotangent_tensor::{DType, Tensor, Token};
+use cotangent_shaders::{Body, Code, PlanOptions, Schedule, Target, lower, plan};
+use cotangent_tensor::{DType, Elementwise, Tensor, Token};
 
 fn planned(outputs: &[&Tensor]) -> cotangent_shaders::Plan {
     let nodes: Vec<_> = outputs.iter().map(|t| t.node().unwrap().clone()).collect();
@@ -21,6 +21,32 @@ fn a_loss_is_one_kernel() {
     assert_eq!(plan.kernels.len(), 1, "value and gradient come out of one kernel");
     let Body::Loop(body) = &plan.kernels[0].body else { panic!("a loop") };
     assert_eq!(body.schedule, Schedule::Total);
+}
+
+/// The operations of the only kernel, without loads.
+fn operations(outputs: &[&Tensor]) -> Vec<Elementwise> {
+    let plan = planned(outputs);
+    assert_eq!(plan.kernels.len(), 1);
+    let Body::Loop(body) = &plan.kernels[0].body else { panic!("a loop") };
+    let row = |code: &Code| if let Code::Elementwise(row, _) = code { Some(*row) } else { None };
+    body.code.iter().filter_map(|instruction| row(&instruction.code)).collect()
+}
+
+#[test]
+fn signs_and_ones_cost_nothing_where_numbers_stay_the_same() {
+    use Elementwise::{Abs, Add, Div, Exp, Mul, Neg, Sub};
+    let [a, b, c] = ["a", "b", "c"].map(|name| Tensor::input(name, [1000], DType::F32));
+    assert_eq!(operations(&[&(-(-a.exp()))]), [Exp]);
+    assert_eq!(operations(&[&(&a + -&b)]), [Sub]);
+    assert_eq!(operations(&[&(-&a + &b)]), [Sub]);
+    assert_eq!(operations(&[&(&a - -&b)]), [Add]);
+    assert_eq!(operations(&[&(a.exp() / 1.0)]), [Exp]);
+    // the signs of both factors meet, and the one that is left is taken up by the sum
+    assert_eq!(operations(&[&(-(&a * &b) * -(&b / &c))]), [Mul, Div, Mul]);
+    assert_eq!(operations(&[&(&c + -(&a * &b) * &c)]), [Mul, Mul, Sub]);
+    // a value that several products need keeps its sign; a value less itself is zero wherever it is finite
+    assert_eq!(operations(&[&(-&a * &b)]), [Neg, Mul]);
+    assert_eq!(operations(&[&(&a + -&a)]), [Abs, Mul]);
 }
 
 #[test]

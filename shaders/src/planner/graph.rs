@@ -209,14 +209,6 @@ impl Merger {
                     self.like(node, Op::Reshape, vec![inner])
                 }
             }
-            (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(b) => a,
-            (Op::Elementwise(Elementwise::Mul), &[a, b]) if self.is_one(a) => b,
-            // Compilers of shaders take the difference of a value with itself for zero, NaN or not.
-            (Op::Elementwise(Elementwise::Sub), &[a, b]) if a == b && node.dtype.is_float() => {
-                let size = self.like(node, Op::Elementwise(Elementwise::Abs), vec![a]);
-                let zero = self.constant(node, 0.0);
-                self.like(node, Op::Elementwise(Elementwise::Mul), vec![size, zero])
-            }
             (Op::While(looped, output), _) => {
                 let op = Op::While(self.loops.canonical(looped)?, *output);
                 self.like(node, op, operands)
@@ -232,8 +224,59 @@ impl Merger {
                 let numbers: Vec<f64> = operands.iter().filter_map(|&o| self.number(o)).collect();
                 self.constant(node, row.eval(&numbers))
             }
+            (Op::Elementwise(row), &[a, ref others @ ..]) if node.dtype.is_float() => {
+                match self.same_number(node, *row, a, others.first().copied()) {
+                    Some(same) => same,
+                    None => self.insert(node, operands),
+                }
+            }
             _ => self.insert(node, operands),
         })
+    }
+    /// An operation with fewer steps that gives the same number, bit by bit. Signs of products move outwards, where they meet
+    /// others or are taken up by a sum.
+    fn same_number(&mut self, node: &Node, row: Elementwise, a: usize, b: Option<usize>) -> Option<usize> {
+        use Elementwise::{Abs, Add, Div, Mul, Neg, Sub};
+        let b_or_a = b.unwrap_or(a);
+        let (less_a, less_b) = (self.negated(a), self.negated(b_or_a));
+        let product = |merger: &Merger, id: usize| {
+            let id = merger.negated(id)?;
+            matches!(merger.nodes[id].op, Op::Elementwise(Mul | Div)).then_some(id)
+        };
+        let (product_a, product_b) = (product(self, a), product(self, b_or_a));
+        let b = b_or_a;
+        Some(match row {
+            Neg => less_a?,
+            Mul | Div if self.is_one(b) => a,
+            Mul if self.is_one(a) => b,
+            // Compilers of shaders take the difference of a value with itself for zero, NaN or not.
+            Sub if a == b => {
+                let size = self.like(node, Op::Elementwise(Abs), vec![a]);
+                let zero = self.constant(node, 0.0);
+                self.like(node, Op::Elementwise(Mul), vec![size, zero])
+            }
+            Sub if less_b.is_some() => self.row(node, Add, a, less_b?),
+            Add if less_b.is_some() => self.row(node, Sub, a, less_b?),
+            Add if less_a.is_some() => self.row(node, Sub, b, less_a?),
+            Mul | Div if product_a.is_some() || product_b.is_some() => {
+                let [bare_a, bare_b] = [product_a.unwrap_or(a), product_b.unwrap_or(b)];
+                let size = self.row(node, row, bare_a, bare_b);
+                match product_a.is_some() != product_b.is_some() {
+                    true => self.like(node, Op::Elementwise(Neg), vec![size]),
+                    false => size,
+                }
+            }
+            _ => return None,
+        })
+    }
+    /// What a value is the negative of.
+    fn negated(&self, id: usize) -> Option<usize> {
+        matches!(self.nodes[id].op, Op::Elementwise(Elementwise::Neg)).then(|| self.operands[id][0])
+    }
+    /// A row with two operands, simplified.
+    fn row(&mut self, node: &Node, row: Elementwise, a: usize, b: usize) -> usize {
+        let simple = self.same_number(node, row, a, Some(b));
+        simple.unwrap_or_else(|| self.like(node, Op::Elementwise(row), vec![a, b]))
     }
     /// The same elements, for whoever must not be computed before others are known: a view that is merged with none but its like.
     fn after(&mut self, node: &Arc<Node>, o: usize, operands: &[usize]) -> usize {

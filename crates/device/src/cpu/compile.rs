@@ -1,10 +1,13 @@
 //! From a loop to a [`Program`]: when each value is computed, and in which row it lies.
 
 mod emit;
+mod pairs;
 mod products;
 
 use cotangent_shaders::{Access as Use, Affine, Binding, Code, Loop, Store};
 use cotangent_tensor::DType;
+
+pub(super) use pairs::Pair;
 
 use super::geometry::{Access, Pattern, Tiling, range, signed};
 use super::program::{

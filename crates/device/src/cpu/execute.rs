@@ -343,6 +343,7 @@ impl Machine {
                     lanes::elementwise(arch, *operation, out, operands);
                 }
             }
+            Action::Pair(pair) => lanes::pair(arch, *pair, out, place.first_rows(op, lanes)),
             Action::Integer(operation, dtype) => {
                 let words = |o: usize| bytemuck::cast_slice(row(o));
                 let out = bytemuck::cast_slice_mut(out);

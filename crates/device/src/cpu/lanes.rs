@@ -7,6 +7,7 @@
 use cotangent_tensor::{DType, Elementwise, Integer, Key, math32};
 use pulp::{Arch, Simd, WithSimd};
 
+use super::compile::Pair;
 use super::values::Logistic;
 use crate::raw::{LINE, copy_past_caches, prefetch};
 
@@ -166,6 +167,10 @@ simd! {
     /// A row of the operation table.
     fn elementwise(row: Elementwise, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
         row.lanes(out, args);
+    }
+    /// Two rows of the table.
+    fn pair(pair: Pair, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
+        pair.lanes(out, args);
     }
     /// [`elementwise`], and if so wanted the results go past the caches. Operands of one lane are the same for all; `same`
     /// has room for them.

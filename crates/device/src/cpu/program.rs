@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cotangent_shaders::{Affine, Recurrence};
 use cotangent_tensor::{DType, Elementwise, Integer};
 
+use super::compile::Pair;
 use super::geometry::{Access, Tiling};
 use super::products::Products;
 use super::recurrence::Rounds;
@@ -76,6 +77,8 @@ pub(super) enum Action {
     /// From one lane to all.
     Splat,
     Elementwise(Elementwise),
+    /// From: the operands of the first operation, then the other one of the second.
+    Pair(Pair),
     Integer(Integer, DType),
     Cast(DType, DType),
     /// From: guard.

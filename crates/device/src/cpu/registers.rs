@@ -18,6 +18,11 @@ impl Register {
         let start = room.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         Register { room, start, lanes }
     }
+    /// Its first lanes, as many as it has.
+    #[inline(always)]
+    pub(super) fn first(&self, lanes: usize) -> &[f32] {
+        &self.room[self.start..self.start + lanes.min(self.lanes)]
+    }
 }
 impl Deref for Register {
     type Target = [f32];

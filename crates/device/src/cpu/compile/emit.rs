@@ -3,6 +3,7 @@
 use cotangent_shaders::Store;
 
 use super::super::lanes::key_words;
+use super::pairs::join;
 use super::{
     Action, Cell, Check, Compiler, DType, From, Kind, Lanes, OPERANDS, Op, Pattern, Row, Segment, Stream,
     Use, What, only,
@@ -11,6 +12,11 @@ use crate::raw::LINE;
 
 /// Registers numbered from here live in one segment and are renumbered at its end.
 const TEMPORARY: usize = usize::MAX / 2;
+
+/// Whether a row lives in one segment.
+pub(super) fn is_temporary(row: Row) -> bool {
+    matches!(row, Row::Register(r) if r >= TEMPORARY)
+}
 
 /// Elements from which on the next block is fetched while this one is computed.
 const LONG: usize = 1 << 17;
@@ -90,6 +96,9 @@ impl Compiler<'_> {
                     ops.push(Op { action: Action::Store(store), lanes, into: Row::None, from });
                 }
             }
+        }
+        if !self.program.in_pieces {
+            join(&mut ops);
         }
         self.settle(&mut ops);
         let mut accesses: Vec<usize> = ops.iter().flat_map(|op| self.needed(op)).collect();

@@ -69,6 +69,12 @@ impl Machine {
                     row.lanes(&mut out[..lanes], place.first_rows(op, lanes));
                     self.registers[into] = out;
                 }
+                (Action::Pair(pair), Row::Register(into)) => {
+                    let mut out = std::mem::take(&mut self.registers[into]);
+                    let place = Place { machine: self, program, inputs, outputs };
+                    pair.lanes(&mut out[..lanes], place.first_rows(op, lanes));
+                    self.registers[into] = out;
+                }
                 _ => self.step(arch, program, op, inputs, outputs),
             }
         }

@@ -23,13 +23,17 @@ impl<'a> Place<'a> {
     /// The lanes of a row; one lane if there is only one for the whole block.
     #[inline(always)]
     pub(super) fn row(&self, row: Row, lanes: usize) -> &'a [f32] {
+        match row {
+            Row::Register(r) => self.machine.registers[r].first(lanes),
+            Row::None => &[],
+            _ => self.elsewhere(row, lanes),
+        }
+    }
+    #[inline(never)]
+    fn elsewhere(&self, row: Row, lanes: usize) -> &'a [f32] {
         let Place { machine, program, .. } = *self;
         match row {
-            Row::None => &[],
-            Row::Register(r) => {
-                let all = &machine.registers[r];
-                &all[..lanes.min(all.len())]
-            }
+            Row::None | Row::Register(_) => &[],
             Row::Long(r) => {
                 let block = if program.vertical { program.tiling.lanes } else { 1 };
                 let first = machine.reduced_first * block;

@@ -102,6 +102,29 @@ fn every_row_of_the_table() {
     }
 }
 
+/// Operations that run as one: each pair of them in every order, alone and in a chain, with results that others need too.
+#[test]
+fn pairs_of_operations() {
+    let (rows, n) = ([E::Mul, E::Add, E::Sub], 300);
+    for (first, second, place) in
+        rows.iter().flat_map(|&a| rows.iter().flat_map(move |&b| [0, 1].map(|place| (a, b, place))))
+    {
+        for needed in [false, true] {
+            let mut k = Sketch::new(Schedule::Map, &[n], &[]);
+            // eighths, so that nothing rounds and every mistake shows
+            let eighths =
+                |step: usize| floats(&(0..n).map(|i| ((i * step) % 9 + 1) as f32 / 8.0).collect::<Vec<_>>());
+            let [a, b, c] = [0, 1, 2].map(|_| k.input(DType::F32, 0, &[1]));
+            let inner = k.apply(first, &[a, b]);
+            let outer = k.apply(second, &if place == 0 { [inner, c] } else { [c, inner] });
+            let square = k.apply(second, &[outer, outer]);
+            let last = k.apply(first, &[square, inner]);
+            k.output(if needed { last } else { outer }, 0, &[1]);
+            check(k, &[(0, eighths(5)), (1, eighths(4)), (2, eighths(7))], Bound::Exact);
+        }
+    }
+}
+
 #[test]
 fn large_outer_products() {
     // rows that are blocks and rows that are not, aligned and not; one lane on either side, on both, and in between

@@ -34,7 +34,7 @@ fn cross_entropy(schedule: Schedule, rows: usize, columns: usize, strides: [i64;
     CrossEntropy { k, x, max, rest, label }
 }
 
-fn with_results(mut c: CrossEntropy, strides: [i64; 2]) -> Sketch {
+fn with_results(mut c: CrossEntropy, strides: [i64; 2], of_rows: bool) -> Sketch {
     let CrossEntropy { k, x, max, rest, label } = &mut c;
     let (x, max, rest, label) = (*x, *max, *rest, *label);
     let picked = k.kept(Code::Pick { value: x, index: label }, DType::F32);
@@ -48,8 +48,9 @@ fn with_results(mut c: CrossEntropy, strides: [i64; 2]) -> Sketch {
     let softmax = k.element(Code::Softmax { value: x, max, rest });
     k.output(softmax, 0, &strides);
     let residual = k.element(Code::SoftmaxResidual { value: x, max, rest, label });
-    let two = k.constant(2.0);
-    let scaled = k.apply(E::Mul, &[residual, two]);
+    // of each row, or one for all
+    let weight = if of_rows { k.input(DType::F32, 0, &[1, 0]) } else { k.constant(2.0) };
+    let scaled = k.apply(E::Mul, &[weight, residual]);
     k.output(scaled, 0, &strides);
     c.k
 }
@@ -61,8 +62,10 @@ fn softmax_rows() {
     {
         let c = columns as i64;
         let (x, labels) = logits(rows, columns);
-        let sketch = with_results(cross_entropy(Schedule::Row, rows, columns, [c, 1]), [c, 1]);
-        check(sketch, &[(0, floats(&x)), (1, labels)], softmax_bound(columns));
+        for of_rows in [false, true] {
+            let sketch = with_results(cross_entropy(Schedule::Row, rows, columns, [c, 1]), [c, 1], of_rows);
+            check(sketch, &[(0, floats(&x)), (1, labels.clone())], softmax_bound(columns));
+        }
     }
 }
 
@@ -71,8 +74,11 @@ fn softmax_columns() {
     for (columns, rows) in [(10, 50), (300, 20), (20, 20_000)] {
         let (x, labels) = logits(columns, rows);
         let strides = [1, columns as i64];
-        let sketch = with_results(cross_entropy(Schedule::Column, columns, rows, strides), strides);
-        check(sketch, &[(0, floats(&x)), (1, labels)], softmax_bound(rows));
+        for of_rows in [false, true] {
+            let sketch =
+                with_results(cross_entropy(Schedule::Column, columns, rows, strides), strides, of_rows);
+            check(sketch, &[(0, floats(&x)), (1, labels.clone())], softmax_bound(rows));
+        }
     }
 }
 
@@ -97,6 +103,7 @@ fn softmax_of_special_rows() {
             let sketch = with_results(
                 cross_entropy(Schedule::Row, 24, columns, [columns as i64, 1]),
                 [columns as i64, 1],
+                true,
             );
             check(sketch, &[(0, floats(&data)), (1, vec![label; 24])], softmax_bound(columns));
         }
@@ -242,7 +249,7 @@ fn labels_out_of_range_are_reported() {
         let (x, mut labels) = logits(rows, columns);
         labels[rows - 3] = columns as u32;
         labels[rows - 1] = 1000;
-        let sketch = with_results(cross_entropy(Schedule::Row, rows, columns, [c, 1]), [c, 1]);
+        let sketch = with_results(cross_entropy(Schedule::Row, rows, columns, [c, 1]), [c, 1], true);
         let found = position_of(sketch, &[(0, floats(&x)), (1, labels)]);
         assert_eq!(found, (rows as i64 - 3, c, c));
     }
@@ -251,7 +258,7 @@ fn labels_out_of_range_are_reported() {
 #[test]
 fn nothing_is_poisoned_by_an_error() {
     let (x, labels) = logits(20, 40);
-    let plan = with_results(cross_entropy(Schedule::Row, 20, 40, [40, 1]), [40, 1]).plan();
+    let plan = with_results(cross_entropy(Schedule::Row, 20, 40, [40, 1]), [40, 1], true).plan();
     let executable = super::Executable::compile(&plan).unwrap();
     let mut buffers = super::Buffers::for_inputs(&plan).unwrap();
     buffers.write(0, &super::array(floats(&x), DType::F32)).unwrap();
