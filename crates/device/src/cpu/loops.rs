@@ -8,7 +8,7 @@ mod paired;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use cotangent_shaders::{Affine, Binding, Loop, Schedule};
+use cotangent_shaders::{Affine, Binding, Code, Instruction, Loop, Schedule};
 use pulp::Arch;
 
 use super::compile::{Form, check_loads, compile};
@@ -35,6 +35,9 @@ const RETAINED: usize = 16_384;
 const SHORT_ROW: usize = 32;
 /// Lanes of a block. Many registers leave the first cache then, which costs less than more operations to interpret.
 const LANES: usize = 1024;
+/// Most operations of a loop that waits for memory more than it computes, and the lanes of its blocks.
+const LIGHT: usize = 12;
+const LIGHT_LANES: usize = 512;
 /// Lanes of a block of a row: softmax has few operations.
 const ROW_LANES: usize = 2048;
 /// Columns below which tasks cut the rows.
@@ -72,11 +75,14 @@ impl Loops {
         merge(&mut body);
         check_loads(&body, elements)?;
         let (kept, reduced) = (body.kept_elements(), body.reduced_elements());
+        let computed = |i: &&Instruction| !matches!(i.code, Code::Load { .. } | Code::Constant(_));
+        let is_light = body.code.iter().filter(computed).count() <= LIGHT;
         let form = |vertical, split| {
             let short = vertical && reduced > 1 && reduced <= SHORT_ROW;
             let lanes = match body.schedule {
                 _ if short => (RETAINED / reduced).clamp(16, 512),
                 Schedule::Row if !vertical => ROW_LANES,
+                Schedule::Total if is_light => LIGHT_LANES,
                 _ => LANES,
             };
             let held = if vertical { reduced.saturating_mul(lanes) } else { reduced };
