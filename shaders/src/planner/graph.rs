@@ -233,8 +233,8 @@ impl Merger {
             _ => self.insert(node, operands),
         })
     }
-    /// An operation with fewer steps that gives the same number, bit by bit. Signs of products move outwards, where they meet
-    /// others or are taken up by a sum.
+    /// Another form of an operation that gives the same number, bit by bit but for the sign of NaN. Signs of products move
+    /// outwards, where they meet others or are taken up by a sum.
     fn same_number(&mut self, node: &Node, row: Elementwise, a: usize, b: Option<usize>) -> Option<usize> {
         use Elementwise::{Abs, Add, Div, Mul, Neg, Sub};
         let b_or_a = b.unwrap_or(a);
@@ -260,10 +260,15 @@ impl Merger {
             Add if less_a.is_some() => self.row(node, Sub, b, less_a?),
             Mul | Div if product_a.is_some() || product_b.is_some() => {
                 let [bare_a, bare_b] = [product_a.unwrap_or(a), product_b.unwrap_or(b)];
-                let size = self.row(node, row, bare_a, bare_b);
-                match product_a.is_some() != product_b.is_some() {
-                    true => self.like(node, Op::Elementwise(Neg), vec![size]),
-                    false => size,
+                if product_a.is_some() == product_b.is_some() {
+                    self.row(node, row, bare_a, bare_b)
+                } else {
+                    // the name is that of the result, not of its negative
+                    let Node { shape, dtype, location, .. } = *node;
+                    let (op, origin) = (node.op.clone(), node.origin.clone());
+                    let unnamed = Node { op, operands: vec![], shape, dtype, location, label: None, origin };
+                    let size = self.row(&unnamed, row, bare_a, bare_b);
+                    self.like(node, Op::Elementwise(Neg), vec![size])
                 }
             }
             _ => return None,

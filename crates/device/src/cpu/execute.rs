@@ -14,7 +14,7 @@ use interpret::Interpreter;
 use place::Place;
 
 use super::geometry::{Pattern, unravel};
-use super::lanes;
+use super::lanes::{self, LONGEST};
 use super::memory::{self, Source, Target};
 use super::products::Products;
 use super::program::{Action, From, Lanes, OPERANDS, Op, Program, Row, Run, Segment};
@@ -393,13 +393,13 @@ impl Machine {
             Action::Logistic(logistic) => lanes::logistic(arch, *logistic, out, row(0), row(1)),
             Action::Exponential => lanes::exponential(arch, out, row(0), row(1)),
             Action::ExponentialRest(k) => {
-                let part = lanes::exponential_rest(
-                    arch,
-                    out,
-                    row(0),
-                    row(1)[0],
-                    place.of_next_unit(op.from[0], lanes),
-                );
+                let (x, max) = (row(0), row(1)[0]);
+                let mut next = place.of_next_unit(op.from[0], lanes).chunks(LONGEST);
+                let mut part = Kind::Rest.identity();
+                for (out, x) in out.chunks_mut(LONGEST).zip(x.chunks(LONGEST)) {
+                    let next = next.next().unwrap_or(&[]);
+                    part = Kind::Rest.combine(part, lanes::exponential_rest(arch, out, x, max, next));
+                }
                 if let [state] = &mut self.states[*k][..] {
                     *state = Kind::Rest.combine(*state, part);
                 }

@@ -121,8 +121,8 @@ fn one_if(condition: bool) -> f32 {
     f32::from_bits(1f32.to_bits() & u32::from(condition).wrapping_neg())
 }
 
-/// Elements of an inner product that are added in f32: [`RUNNING`] sums of 64.
-const LONGEST: usize = 64 * RUNNING;
+/// Elements of a row that are added in f32: [`RUNNING`] sums of 64.
+pub(super) const LONGEST: usize = 64 * RUNNING;
 
 /// A part of a row, rows being so many elements apart.
 #[inline(always)]
@@ -332,16 +332,16 @@ simd! {
         let (x, x_tail) = x.as_chunks::<RUNNING>();
         let shift = shift(max);
         let mut next = next.chunks(LINE);
-        for (out, x) in out.iter_mut().zip(x) {
-            prefetch(next.next().unwrap_or(&[]));
-            *out = exponentials(x, max, shift, &mut sums, &mut counts);
-        }
         if !x_tail.is_empty() {
             // below every maximum
             let mut x = [f32::NEG_INFINITY; RUNNING];
             x[..x_tail.len()].copy_from_slice(x_tail);
             let last = exponentials(&x, max, shift, &mut sums, &mut counts);
             out_tail.copy_from_slice(&last[..out_tail.len()]);
+        }
+        for (out, x) in out.iter_mut().zip(x) {
+            prefetch(next.next().unwrap_or(&[]));
+            *out = exponentials(x, max, shift, &mut sums, &mut counts);
         }
         let sum = tree(sums, #[inline(always)] |a, b| a + b);
         [f64::from(sum), f64::from(tree(counts, #[inline(always)] |a, b| a + b))]

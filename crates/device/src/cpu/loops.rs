@@ -38,7 +38,7 @@ const LANES: usize = 1024;
 /// Most operations of a loop that waits for memory more than it computes, and the lanes of its blocks.
 const LIGHT: usize = 12;
 const LIGHT_LANES: usize = 512;
-/// Lanes of a block of a row: softmax has few operations.
+/// Lanes of a block of a row: kernels of rows have few operations between two passes over it.
 const ROW_LANES: usize = 2048;
 /// Columns below which tasks cut the rows.
 const FEW_COLUMNS: usize = 8192;
@@ -447,6 +447,9 @@ impl Loops {
         machine
     }
     fn give_back(&self, mut machine: Machine) -> Option<Fault> {
+        if self.program.goes_past_caches() {
+            settle();
+        }
         let fault = machine.fault.take();
         self.machines.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
         fault
@@ -470,9 +473,6 @@ impl Loops {
                 match task {
                     Some(task) => {
                         body(&mut machine, task);
-                        if self.program.goes_past_caches() {
-                            settle();
-                        }
                     }
                     None => break,
                 }

@@ -1,10 +1,12 @@
 //! The CPU device: executes the same kernels as the GPU, natively.
 //!
 //! **Lanes.** A [`Loop`](cotangent_shaders::Loop) is compiled once into a [`program::Program`]: operations over *rows* of
-//! 256 to 1024 lanes. One operation handles a row, so that the cost of interpreting it is paid once per several hundred
+//! 512 to 2048 lanes. One operation handles a row, so that the cost of interpreting it is paid once per several hundred
 //! elements and every inner loop is a plain slice loop that vectorizes ([`lanes`]). Rows are registers in the first
 //! cache, or memory itself: contiguous loads are read where they lie, and a value that is stored contiguously is computed
-//! where it belongs. Everything that can be decided before the first run is decided in [`compile`]: what depends on no
+//! where it belongs, unless so much is stored that it would leave the caches before anybody reads it: then it goes past them.
+//! Operations on registers run inside one loop that is compiled for each instruction set (`execute/interpret.rs`), two that
+//! follow each other as one (`compile/pairs.rs`). Everything that can be decided before the first run is decided in [`compile`]: what depends on no
 //! coordinate runs once per thread (the *prologue*), constants are rows filled there, temporaries share registers, and
 //! every access to memory has become a base per block and a pattern of lanes.
 //!

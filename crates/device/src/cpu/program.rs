@@ -12,7 +12,7 @@ use super::recurrence::Rounds;
 use super::reduction::Kind;
 use super::values::Logistic;
 
-/// Most operands of an operation that is no loop.
+/// Most operands of an operation that is no loop, but for the scale of a residual.
 pub(super) const OPERANDS: usize = 6;
 
 /// A row of lanes.

@@ -6,7 +6,7 @@
 use cotangent_tensor::{DType, Integer};
 use pulp::Arch;
 
-use super::lanes;
+use super::lanes::{self, LONGEST};
 
 /// A partial result.
 pub(super) type State = [f64; 2];
@@ -96,7 +96,7 @@ impl Kind {
     pub(super) fn row(self, arch: Arch, operands: [&[f32]; 3], position: usize) -> State {
         let [x, y, z] = operands;
         match self {
-            Kind::Sum => [lanes::sum(arch, x), 0.0],
+            Kind::Sum => [x.chunks(LONGEST).map(|x| lanes::sum(arch, x)).sum(), 0.0],
             Kind::Product => [lanes::product(arch, x), 0.0],
             Kind::Maximum => [f64::from(lanes::maximum(arch, x)), 0.0],
             Kind::Minimum => [f64::from(lanes::minimum(arch, x)), 0.0],
@@ -113,7 +113,12 @@ impl Kind {
                 };
                 at.map_or(self.identity(), |at| [f64::from(best), as_f64(position + at)])
             }
-            Kind::Rest => lanes::rest(arch, x, y, z.first().copied().unwrap_or(f32::NAN)),
+            Kind::Rest => {
+                let max = z.first().copied().unwrap_or(f32::NAN);
+                let parts =
+                    x.chunks(LONGEST).zip(y.chunks(LONGEST)).map(|(x, y)| lanes::rest(arch, x, y, max));
+                parts.fold(self.identity(), |a, b| self.combine(a, b))
+            }
             Kind::Pick => {
                 let index = y.first().map_or(usize::MAX, |index| index.to_bits() as usize);
                 let met = index.checked_sub(position).and_then(|lane| x.get(lane));

@@ -133,7 +133,7 @@ impl Values {
         values.scale_residuals(body);
         values
     }
-    /// The product of a residual, of which nothing else is made, with a value of the whole row is a residual too.
+    /// The product of a residual, of which nothing else is made, with a constant or a value of the whole row is a residual too.
     fn scale_residuals(&mut self, body: &Loop) {
         let is_residual = |values: &Values, v: usize| matches!(values.nodes[v].what, What::SoftmaxResidual);
         for v in 0..self.nodes.len() {

@@ -62,13 +62,15 @@ impl Compiler<'_> {
                 && self.program.regions[to.region].stores.len() == 1
                 && matches!(self.program.accesses[to.access].pattern, Pattern::Step(1))
                 && !loads_later
-                && !(to.past_caches && self.is_operand(v))
+                && !(to.past_caches && self.is_read(v))
         })
     }
 
-    /// Whether other values are computed from it.
-    fn is_operand(&self, v: usize) -> bool {
-        self.values.nodes.iter().zip(&self.uses).any(|(node, uses)| uses.any && node.operands.contains(&v))
+    /// Whether something else is made of a value that is stored: another value, or another store.
+    fn is_read(&self, v: usize) -> bool {
+        let mut users = self.values.nodes.iter().zip(&self.uses).filter(|(_, uses)| uses.any);
+        let stores = self.body.stores.iter().filter(|store| self.values.image[store.value] == v).count();
+        stores > 1 || users.any(|(node, _)| node.operands.contains(&v))
     }
 
     pub(super) fn emit(&mut self, segment: usize) -> Result<(), String> {

@@ -69,6 +69,21 @@ fn softmax_rows() {
     }
 }
 
+/// Each running sum starts at 1, to which half of its unit is added again and again.
+#[test]
+fn sums_of_long_rows_leave_f32_soon_enough() {
+    for columns in [2048i64, 1800, 5000] {
+        let mut k = Sketch::new(Schedule::Row, &[20], &[columns as usize]);
+        let x = k.input(DType::F32, 0, &[columns, 1]);
+        let sum = k.reduce(Reduce::Sum, x);
+        k.output(sum, 0, &[1, 0]);
+        let value = |i: i64| if i % columns < 16 { 1.0 } else { 2f32.powi(-24) };
+        let data: Vec<f32> = (0..20 * columns).map(value).collect();
+        let bound = super::super::CHAIN as f64 / 2.0;
+        check(k, &[(0, floats(&data))], Bound::Ulps(bound));
+    }
+}
+
 #[test]
 fn softmax_columns() {
     for (columns, rows) in [(10, 50), (300, 20), (20, 20_000)] {
