@@ -1,6 +1,6 @@
 """Losses and special functions in f32 where textbook formulas lose their digits: relative errors of peers, as rows of a table.
 
-    pip install jax scipy statsmodels
+    pip install jax torch scipy statsmodels
     python benches/peers/accuracy.py
 
 The cases and their exact values (mpmath, 40 digits) stand in `accuracy.csv`, which `cargo run --example accuracy` reads too. A column holds what a
@@ -16,6 +16,8 @@ import scipy
 import scipy.special as sp
 import statsmodels
 import statsmodels.api as sm
+import torch
+import torch.nn.functional as F
 
 jax.config.update("jax_platforms", "cpu")
 
@@ -34,6 +36,27 @@ def jax_bce(eta):
 
 log_ndtr = jax.scipy.special.log_ndtr
 slope, curvature = jax.grad(log_ndtr), jax.grad(jax.grad(log_ndtr))
+
+
+def torch_slopes(function, at, order):
+    """The derivative of this order by autograd; of a vector, its first entry."""
+    x = torch.tensor(np.asarray(at), requires_grad=True)
+    value = function(x)
+    for _ in range(order):
+        (value,) = torch.autograd.grad(value, x, create_graph=True)
+    return (value if value.ndim == 0 else value[0]).detach().numpy()[()]
+
+
+def torch_cross_entropy(logits):
+    return F.cross_entropy(logits[None], torch.tensor([0]))
+
+
+def torch_bce(eta):
+    return F.binary_cross_entropy_with_logits(eta, torch.ones_like(eta))
+
+
+def torch_number(x):
+    return torch.tensor(np.asarray(x))
 
 
 def softmax(logits):
@@ -66,6 +89,25 @@ STATSMODELS = {
     5: sm.families.links.CLogLog().inverse(np.array([-40], f))[0],
 }
 
+of_torch = torch.special.log_ndtr
+# One entry per case, like the rows below.
+TORCH = [
+    torch_slopes(torch_cross_entropy, confident, 0),
+    torch_slopes(torch_cross_entropy, confident, 1),
+    torch_slopes(torch_bce, f(17), 0),
+    torch_slopes(torch_bce, f(17), 1),
+    torch_slopes(torch_bce, f(-17), 0),
+    -torch.expm1(-torch.exp(torch_number(tail))).numpy(),
+    torch_slopes(of_torch, f(-10), 0),
+    torch_slopes(of_torch, tail, 0),
+    torch_slopes(of_torch, tail, 1),
+    torch_slopes(of_torch, tail, 2),
+    torch_slopes(of_torch, far, 1),
+    torch_slopes(of_torch, far, 2),
+    -2 * torch.log(-torch.expm1(torch_number(small))).numpy(),
+    torch_slopes(torch.special.i0e, f(1000), 1),
+]
+
 # JAX, SciPy, textbook: one row per case, in the order of the file.
 ROWS = [
     (jax_cross_entropy(confident), -sp.log_softmax(np.array(confident))[0], -np.log(softmax(confident)[0])),
@@ -96,9 +138,9 @@ def cell(value, exact):
 np.seterr(all="ignore")
 with open(pathlib.Path(__file__).with_name("accuracy.csv"), newline="", encoding="utf-8") as file:
     cases = list(csv.DictReader(file))
-assert len(cases) == len(ROWS)
-versions = f"JAX {jax.__version__} | SciPy {scipy.__version__} | statsmodels {statsmodels.__version__}"
-print(f"| case | {versions} | textbook |\n|---|---|---|---|---|")
+assert len(cases) == len(ROWS) == len(TORCH)
+versions = f"JAX {jax.__version__} | PyTorch {torch.__version__.split('+')[0]} | SciPy {scipy.__version__} | statsmodels {statsmodels.__version__}"
+print(f"| case | {versions} | textbook |\n|---|---|---|---|---|---|")
 for position, (case, (of_jax, of_scipy, textbook)) in enumerate(zip(cases, ROWS)):
-    exact, row = float(case["exact"]), (of_jax, of_scipy, STATSMODELS.get(position), textbook)
+    exact, row = float(case["exact"]), (of_jax, TORCH[position], of_scipy, STATSMODELS.get(position), textbook)
     print("| " + " | ".join([case["case"], *(cell(value, exact) for value in row)]) + " |")
