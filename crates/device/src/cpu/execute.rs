@@ -186,21 +186,17 @@ impl Machine {
         }
         arch.dispatch(Interpreter { machine: self, arch, program, segment, inputs, outputs });
     }
-    /// Executes one operation.
+    /// Executes one operation on so many lanes.
     #[inline(never)]
     fn step(
         &mut self,
         arch: Arch,
         program: &Program,
         op: &Op,
+        lanes: usize,
         inputs: &[&[u32]],
         outputs: &mut [Target<'_>],
     ) {
-        let lanes = match op.lanes {
-            Lanes::One => 1,
-            Lanes::Block => self.block,
-            Lanes::Full => program.tiling.lanes,
-        };
         // the destination is taken out, so that the operands can be borrowed beside it
         let position =
             if program.vertical { self.reduced_first * program.tiling.lanes } else { self.reduced_first };

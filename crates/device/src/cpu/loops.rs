@@ -145,6 +145,13 @@ impl Loops {
     pub(super) fn along(&self) -> Option<Along> {
         self.program.products.as_ref().map(|products| products.along)
     }
+    /// How many of the operations on elements are these.
+    #[cfg(test)]
+    pub(super) fn count(&self, which: impl Fn(&Action) -> bool) -> usize {
+        let segments =
+            if self.program.sweeps.is_empty() { &self.program.between } else { &self.program.sweeps };
+        segments.iter().flat_map(|segment| &segment.ops).filter(|op| which(&op.action)).count()
+    }
     /// In how many tasks it runs.
     #[cfg(test)]
     pub(super) fn tasks(&self) -> usize {

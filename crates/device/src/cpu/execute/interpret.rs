@@ -27,7 +27,34 @@ impl WithSimd for Interpreter<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Interpreter { machine, arch, program, segment, inputs, outputs } = self;
-        machine.interpret(arch, program, segment, inputs, outputs);
+        let lines = machine.block / LINE;
+        let mut ahead = Ahead { streams: &segment.streams, line: 0, lines, at_once: segment.fetched };
+        for op in &segment.ops {
+            if !ahead.streams.is_empty() {
+                machine.fetch(program, &mut ahead, inputs, outputs);
+            }
+            let lanes = match op.lanes {
+                Lanes::One => 1,
+                Lanes::Block => machine.block,
+                Lanes::Full => program.tiling.lanes,
+            };
+            // the destination is taken out, so that the operands can be borrowed beside it
+            match (&op.action, op.into) {
+                (Action::Elementwise(row), Row::Register(into)) if !program.in_pieces => {
+                    let mut out = std::mem::take(&mut machine.registers[into]);
+                    let place = Place { machine, program, inputs, outputs };
+                    row.lanes(&mut out[..lanes], place.first_rows(op, lanes));
+                    machine.registers[into] = out;
+                }
+                (Action::Pair(pair), Row::Register(into)) => {
+                    let mut out = std::mem::take(&mut machine.registers[into]);
+                    let place = Place { machine, program, inputs, outputs };
+                    pair.lanes(&mut out[..lanes], place.first_rows(op, lanes));
+                    machine.registers[into] = out;
+                }
+                _ => machine.step(arch, program, op, lanes, inputs, outputs),
+            }
+        }
     }
 }
 
@@ -42,44 +69,6 @@ struct Ahead<'a> {
 }
 
 impl Machine {
-    #[inline(always)]
-    fn interpret(
-        &mut self,
-        arch: Arch,
-        program: &Program,
-        segment: &Segment,
-        inputs: &[&[u32]],
-        outputs: &mut [Target<'_>],
-    ) {
-        let mut ahead =
-            Ahead { streams: &segment.streams, line: 0, lines: self.block / LINE, at_once: segment.fetched };
-        for op in &segment.ops {
-            if !ahead.streams.is_empty() {
-                self.fetch(program, &mut ahead, inputs, outputs);
-            }
-            let lanes = match op.lanes {
-                Lanes::One => 1,
-                Lanes::Block => self.block,
-                Lanes::Full => program.tiling.lanes,
-            };
-            match (&op.action, op.into) {
-                (Action::Elementwise(row), Row::Register(into)) if !program.in_pieces => {
-                    let mut out = std::mem::take(&mut self.registers[into]);
-                    let place = Place { machine: self, program, inputs, outputs };
-                    row.lanes(&mut out[..lanes], place.first_rows(op, lanes));
-                    self.registers[into] = out;
-                }
-                (Action::Pair(pair), Row::Register(into)) => {
-                    let mut out = std::mem::take(&mut self.registers[into]);
-                    let place = Place { machine: self, program, inputs, outputs };
-                    pair.lanes(&mut out[..lanes], place.first_rows(op, lanes));
-                    self.registers[into] = out;
-                }
-                _ => self.step(arch, program, op, inputs, outputs),
-            }
-        }
-    }
-
     /// Fetches some lines of the next block: a processor can wait for few at a time.
     #[inline(always)]
     fn fetch(&self, program: &Program, ahead: &mut Ahead<'_>, inputs: &[&[u32]], outputs: &[Target<'_>]) {

@@ -5,7 +5,7 @@ use cotangent_tensor::{Class, DType, Elementwise as E, Integer, Reduce};
 
 use super::super::loops::Loops;
 use super::sketch::Sketch;
-use super::{Bound, check, floats};
+use super::{Action, Bound, check, count, floats};
 
 #[test]
 fn maps_of_every_length() {
@@ -120,6 +120,9 @@ fn pairs_of_operations() {
             let square = k.apply(second, &[outer, outer]);
             let last = k.apply(first, &[square, inner]);
             k.output(if needed { last } else { outer }, 0, &[1]);
+            // the square and what follows it are a pair too, and take the place of one whose first result is needed again
+            let pairs = count(&k, |action| matches!(action, Action::Pair(_)));
+            assert_eq!(pairs, 1, "{first:?} and {second:?} as operand {place}");
             check(k, &[(0, eighths(5)), (1, eighths(4)), (2, eighths(7))], Bound::Exact);
         }
     }

@@ -11,9 +11,16 @@ mod sketch;
 use cotangent_shaders::{Access, Body, Loop, Plan};
 use cotangent_tensor::{Array, DType, Error, Shape, Values};
 
+use super::loops::Loops;
+use super::program::Action;
 use super::{Buffers, Executable};
 use oracle::Oracle;
 use sketch::Sketch;
+
+/// How many operations on elements of a sketch are these.
+fn count(k: &Sketch, which: impl Fn(&Action) -> bool) -> usize {
+    Loops::new(&k.body, &k.bindings, &k.elements).unwrap().count(which)
+}
 
 /// How far a result may be from the oracle.
 #[derive(Clone, Copy)]
