@@ -1,5 +1,6 @@
 //! From a loop to a [`Program`]: when each value is computed, and in which row it lies.
 
+mod chains;
 mod emit;
 mod pairs;
 mod products;
@@ -8,6 +9,8 @@ use cotangent_shaders::{Access as Use, Affine, Binding, Code, Loop, Store};
 use cotangent_tensor::DType;
 
 pub(super) use pairs::Pair;
+
+use chains::Same;
 
 use super::geometry::{Access, Pattern, Tiling, range, signed};
 use super::program::{
@@ -55,6 +58,7 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
         sweeps: Vec::new(),
         registers: Vec::new(),
         runs: Vec::new(),
+        chains: Vec::new(),
         reductions: Vec::new(),
         accesses: Vec::new(),
         destinations: Vec::new(),
@@ -74,12 +78,14 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
         sweeps: 0,
         temporaries: 0,
         pool: Vec::new(),
+        same: Vec::new(),
     };
     compiler.regions()?;
     compiler.schedule()?;
     for segment in 0..2 * compiler.sweeps + 2 {
         compiler.emit(segment)?;
     }
+    compiler.prune();
     compiler.program.products = compiler.products();
     Ok(compiler.program)
 }
@@ -141,6 +147,8 @@ struct Compiler<'a> {
     temporaries: usize,
     /// Registers for temporaries.
     pool: Vec<usize>,
+    /// Registers whose lanes are all the same.
+    same: Vec<(Row, Same)>,
 }
 
 impl Compiler<'_> {

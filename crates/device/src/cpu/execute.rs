@@ -13,6 +13,7 @@ use crate::raw::copy_past_caches;
 use interpret::Interpreter;
 use place::Place;
 
+use super::chain::{self, Chain};
 use super::geometry::{Pattern, unravel};
 use super::lanes::{self, LONGEST};
 use super::memory::{self, Source, Target};
@@ -63,6 +64,8 @@ pub(super) struct Machine {
     pub(super) states: Vec<Vec<State>>,
     /// What the runs of loops have left.
     runs: Vec<Last>,
+    /// Values of chains.
+    rooms: Vec<Vec<chain::Lanes>>,
     bases: Vec<i64>,
     origin: Vec<usize>,
     /// Operands that are the same for all lanes.
@@ -89,6 +92,7 @@ impl Machine {
             running: program.reductions.iter().map(|_| Running::default()).collect(),
             states: program.reductions.iter().map(|_| Vec::new()).collect(),
             runs: program.runs.iter().map(|run| Last::new(run, program.tiling.lanes)).collect(),
+            rooms: program.chains.iter().map(Chain::room).collect(),
             bases: vec![0; program.accesses.len()],
             origin: vec![0; program.kept.len() + program.reduced.len()],
             kept_first: 0,
@@ -427,7 +431,7 @@ impl Machine {
                 }
             }
             Action::Part { run, value } => out.copy_from_slice(&self.runs[*run].values[*value][..lanes]),
-            Action::Store(_) | Action::Reduce(_) | Action::Run(_) => {}
+            Action::Store(_) | Action::Reduce(_) | Action::Run(_) | Action::Chain(_) => {}
         }
         self.same = same;
     }

@@ -279,14 +279,7 @@ simd! {
     }
     /// A logistic function of `x`, given `e^−|x|`.
     fn logistic(logistic: Logistic, out: &'a mut [f32], x: &'a [f32], decay: &'a [f32]) -> () {
-        let lanes = out.iter_mut().zip(x).zip(decay);
-        match logistic {
-            Logistic::Sigmoid => lanes.for_each(#[inline(always)] |((o, &x), &e)| *o = math32::sigmoid_of(x, e)),
-            Logistic::Softplus => lanes.for_each(#[inline(always)] |((o, &x), &e)| *o = math32::softplus_of(x, e)),
-            Logistic::LogSigmoid => {
-                lanes.for_each(#[inline(always)] |((o, &x), &e)| *o = math32::log_sigmoid_of(x, e));
-            }
-        }
+        logistic.lanes(out, x, decay);
     }
     /// `exp(x − max)`, zero where the maximum is −inf. One maximum, or one per lane.
     fn exponential(out: &'a mut [f32], x: &'a [f32], max: &'a [f32]) -> () {

@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use cotangent_shaders::{Affine, Binding, Code, Instruction, Loop, Schedule};
 use pulp::Arch;
 
+#[cfg(test)]
+use super::chain::Chain;
 use super::compile::{Form, check_loads, compile};
 use super::execute::{Fault, Machine};
 use super::geometry::{is_nested, merge, signed, unravel};
@@ -145,12 +147,17 @@ impl Loops {
     pub(super) fn along(&self) -> Option<Along> {
         self.program.products.as_ref().map(|products| products.along)
     }
-    /// How many of the operations on elements are these.
+    /// How many of the operations on elements are these, which are outside of chains.
     #[cfg(test)]
     pub(super) fn count(&self, which: impl Fn(&Action) -> bool) -> usize {
         let segments =
             if self.program.sweeps.is_empty() { &self.program.between } else { &self.program.sweeps };
         segments.iter().flat_map(|segment| &segment.ops).filter(|op| which(&op.action)).count()
+    }
+    /// The chains of its operations.
+    #[cfg(test)]
+    pub(super) fn chains(&self) -> &[Chain] {
+        &self.program.chains
     }
     /// In how many tasks it runs.
     #[cfg(test)]

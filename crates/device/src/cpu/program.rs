@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cotangent_shaders::{Affine, Recurrence};
 use cotangent_tensor::{DType, Elementwise, Integer};
 
+use super::chain::Chain;
 use super::compile::Pair;
 use super::geometry::{Access, Tiling};
 use super::products::Products;
@@ -139,6 +140,8 @@ pub(super) enum Action {
         check: Check,
     },
     Store(usize),
+    /// Runs a chain of the program. From: what it takes.
+    Chain(usize),
 }
 
 impl Action {
@@ -251,6 +254,8 @@ pub(super) struct Program {
     pub(super) regions: Vec<Region>,
     /// Loops that lanes run by themselves.
     pub(super) runs: Vec<Run>,
+    /// Operations on elements whose values live in the first cache.
+    pub(super) chains: Vec<Chain>,
     /// Whether elementwise operations run piece by piece: operands of one lane are taken as such.
     pub(super) in_pieces: bool,
     /// The products that the only sweep adds up: they are run in place of its code.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cotangent_shaders::{Access, Affine, Binding, Code, Instruction, Level, Loop, Recurrence, Value};
-use cotangent_tensor::{DType, Elementwise, Integer, Key, Reduce};
+use cotangent_tensor::{DType, Elementwise, Integer, Key, Reduce, math32};
 
 use super::reduction::Kind;
 
@@ -62,7 +62,7 @@ pub(super) enum What {
 const RESIDUAL: usize = 6;
 
 /// The functions that share one exponential where they have the same operand, up to its sign.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Logistic {
     Sigmoid,
     Softplus,
@@ -76,6 +76,28 @@ impl Logistic {
             Elementwise::Softplus => Some(Logistic::Softplus),
             Elementwise::LogSigmoid => Some(Logistic::LogSigmoid),
             _ => None,
+        }
+    }
+    /// Of `x`, given `e^−|x|`.
+    #[inline(always)]
+    pub(super) fn lanes(self, out: &mut [f32], x: &[f32], decay: &[f32]) {
+        let lanes = out.iter_mut().zip(x).zip(decay);
+        match self {
+            Logistic::Sigmoid => {
+                for ((o, &x), &e) in lanes {
+                    *o = math32::sigmoid_of(x, e);
+                }
+            }
+            Logistic::Softplus => {
+                for ((o, &x), &e) in lanes {
+                    *o = math32::softplus_of(x, e);
+                }
+            }
+            Logistic::LogSigmoid => {
+                for ((o, &x), &e) in lanes {
+                    *o = math32::log_sigmoid_of(x, e);
+                }
+            }
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use cotangent_shaders::Store;
 
+use super::super::chain::{PIECE, Slot};
 use super::super::lanes::key_words;
+use super::super::program::Program;
+use super::chains::Same;
 use super::pairs::join;
 use super::{
     Action, Cell, Check, Compiler, DType, From, Kind, Lanes, OPERANDS, Op, Pattern, Row, Segment, Stream,
@@ -102,13 +105,15 @@ impl Compiler<'_> {
         if !self.program.in_pieces {
             join(&mut ops);
         }
+        let mut ops = self.chain(ops);
         self.settle(&mut ops);
         let mut accesses: Vec<usize> = ops.iter().flat_map(|op| self.needed(op)).collect();
         accesses.sort_unstable();
         accesses.dedup();
-        let streams = if self.is_long() && ops.len() >= BUSY { self.streams(&ops) } else { Vec::new() };
+        let turns: usize = ops.iter().map(|op| self.turns(op)).sum();
+        let streams = if self.is_long() && turns >= BUSY { self.streams(&ops) } else { Vec::new() };
         let lines = streams.len() * (self.program.tiling.lanes / LINE);
-        let fetched = lines.div_ceil(ops.len().max(1));
+        let fetched = lines.div_ceil(turns.max(1));
         let done = Segment { ops, accesses, streams, fetched };
         match segment {
             0 => self.program.prologue = done,
@@ -147,10 +152,21 @@ impl Compiler<'_> {
         }
         segment >= 2 && segment.is_multiple_of(2) && self.uses[v].sweeps >> (segment / 2 - 1) & 1 == 1
     }
+    /// How often an operation gives a chance to fetch.
+    fn turns(&self, op: &Op) -> usize {
+        let Action::Chain(chain) = op.action else { return 1 };
+        self.program.chains[chain].steps.len() * self.program.tiling.lanes.div_ceil(PIECE)
+    }
+    /// The rows that an operation writes.
+    fn written<'a>(&'a self, op: &'a Op) -> impl Iterator<Item = &'a Row> {
+        let given: &[(Slot, Row)] =
+            if let Action::Chain(chain) = op.action { &self.program.chains[chain].given } else { &[] };
+        [&op.into].into_iter().chain(given.iter().map(|(_, row)| row))
+    }
     /// The accesses whose base an operation needs.
     fn needed(&self, op: &Op) -> Vec<usize> {
         let destination = |store: &usize| self.program.destinations[*store].access;
-        let rows = op.from.iter().chain([&op.into]).filter_map(|row| match row {
+        let rows = op.from.iter().chain(self.written(op)).filter_map(|row| match row {
             Row::Input(access) => Some(*access),
             Row::Output(store) => Some(destination(store)),
             Row::None | Row::Register(_) | Row::Long(_) => None,
@@ -190,7 +206,9 @@ impl Compiler<'_> {
         };
         let mut streams: Vec<Stream> = Vec::new();
         for op in ops {
-            for stream in op.from.iter().chain([&op.into]).filter_map(of_row).chain(of_action(&op.action)) {
+            for stream in
+                op.from.iter().chain(self.written(op)).filter_map(of_row).chain(of_action(&op.action))
+            {
                 let walks = matches!(self.program.accesses[stream.access].pattern, Pattern::Step(1));
                 if walks && !streams.contains(&stream) {
                     streams.push(stream);
@@ -219,6 +237,7 @@ impl Compiler<'_> {
                 let lanes = self.program.tiling.lanes;
                 self.homes[v].wide = Row::Register(self.register(lanes));
                 fill(self.homes[v].wide, Lanes::Full);
+                self.same.push((self.homes[v].wide, Same::Word(word)));
             }
             if uses.narrow {
                 self.homes[v].narrow = Row::Register(self.register(1));
@@ -281,6 +300,7 @@ impl Compiler<'_> {
             let from = only(self.homes[v].narrow);
             ops.push(Op { action: Action::Splat, lanes: Lanes::Full, into, from });
             self.homes[v].wide = into;
+            self.same.push((into, Same::Lane(self.homes[v].narrow)));
         }
     }
     fn action(&mut self, v: usize, wide: bool) -> Result<Action, String> {
@@ -371,7 +391,7 @@ impl Compiler<'_> {
         };
         let mut last = vec![0; count];
         for (i, op) in ops.iter().enumerate() {
-            for t in op.from.iter().chain([&op.into]).filter_map(temporary) {
+            for t in op.from.iter().chain(self.written(op)).filter_map(temporary) {
                 last[t] = i;
             }
         }
@@ -379,15 +399,20 @@ impl Compiler<'_> {
         let mut free = self.pool.clone();
         let mut given = vec![0; count];
         for (i, op) in ops.iter_mut().enumerate() {
-            if let Some(t) = temporary(&op.into) {
+            let Program { chains, registers, .. } = &mut self.program;
+            let mut written = vec![&mut op.into];
+            if let Action::Chain(chain) = op.action {
+                written.extend(chains[chain].given.iter_mut().map(|(_, row)| row));
+            }
+            for t in written.iter().filter_map(|row| temporary(row)) {
                 given[t] = free.pop().unwrap_or_else(|| {
-                    self.program.registers.push(lanes);
-                    self.pool.push(self.program.registers.len() - 1);
-                    self.program.registers.len() - 1
+                    registers.push(lanes);
+                    self.pool.push(registers.len() - 1);
+                    registers.len() - 1
                 });
             }
             let mut ended: Vec<usize> = Vec::new();
-            for row in op.from.iter_mut().chain([&mut op.into]) {
+            for row in op.from.iter_mut().chain(written) {
                 if let Some(t) = temporary(row) {
                     *row = Row::Register(given[t]);
                     if last[t] == i && !ended.contains(&given[t]) {

@@ -5,12 +5,13 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::super::chain::PIECE;
 use super::super::geometry::signed;
 use super::super::memory::Target;
-use super::super::program::{Action, From, Lanes, Program, Row, Segment, Stream};
+use super::super::program::{Action, From, Lanes, Op, Program, Row, Segment, Stream};
 use super::Machine;
 use super::place::Place;
-use crate::raw::{LINE, prefetch};
+use crate::raw::{LINE, copy_past_caches, prefetch};
 
 /// A segment and where it is executed.
 pub(super) struct Interpreter<'a, 'b> {
@@ -30,6 +31,10 @@ impl WithSimd for Interpreter<'_, '_> {
         let lines = machine.block / LINE;
         let mut ahead = Ahead { streams: &segment.streams, line: 0, lines, at_once: segment.fetched };
         for op in &segment.ops {
+            if let Action::Chain(chain) = op.action {
+                machine.run_chain(program, op, chain, &mut ahead, inputs, outputs);
+                continue;
+            }
             if !ahead.streams.is_empty() {
                 machine.fetch(program, &mut ahead, inputs, outputs);
             }
@@ -69,6 +74,79 @@ struct Ahead<'a> {
 }
 
 impl Machine {
+    /// Executes a chain, piece after piece. Lanes beyond the last one of a block are computed from what a slot held before, and
+    /// not given.
+    #[inline(always)]
+    fn run_chain(
+        &mut self,
+        program: &Program,
+        op: &Op,
+        number: usize,
+        ahead: &mut Ahead<'_>,
+        inputs: &[&[u32]],
+        outputs: &mut [Target<'_>],
+    ) {
+        let (chain, lanes) = (&program.chains[number], self.block);
+        // taken out, so that rows can be borrowed beside it
+        let mut room = std::mem::take(&mut self.rooms[number]);
+        let (same, taken) = op.from.split_at(chain.same.len());
+        let place = Place { machine: self, program, inputs, outputs };
+        for (&row, &slot) in same.iter().zip(&chain.same) {
+            room[usize::from(slot)].0.fill(place.row(row, 1)[0]);
+        }
+        for first in (0..lanes).step_by(PIECE) {
+            let count = (lanes - first).min(PIECE);
+            let place = Place { machine: self, program, inputs, outputs };
+            for (&row, &slot) in taken.iter().zip(&chain.taken) {
+                let room = &mut room[usize::from(slot)].0;
+                let row = &place.row(row, lanes)[first..first + count];
+                if let Ok(row) = <&[f32; PIECE]>::try_from(row) {
+                    *room = *row;
+                } else {
+                    room[..count].copy_from_slice(row);
+                }
+            }
+            for step in &chain.steps {
+                if !ahead.streams.is_empty() {
+                    self.fetch(program, ahead, inputs, outputs);
+                }
+                step.compute(&mut room);
+            }
+            for &(slot, row) in &chain.given {
+                self.give(program, row, first, &room[usize::from(slot)].0[..count], outputs);
+            }
+        }
+        self.rooms[number] = room;
+    }
+    /// Copies lanes of a block, from the first one on, to where they are wanted.
+    #[inline(always)]
+    fn give(
+        &mut self,
+        program: &Program,
+        row: Row,
+        first: usize,
+        values: &[f32],
+        outputs: &mut [Target<'_>],
+    ) {
+        let lanes = first..first + values.len();
+        match row {
+            Row::Register(r) => self.registers[r][lanes].copy_from_slice(values),
+            Row::Long(r) => {
+                let start = self.reduced_first * if program.vertical { program.tiling.lanes } else { 1 };
+                self.registers[r][start..][lanes].copy_from_slice(values);
+            }
+            Row::Output(store) => {
+                let to = &program.destinations[store];
+                let out = outputs[to.region].row(self.bases[to.access] + signed(first), values.len());
+                if to.past_caches {
+                    copy_past_caches(out, values);
+                } else {
+                    out.copy_from_slice(values);
+                }
+            }
+            Row::None | Row::Input(_) => {}
+        }
+    }
     /// Fetches some lines of the next block: a processor can wait for few at a time.
     #[inline(always)]
     fn fetch(&self, program: &Program, ahead: &mut Ahead<'_>, inputs: &[&[u32]], outputs: &[Target<'_>]) {

@@ -1,0 +1,103 @@
+//! Chains: operations on elements whose values live in slots that fit the first cache. A block runs through a chain piece by piece.
+//! A step has operands of a length known to the compiler and costs a nanosecond beside its lanes, an operation on rows ten.
+
+use cotangent_tensor::{Elementwise, math32};
+
+use super::compile::Pair;
+use super::program::{Action, Row};
+use super::values::Logistic;
+
+/// Lanes of a slot. With fewer, what a step costs beside them shows; with more, slots leave the cache.
+pub(super) const PIECE: usize = 256;
+
+/// The number of a slot.
+pub(super) type Slot = u16;
+
+/// Lanes of a value, from the start of a cache line on.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Lanes(pub(super) [f32; PIECE]);
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Calculation {
+    Elementwise(Elementwise),
+    Pair(Pair),
+    /// `e^−|x|`.
+    Decay,
+    /// From: x, decay.
+    Logistic(Logistic),
+}
+
+impl Calculation {
+    pub(super) fn of(action: &Action) -> Option<Calculation> {
+        match *action {
+            Action::Elementwise(row) => Some(Calculation::Elementwise(row)),
+            Action::Pair(pair) => Some(Calculation::Pair(pair)),
+            Action::Decay => Some(Calculation::Decay),
+            Action::Logistic(logistic) => Some(Calculation::Logistic(logistic)),
+            _ => None,
+        }
+    }
+}
+
+/// One operation of a chain. It never writes what it reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) what: Calculation,
+    pub(super) into: Slot,
+    pub(super) from: [Slot; 3],
+}
+
+/// Operations on elements, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    pub(super) constants: Vec<(u32, Slot)>,
+    /// Slots of what is the same for all lanes of a block: the first rows it takes.
+    pub(super) same: Vec<Slot>,
+    /// Slots of the other rows it takes.
+    pub(super) taken: Vec<Slot>,
+    pub(super) steps: Vec<Step>,
+    /// What others need.
+    pub(super) given: Vec<(Slot, Row)>,
+    pub(super) slots: usize,
+}
+
+impl Chain {
+    /// Room for its values.
+    pub(super) fn room(&self) -> Vec<Lanes> {
+        let mut room = vec![Lanes([0.0; PIECE]); self.slots];
+        for &(word, slot) in &self.constants {
+            room[usize::from(slot)].0.fill(f32::from_bits(word));
+        }
+        room
+    }
+}
+
+impl Step {
+    /// Computes its lanes.
+    #[inline(always)]
+    pub(super) fn compute(&self, room: &mut [Lanes]) {
+        let (below, rest) = room.split_at_mut(usize::from(self.into));
+        let Some((Lanes(out), above)) = rest.split_first_mut() else { return };
+        let [a, b, c] = self.from;
+        let (a, b, c) = (beside(below, above, a), beside(below, above, b), beside(below, above, c));
+        match self.what {
+            Calculation::Elementwise(row) => row.lanes(out, [a, b, c]),
+            Calculation::Pair(pair) => pair.lanes(out, [a, b, c]),
+            Calculation::Decay => {
+                for (o, &x) in out.iter_mut().zip(a) {
+                    *o = math32::decay(x);
+                }
+            }
+            Calculation::Logistic(logistic) => logistic.lanes(out, a, b),
+        }
+    }
+}
+
+/// A slot below or above the one that is written.
+#[inline(always)]
+fn beside<'a>(below: &'a [Lanes], above: &'a [Lanes], slot: Slot) -> &'a [f32; PIECE] {
+    let slot = usize::from(slot);
+    if slot < below.len() { &below[slot].0 } else { &above[slot - below.len() - 1].0 }
+}
