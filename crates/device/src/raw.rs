@@ -1,5 +1,5 @@
-//! The one module with `unsafe`: `gemm`, prefetching and stores past the caches take raw pointers; these wrappers take
-//! slices, and check every reach.
+//! The one module with `unsafe`: `gemm`, prefetching, stores past the caches and advice about pages take raw pointers; these
+//! wrappers take slices, and check every reach.
 
 use gemm::Parallelism;
 
@@ -139,9 +139,42 @@ pub(crate) fn settle() {
     }
 }
 
+/// Asks for large pages behind memory that has not been touched yet: with small ones every 1024 words cost a fault when they are
+/// touched first, and a look-up in the page tables and a new start of the processor's own fetching ever after.
+pub(crate) fn prefer_large_pages(words: &mut [u32]) {
+    #[cfg(target_os = "linux")]
+    {
+        const LARGE: usize = 1 << 21;
+        let all = words.len() * size_of::<u32>();
+        let before = words.as_ptr().align_offset(LARGE).saturating_mul(size_of::<u32>()).min(all);
+        let length = (all - before) / LARGE * LARGE;
+        if length > 0 {
+            // SAFETY: `before + length` is at most the size of `words`, so that these pages belong to it; the advice changes what
+            // is behind them and nothing that can be read. Where it is not taken, nothing happens.
+            unsafe {
+                libc::madvise(words.as_mut_ptr().byte_add(before).cast(), length, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = words;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_stays_what_it_is_with_large_pages() {
+        for words in [0, 1, 1 << 10, 1 << 19, (1 << 20) + 3, 1 << 22] {
+            let mut memory = vec![0u32; words];
+            prefer_large_pages(&mut memory);
+            assert!(memory.iter().all(|&word| word == 0));
+            memory.fill(7);
+            prefer_large_pages(memory.get_mut(1..).unwrap_or(&mut []));
+            assert!(memory.iter().all(|&word| word == 7));
+        }
+    }
 
     #[test]
     fn every_layout_multiplies() {

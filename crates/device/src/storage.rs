@@ -6,6 +6,7 @@ use cotangent_tensor::{Array, Code, DType, Error, Shape};
 
 use crate::cpu::{pack, unpack};
 use crate::ledger::Claim;
+use crate::raw::prefer_large_pages;
 
 /// 32-bit words on a device.
 #[derive(Debug)]
@@ -56,7 +57,9 @@ pub(crate) fn zeros(name: &str, words: usize) -> Result<Vec<u32>, Error> {
     asked.map_err(|error| {
         Error::new(Code::OutOfMemory, "allocate", format!("{words} words for `{name}`: {error}"))
     })?;
-    Ok(vec![0; words])
+    let mut zeros = vec![0; words];
+    prefer_large_pages(&mut zeros);
+    Ok(zeros)
 }
 
 /// The words of an array as elements of type `dtype`, which may differ from the array's only among floats.
