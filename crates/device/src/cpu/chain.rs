@@ -25,7 +25,9 @@ pub(super) enum Calculation {
     Pair(Pair),
     /// `e^−|x|`.
     Decay,
-    /// From: x, decay.
+    /// `ln(1 + decay)`.
+    DecayTail,
+    /// From: x, and what it shares with others.
     Logistic(Logistic),
 }
 
@@ -35,6 +37,7 @@ impl Calculation {
             Action::Elementwise(row) => Some(Calculation::Elementwise(row)),
             Action::Pair(pair) => Some(Calculation::Pair(pair)),
             Action::Decay => Some(Calculation::Decay),
+            Action::DecayTail => Some(Calculation::DecayTail),
             Action::Logistic(logistic) => Some(Calculation::Logistic(logistic)),
             _ => None,
         }
@@ -88,6 +91,11 @@ impl Step {
             Calculation::Decay => {
                 for (o, &x) in out.iter_mut().zip(a) {
                     *o = math32::decay(x);
+                }
+            }
+            Calculation::DecayTail => {
+                for (o, &decay) in out.iter_mut().zip(a) {
+                    *o = math32::decay_tail(decay);
                 }
             }
             Calculation::Logistic(logistic) => logistic.lanes(out, a, b),

@@ -390,6 +390,7 @@ impl Machine {
                 random(arch, bytemuck::cast_slice_mut(out), *key, row(0), at(*access));
             }
             Action::Decay => lanes::decay(arch, out, row(0)),
+            Action::DecayTail => lanes::decay_tail(arch, out, row(0)),
             Action::Logistic(logistic) => lanes::logistic(arch, *logistic, out, row(0), row(1)),
             Action::Exponential => lanes::exponential(arch, out, row(0), row(1)),
             Action::ExponentialRest(k) => {

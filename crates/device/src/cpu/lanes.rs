@@ -277,9 +277,15 @@ simd! {
             *o = math32::decay(x);
         }
     }
-    /// A logistic function of `x`, given `e^−|x|`.
-    fn logistic(logistic: Logistic, out: &'a mut [f32], x: &'a [f32], decay: &'a [f32]) -> () {
-        logistic.lanes(out, x, decay);
+    /// `ln(1 + decay)`.
+    fn decay_tail(out: &'a mut [f32], decay: &'a [f32]) -> () {
+        for (o, &decay) in out.iter_mut().zip(decay) {
+            *o = math32::decay_tail(decay);
+        }
+    }
+    /// A logistic function of `x`, given what it shares with others.
+    fn logistic(logistic: Logistic, out: &'a mut [f32], x: &'a [f32], shared: &'a [f32]) -> () {
+        logistic.lanes(out, x, shared);
     }
     /// `exp(x − max)`, zero where the maximum is −inf. One maximum, or one per lane.
     fn exponential(out: &'a mut [f32], x: &'a [f32], max: &'a [f32]) -> () {

@@ -118,7 +118,9 @@ pub(super) enum Action {
     },
     /// From: x or −x.
     Decay,
-    /// From: x, decay.
+    /// From: decay.
+    DecayTail,
+    /// From: x, and what it shares with others.
     Logistic(Logistic),
     /// From: x, maximum.
     Exponential,

@@ -46,7 +46,9 @@ pub(super) enum What {
     Reduction(Kind),
     /// `e^−|x|`; operand: x or −x.
     Decay,
-    /// A logistic function; operands: x, decay.
+    /// `ln(1 + decay)`; operand: decay.
+    DecayTail,
+    /// A logistic function; operands: x, and what it shares with others.
     Logistic(Logistic),
     /// `exp(x − max)`; operands: x, maximum.
     Exponential,
@@ -78,24 +80,28 @@ impl Logistic {
             _ => None,
         }
     }
-    /// Of `x`, given `e^−|x|`.
+    /// Whether the functions of this kind share `ln(1 + e^−|x|)`, and not only `e^−|x|`.
+    fn shares_tail(self) -> bool {
+        matches!(self, Logistic::Softplus | Logistic::LogSigmoid)
+    }
+    /// Of `x`, given what it shares.
     #[inline(always)]
-    pub(super) fn lanes(self, out: &mut [f32], x: &[f32], decay: &[f32]) {
-        let lanes = out.iter_mut().zip(x).zip(decay);
+    pub(super) fn lanes(self, out: &mut [f32], x: &[f32], shared: &[f32]) {
+        let lanes = out.iter_mut().zip(x).zip(shared);
         match self {
             Logistic::Sigmoid => {
-                for ((o, &x), &e) in lanes {
-                    *o = math32::sigmoid_of(x, e);
+                for ((o, &x), &decay) in lanes {
+                    *o = math32::sigmoid_of(x, decay);
                 }
             }
             Logistic::Softplus => {
-                for ((o, &x), &e) in lanes {
-                    *o = math32::softplus_of(x, e);
+                for ((o, &x), &tail) in lanes {
+                    *o = math32::softplus_of(x, tail);
                 }
             }
             Logistic::LogSigmoid => {
-                for ((o, &x), &e) in lanes {
-                    *o = math32::log_sigmoid_of(x, e);
+                for ((o, &x), &tail) in lanes {
+                    *o = math32::log_sigmoid_of(x, tail);
                 }
             }
         }
@@ -130,6 +136,7 @@ impl Values {
         let mut factors: Vec<(Value, usize)> = Vec::new();
         let shared = shared_decays(body);
         let mut decays: Vec<(Value, usize)> = Vec::new();
+        let mut tails: Vec<(usize, usize)> = Vec::new();
         for instruction in &body.code {
             if let Code::Elementwise(row, operands) = &instruction.code
                 && let (Some(logistic), &[operand]) = (Logistic::of(*row), &operands[..])
@@ -144,8 +151,19 @@ impl Values {
                     decays.push((base, decay));
                     decay
                 });
+                let known = tails.iter().find(|(of, _)| *of == decay).map(|(_, tail)| *tail);
+                let common = match known {
+                    _ if !logistic.shares_tail() => decay,
+                    Some(tail) => tail,
+                    None => {
+                        let element = values.nodes[decay].element;
+                        let tail = values.push(What::DecayTail, vec![decay], DType::F32, element, bindings);
+                        tails.push((decay, tail));
+                        tail
+                    }
+                };
                 let what = What::Logistic(logistic);
-                let image = values.push(what, vec![x, decay], DType::F32, element, bindings);
+                let image = values.push(what, vec![x, common], DType::F32, element, bindings);
                 values.image.push(image);
                 continue;
             }
@@ -204,7 +222,7 @@ impl Values {
             }
             What::Reduction(_) => false,
             What::Constant(_) | What::Elementwise(_) | What::Integer(..) | What::Cast => true,
-            What::Decay | What::Logistic(_) | What::Run(_) | What::Part(_) => true,
+            What::Decay | What::DecayTail | What::Logistic(_) | What::Run(_) | What::Part(_) => true,
             What::Exponential | What::Factor | What::Softmax | What::SoftmaxResidual => false,
         };
         let uniform = still && operands.iter().all(|&o| self.nodes[o].uniform);

@@ -104,13 +104,13 @@ pub fn sigmoid(x: f32) -> f32 {
 /// `ln(1 + e^x)`, formed as `max(x, 0) + ln(1 + e^−|x|)`. Error: [`SOFTPLUS`](super::promise::SOFTPLUS) ULP.
 #[inline(always)]
 pub fn softplus(x: f32) -> f32 {
-    softplus_of(x, decay(x))
+    softplus_of(x, decay_tail(decay(x)))
 }
 
 /// `ln σ(x) = −softplus(−x)`. Error: [`LOG_SIGMOID`](super::promise::LOG_SIGMOID) ULP.
 #[inline(always)]
 pub fn log_sigmoid(x: f32) -> f32 {
-    log_sigmoid_of(x, decay(x))
+    log_sigmoid_of(x, decay_tail(decay(x)))
 }
 
 /// `e^−|x|`, the exponential that the logistic functions of `x` and of `−x` share.
@@ -126,16 +126,22 @@ pub fn sigmoid_of(x: f32, decay: f32) -> f32 {
     numerator / (1.0 + decay)
 }
 
-/// [`softplus`], given [`decay`] of `x`: the same bits.
+/// `ln(1 + decay)`, the logarithm that [`softplus`] and [`log_sigmoid`] of `x` and of `−x` share.
 #[inline(always)]
-pub fn softplus_of(x: f32, decay: f32) -> f32 {
-    let positive_part = if x > 0.0 { x } else { 0.0 };
-    positive_part + log1p_unit(decay)
+pub fn decay_tail(decay: f32) -> f32 {
+    log1p_unit(decay)
 }
 
-/// [`log_sigmoid`], given [`decay`] of `x`: the same bits.
+/// [`softplus`], given [`decay_tail`]: the same bits.
 #[inline(always)]
-pub fn log_sigmoid_of(x: f32, decay: f32) -> f32 {
+pub fn softplus_of(x: f32, tail: f32) -> f32 {
+    let positive_part = if x > 0.0 { x } else { 0.0 };
+    positive_part + tail
+}
+
+/// [`log_sigmoid`], given [`decay_tail`]: the same bits.
+#[inline(always)]
+pub fn log_sigmoid_of(x: f32, tail: f32) -> f32 {
     let negative_part = if x < 0.0 { x } else { 0.0 };
-    negative_part - log1p_unit(decay)
+    negative_part - tail
 }

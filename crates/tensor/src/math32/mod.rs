@@ -29,8 +29,8 @@ mod trigonometric;
 
 pub use bessel::{i0e, i1e};
 pub use exponential::{
-    decay, exp, exp_nonpositive, exp2, expm1, log_sigmoid, log_sigmoid_of, sigmoid, sigmoid_of, softplus,
-    softplus_of,
+    decay, decay_tail, exp, exp_nonpositive, exp2, expm1, log_sigmoid, log_sigmoid_of, sigmoid, sigmoid_of,
+    softplus, softplus_of,
 };
 pub use gamma::{digamma, lgamma, trigamma};
 pub use hyperbolic::{acosh, asinh, atanh, cosh, sinh, tanh};

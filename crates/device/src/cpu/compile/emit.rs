@@ -313,6 +313,7 @@ impl Compiler<'_> {
             What::Integer(row, operand) => Action::Integer(row, operand),
             What::Cast => Action::Cast(dtype_of(0), dtype),
             What::Decay => Action::Decay,
+            What::DecayTail => Action::DecayTail,
             What::Logistic(logistic) => Action::Logistic(logistic),
             What::Exponential => Action::Exponential,
             What::Factor => Action::Factor,
