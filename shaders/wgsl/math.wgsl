@@ -186,6 +186,11 @@ fn m_expm1(x: f32) -> f32 {
   return select(select(y, m_inf(), x > 88.72283), x, m_is_nan(x) || abs(x) < 1.0e-8);
 }
 
+// 1 / (e^x - 1), 8 ULP.
+fn m_recip_expm1(x: f32) -> f32 {
+  return 1.0 / m_expm1(x);
+}
+
 // --------------------------------------------------------------------------------------------------- logarithm
 
 // (ln(1 + f) - f + f^2/2) / f^3 for sqrt(1/2) <= 1 + f <= sqrt(2) and z = f^2, relative error 6e-9 of ln(1 + f).
@@ -249,6 +254,25 @@ fn m_log1p(x: f32) -> f32 {
   y = select(y, -m_inf(), b == 0xbf800000u);
   y = select(y, m_nan(), b > 0xbf800000u);
   return select(y, x, abs(x) < 1.0e-8 || b == 0x7f800000u || m_is_nan(x));
+}
+
+// ln(1 - e^-x) for x >= 0, 4 ULP; -inf at 0, NaN for x < 0. One logarithm, of an argument that is chosen: 1 - e^-x, which loses no
+// digit for small x, or 1 less a known e^-x.
+fn m_log1mexp(x: f32) -> f32 {
+  let near = x < 0.6931472;
+  let p = m_exp_reduce(select(-x, -88.0, x > 88.0));
+  let z = p.x * p.x;
+  let t = fb(m_exp_tail(p.x, z) * z + p.x);
+  let power = m_power_of_two(m_exp_exponent(p.y));
+  let q = m_log_split(select(fb(1.0 - power) - t * power, x, x < 1.0e-8));
+  let e = select(fb(t + 1.0) * power, 0.0, x > 88.0);
+  let halve = e > 0.2928932;
+  let f = select(select(-e, 1.0 - 2.0 * e, halve), q.x, near);
+  let k = select(select(0.0, -1.0, halve), q.y, near);
+  let b = bitcast<u32>(x);
+  var y = select(m_log_join(f, k), -e, e < 1.0e-8);
+  y = select(y, -m_inf(), (b << 1u) == 0u);
+  return select(y, m_nan(), m_is_nan(x) || (b > 0x80000000u));
 }
 
 // ln(1 + e) for 0 <= e <= 1 or NaN.

@@ -358,12 +358,17 @@ elementwise! {
     Exp2 exp2 Real |x; y| "m_exp2({x})", special::exp2(x), math32::exp2(x), [product(LN_2 * y)], math32::promise::EXP2;
     /// `eˣ − 1`, accurate near 0.
     Expm1 expm1 Real |x; y| "m_expm1({x})", special::expm1(x), math32::expm1(x), [product(x.exp())], math32::promise::EXPM1;
+    /// `1 / (eˣ − 1)`: the mean of a geometric distribution, of Bose and Einstein.
+    RecipExpm1 recip_expm1 Real |x; y| "m_recip_expm1({x})", special::recip_expm1(x), math32::recip_expm1(x), [product(-(y * (1.0 + y)))],
+        math32::promise::RECIP_EXPM1;
     /// Natural logarithm.
     Log log Real |x; y| "m_log({x})", special::log(x), math32::log(x), [product(x.recip())], math32::promise::LOG;
     /// Logarithm to base 2.
     Log2 log2 Real |x; y| "m_log2({x})", special::log2(x), math32::log2(x), [product(1.0 / (LN_2 * x))], math32::promise::LOG2;
     /// `log(1 + x)`, accurate near 0.
     Log1p log1p Real |x; y| "m_log1p({x})", special::log1p(x), math32::log1p(x), [product(1.0 / (1.0 + x))], math32::promise::LOG1P;
+    /// `log(1 − e⁻ˣ)` for `x ≥ 0`, accurate near 0 and where it is near 0.
+    Log1mexp log1mexp Real |x; y| "m_log1mexp({x})", special::log1mexp(x), math32::log1mexp(x), [product(x.recip_expm1())], math32::promise::LOG1MEXP;
     /// `xʸ` by IEEE 754: `x⁰ = 1ʸ = 1`. Derivative by `x` is 0 where `y = 0`; by `y` 0 where `x ≤ 0`.
     Pow pow Real |a, b; y| "m_pow({a}, {b})", special::pow(a, b), math32::pow(a, b),
         [pick(b.ne(&b.constant(0.0)), b * a.pow(&(b - 1.0))), pick(a.gt(&a.constant(0.0)), y * a.log())], math32::promise::POW;

@@ -29,7 +29,7 @@ macro_rules! methods {
 }
 methods! {
     unary: Recip recip Abs abs Sign sign Relu relu Floor floor Ceil ceil Round round Trunc trunc Fract fract Sqrt sqrt
-        Rsqrt rsqrt Exp exp Exp2 exp2 Expm1 expm1 Log log Log2 log2 Log1p log1p Sigmoid sigmoid LogSigmoid log_sigmoid
+        Rsqrt rsqrt Exp exp Exp2 exp2 Expm1 expm1 RecipExpm1 recip_expm1 Log log Log2 log2 Log1p log1p Log1mexp log1mexp Sigmoid sigmoid LogSigmoid log_sigmoid
         Softplus softplus Tanh tanh Sinh sinh Cosh cosh Asinh asinh Acosh acosh Atanh atanh Sin sin Cos cos Tan tan
         Asin asin Acos acos Atan atan Erf erf Erfc erfc LogNdtr log_ndtr InverseMills inverse_mills
         I0e i0e I1e i1e Lgamma lgamma Digamma digamma Trigamma trigamma IsNan is_nan;

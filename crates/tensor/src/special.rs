@@ -34,6 +34,16 @@ pub fn expm1(x: f64) -> f64 {
     libm::expm1(x)
 }
 
+/// `1 / (e^x − 1)`.
+pub fn recip_expm1(x: f64) -> f64 {
+    1.0 / expm1(x)
+}
+
+/// `ln(1 − e^−x)`; −inf at 0, NaN for `x < 0`.
+pub fn log1mexp(x: f64) -> f64 {
+    if x < std::f64::consts::LN_2 { log(-expm1(-x)) } else { log1p(-exp(-x)) }
+}
+
 /// `ln x`; −inf at 0, NaN for `x < 0`.
 pub fn log(x: f64) -> f64 {
     libm::log(x)

@@ -79,8 +79,8 @@ pub struct Module {
 impl Module {
     /// Reads WGSL. `name` stands for the text in messages.
     ///
-    /// The text may call, without declaring them, `detach`, `is_nan`, `relu`, `log1p`, `expm1`, `sigmoid`, `log_sigmoid`, `softplus`,
-    /// `erf`, `erfc`, `log_ndtr`, `inverse_mills`, `i0e`, `i1e`, `lgamma`, `digamma`, `trigamma`, `xlogy`, `xlog1py`, `logaddexp(a, b)` and
+    /// The text may call, without declaring them, `detach`, `is_nan`, `relu`, `log1p`, `expm1`, `recip_expm1`, `log1mexp`,
+    /// `sigmoid`, `log_sigmoid`, `softplus`, `erf`, `erfc`, `log_ndtr`, `inverse_mills`, `i0e`, `i1e`, `lgamma`, `digamma`, `trigamma`, `xlogy`, `xlog1py`, `logaddexp(a, b)` and
     /// `huber(residual, delta)`; a function that it declares under such a name is its own.
     ///
     /// Errors: `E_WGSL_LIMIT` for text that is too large or too deeply nested; `E_WGSL` with a frame of the text for

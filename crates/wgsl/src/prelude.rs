@@ -22,6 +22,13 @@ const PRELUDE: &[(&str, Meaning, &[&str], &str)] = &[
     ("relu", Meaning::Row(Elementwise::Relu), &[], "fn relu(x: f32) -> f32 { return x; }"),
     ("log1p", Meaning::Row(Elementwise::Log1p), &[], "fn log1p(x: f32) -> f32 { return x; }"),
     ("expm1", Meaning::Row(Elementwise::Expm1), &[], "fn expm1(x: f32) -> f32 { return x; }"),
+    (
+        "recip_expm1",
+        Meaning::Row(Elementwise::RecipExpm1),
+        &[],
+        "fn recip_expm1(x: f32) -> f32 { return x; }",
+    ),
+    ("log1mexp", Meaning::Row(Elementwise::Log1mexp), &[], "fn log1mexp(x: f32) -> f32 { return x; }"),
     ("sigmoid", Meaning::Row(Elementwise::Sigmoid), &[], "fn sigmoid(x: f32) -> f32 { return x; }"),
     (
         "log_sigmoid",

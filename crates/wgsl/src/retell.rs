@@ -52,8 +52,8 @@ pub(crate) fn parse_error(error: &ParseError, source: &Source) -> Error {
     if let Some((_, known)) = ALIASES.iter().find(|(alias, _)| *alias == unknown) {
         return wrong.hint(format!("write {known}"));
     }
-    let close = |name: &&str| is_near(name, unknown);
-    match prelude::names().find(close) {
+    let close = prelude::names().filter(|name| is_near(name, unknown));
+    match close.min_by_key(|name| edit_distance(name, unknown)) {
         Some(name) => wrong.hint(format!("`{name}` is a function of the prelude")),
         None => wrong,
     }

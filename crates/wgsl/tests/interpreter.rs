@@ -301,6 +301,8 @@ fn functions_of_the_prelude_are_rows() {
         ("relu", E::Relu),
         ("log1p", E::Log1p),
         ("expm1", E::Expm1),
+        ("recip_expm1", E::RecipExpm1),
+        ("log1mexp", E::Log1mexp),
         ("sigmoid", E::Sigmoid),
         ("log_sigmoid", E::LogSigmoid),
         ("softplus", E::Softplus),

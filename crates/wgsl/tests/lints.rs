@@ -156,6 +156,8 @@ fn what_is_meant_or_guarded_is_left_alone() {
         ("fn f(a: f32, b: f32) -> f32 { return log(exp(a) + exp(-b)); }", "LN5"),
         ("fn f(z: vec3<f32>) -> f32 { return log(exp(z.x) + exp(z.y) + exp(z.z)); }", "LN5"),
         ("fn f(x: f32) -> f32 { return log(sigmoid(x)); }", "LN5"),
+        ("fn f(x: f32) -> f32 { return log(1.0 - exp(-x)); }", "LN5"),
+        ("fn f(x: f32) -> f32 { return log1mexp(x) + recip_expm1(x) + log(1.0 - x); }", ""),
         ("fn f(a: f32, b: f32) -> f32 { return logaddexp(a, b) + huber(a, 1.0); }", ""),
         // LN6: equal for some rounds of a loop only
         (

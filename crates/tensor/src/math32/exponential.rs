@@ -95,6 +95,12 @@ pub fn expm1(x: f32) -> f32 {
     if x.abs() < 1.0e-8 { x } else { y }
 }
 
+/// `1 / (e^x − 1)`. Error: [`RECIP_EXPM1`](super::promise::RECIP_EXPM1) ULP; ±inf at ±0, −1 at −inf, 0 at inf.
+#[inline(always)]
+pub fn recip_expm1(x: f32) -> f32 {
+    1.0 / expm1(x)
+}
+
 /// Logistic function `1 / (1 + e^−x)`. Error: [`SIGMOID`](super::promise::SIGMOID) ULP, relative in the left tail as well.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {

@@ -1,5 +1,6 @@
 //! Logarithms.
 
+use super::exponential::exp_nonpositive_parts;
 use super::{LN2_HIGH, LN2_LOW, power_of_two};
 
 /// Bits of 1 minus bits of `√½`: adding them carries into the exponent exactly where a significand passes `√2`.
@@ -42,11 +43,20 @@ pub(super) fn log1p_split(x: f32) -> (f32, f32) {
     (if k > 24 { large } else { x * s + (s - 1.0) }, k as f32)
 }
 
+/// Below it `ln(1 + f)` is `f`.
+const TINY: f32 = 1.0e-8;
+
 /// `ln(1 + f) + k ln 2`.
 #[inline(always)]
 pub(super) fn log_join(f: f32, k: f32) -> f32 {
-    let square = f * f;
-    let tail = square * f * log_tail(f, square) + k * LN2_LOW;
+    log_join_of(f, f, k)
+}
+
+/// The same, given 0 in place of a tiny `f` for its powers: they would be denormal, which takes a processor twice as long.
+#[inline(always)]
+fn log_join_of(f: f32, base: f32, k: f32) -> f32 {
+    let square = base * base;
+    let tail = square * base * log_tail(base, square) + k * LN2_LOW;
     k * LN2_HIGH + (f - (0.5 * square - tail))
 }
 
@@ -84,9 +94,29 @@ pub fn log2(x: f32) -> f32 {
 #[inline(always)]
 pub fn log1p(x: f32) -> f32 {
     let (f, k) = log1p_split(x);
-    let y = if x > -1.0 { log_join(f, k) } else { f32::NAN };
+    let tiny = x.abs() < TINY;
+    let y = log_join_of(f, if tiny { 0.0 } else { f }, k);
+    let y = if x > -1.0 { y } else { f32::NAN };
     let y = if x == -1.0 { f32::NEG_INFINITY } else { y };
-    if x.abs() < 1.0e-8 || x == f32::INFINITY { x } else { y }
+    if tiny || x == f32::INFINITY { x } else { y }
+}
+
+/// `ln(1 − e^−x)` for `x ≥ 0`. Error: [`LOG1MEXP`](super::promise::LOG1MEXP) ULP; −inf at 0, NaN for `x < 0`, −0 at inf.
+///
+/// Of the logarithms of `1 − e^−x`, which loses no digit for small `x`, and of 1 less a known `e^−x` for others, only the one is
+/// computed whose argument is chosen (Mächler, Accurately computing log(1 − exp(−|a|)), 2012).
+#[inline(always)]
+pub fn log1mexp(x: f32) -> f32 {
+    let near = x < std::f32::consts::LN_2;
+    let (t, power) = exp_nonpositive_parts(if x > 88.0 { -88.0 } else { -x });
+    let (f, k) = log_split(if x < TINY { x } else { (1.0 - power) - t * power });
+    let e = if x > 88.0 { 0.0 } else { (t + 1.0) * power };
+    let halve = e > 0.292_893_2;
+    let (f_far, k_far) = (if halve { 1.0 - 2.0 * e } else { -e }, if halve { -1.0 } else { 0.0 });
+    let (f, k) = (if near { f } else { f_far }, if near { k } else { k_far });
+    let y = log_join_of(f, if e < TINY { 0.0 } else { f }, k);
+    let y = if x > 0.0 { y } else { f32::NAN };
+    if x == 0.0 { f32::NEG_INFINITY } else { y }
 }
 
 /// `x · ln y`, and 0 where `x = 0` unless `y` is NaN. Error: [`XLOGY`](super::promise::XLOGY) ULP.

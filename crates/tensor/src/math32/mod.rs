@@ -29,12 +29,12 @@ mod trigonometric;
 
 pub use bessel::{i0e, i1e};
 pub use exponential::{
-    decay, decay_tail, exp, exp_nonpositive, exp2, expm1, log_sigmoid, log_sigmoid_of, sigmoid, sigmoid_of,
-    softplus, softplus_of,
+    decay, decay_tail, exp, exp_nonpositive, exp2, expm1, log_sigmoid, log_sigmoid_of, recip_expm1, sigmoid,
+    sigmoid_of, softplus, softplus_of,
 };
 pub use gamma::{digamma, lgamma, trigamma};
 pub use hyperbolic::{acosh, asinh, atanh, cosh, sinh, tanh};
-pub use logarithm::{log, log1p, log2, xlog1py, xlogy};
+pub use logarithm::{log, log1mexp, log1p, log2, xlog1py, xlogy};
 pub use normal_law::{erf, erfc, gelu, inverse_mills, log_ndtr};
 pub use power::{pow, recip, rsqrt};
 pub use random::{normal, threefry, uniform, uniform_positive};
@@ -53,12 +53,16 @@ pub mod promise {
     pub const EXP2: f64 = 4.0;
     /// `expm1`.
     pub const EXPM1: f64 = 2.0;
+    /// `recip_expm1`.
+    pub const RECIP_EXPM1: f64 = 8.0;
     /// `log`.
     pub const LOG: f64 = 2.0;
     /// `log2`.
     pub const LOG2: f64 = 2.0;
     /// `log1p`.
     pub const LOG1P: f64 = 2.0;
+    /// `log1mexp`.
+    pub const LOG1MEXP: f64 = 4.0;
     /// `sigmoid`.
     pub const SIGMOID: f64 = 4.0;
     /// `log_sigmoid`.

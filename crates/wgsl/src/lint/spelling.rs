@@ -31,6 +31,9 @@ pub(super) fn spelled(graph: &Graph<'_>, found: &mut Vec<Finding>) {
                     _ => ("log(exp(a) + exp(b) + exp(c))", "logaddexp(logaddexp(a, b), c)"),
                 })
             }
+            (E::Log, Some((E::Sub, [x, y, _]))) if one(x) && is(E::Exp, y) => {
+                Some(("log(1 - exp(x))", "log1mexp(-x)"))
+            }
             (E::Log, Some((E::Sigmoid, _))) => Some(("log(sigmoid(x))", "log_sigmoid(x)")),
             (E::Sub, Some((E::Exp, _))) if one(b) => Some(("exp(x) - 1", "expm1(x)")),
             (E::Add, Some((E::Exp, _))) if b.as_float() == Some(-1.0) => Some(("exp(x) - 1", "expm1(x)")),
