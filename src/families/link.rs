@@ -151,7 +151,7 @@ impl Link {
             Link::Sqrt => mean.sqrt(),
             Link::Power(power) => mean.pow(*power),
             // e^μ itself overflows long before its logarithm.
-            Link::Softplus => mean + numeric::log1mexp(mean),
+            Link::Softplus => mean + mean.log1mexp(),
             Link::Canonical | Link::Softmax | Link::Own(_) => self.lacks("function of the mean alone"),
         }
     }
@@ -223,7 +223,9 @@ impl Link {
             Link::Power(power) => z.log() / *power,
             // eᶻ itself is lost long before its logarithm.
             Link::Softplus => {
-                where_(&z.lt(-15.0), z - 0.5 * z.min(-14.0).exp(), z.max(-16.0).softplus().log())
+                let far = z.lt(-15.0);
+                let (left, right) = (far.select(z, -15.0), far.select(0.0, z));
+                where_(&far, z - 0.5 * left.exp(), right.softplus().log())
             }
             _ => self.inverse(z).log(),
         }
@@ -244,7 +246,7 @@ impl Link {
     #[track_caller]
     pub(super) fn log_complement(&self, z: &Tensor) -> Tensor {
         match self {
-            Link::Log => numeric::log1mexp(&-z),
+            Link::Log => (-z).log1mexp(),
             Link::Logit => (-z).log_sigmoid(),
             Link::Probit => (-z).log_ndtr(),
             Link::Cloglog => -z.exp(),

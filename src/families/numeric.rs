@@ -1,25 +1,21 @@
 //! Functions that families and links need in forms that keep their digits.
 
-use std::f64::consts::{LN_2, TAU};
+use std::f64::consts::TAU;
 
+use cotangent_autograd::custom_jvp;
 use cotangent_tensor::{Tensor, where_};
 
 /// Below this predictor `e^z` is so small that the first terms of a series are exact in f64.
 const SMALL: f64 = -12.0;
 
-/// `log(1 − e⁻ᵗ)` for `t ≥ 0`. Source: Mächler, Accurately computing log(1 − exp(−|a|)) (2012).
-#[track_caller]
-pub(super) fn log1mexp(t: &Tensor) -> Tensor {
-    where_(&t.lt(LN_2), (-(-t).expm1()).log(), (-(-t).exp()).log1p())
-}
-
 /// `log(1 − e^(−eᶻ))`.
 #[track_caller]
 pub(super) fn log1mexp_exp(z: &Tensor) -> Tensor {
-    let t = z.min(SMALL).exp();
+    let is_small = z.lt(SMALL);
+    let t = is_small.select(z, SMALL).exp();
     let small = z - &t * (0.5 - &t / 24.0);
     // From e⁷ on the result is 0; an infinite exponential would make its derivative NaN.
-    where_(&z.lt(SMALL), small, log1mexp(&z.clamp(SMALL, 7.0).exp()))
+    where_(&is_small, small, z.clamp(SMALL, 7.0).exp().log1mexp())
 }
 
 /// `Φ⁻¹(p)`: a rational approximation (Abramowitz & Stegun 26.2.23) of the nearer tail, then Newton steps on its logarithm.
@@ -60,28 +56,33 @@ pub(super) fn polynomial(t: &Tensor, coefficients: impl DoubleEndedIterator<Item
     terms.fold(t * 0.0 + first, |sum, coefficient| sum * t + coefficient)
 }
 
-/// Where the series are used (their first term left out is below 1e-14 there), `x` for the series and `|x|` for the other forms:
-/// neither is at a bound of its own where it is used.
+/// Where the series are used (their first term left out is below 1e-14 there), `x` for the series and `|x|` for the other forms, each
+/// harmless where it is not used.
 #[track_caller]
 fn near_zero(x: &Tensor) -> (Tensor, Tensor, Tensor) {
-    (x.abs().lt(1.0), x.clamp(-2.0, 2.0), x.abs().max(0.5))
+    let (near, size) = (x.abs().lt(1.0), x.abs());
+    (near.clone(), near.select(x, 0.0), near.select(1.0, size))
 }
 
-/// The log-partition of the continuous Bernoulli family: `log(expm1(x)/x)`, 0 at 0.
+/// The log-partition of the continuous Bernoulli family: `log(expm1(x)/x)`, 0 at 0. Its derivative is the mean as it is written
+/// there: that of the series, term by term, is twice as long.
 #[track_caller]
 pub(super) fn continuous_log_partition(x: &Tensor) -> Tensor {
-    let (near, small, size) = near_zero(x);
-    let series = COTH.iter().enumerate().map(|(n, c)| c / (2 * n + 2) as f64);
-    let square = small.pow(2);
-    let far = x.max(0.0) + log1mexp(&size) - size.log();
-    where_(&near, 0.5 * &small + &square * polynomial(&square, series), far)
+    custom_jvp("continuous_log_partition", [x], |[x]| {
+        let (near, small, size) = near_zero(&x);
+        let series = COTH.iter().enumerate().map(|(n, c)| c / (2 * n + 2) as f64);
+        let square = small.pow(2);
+        let far = x.max(0.0) + size.log1mexp() - size.log();
+        let value = where_(&near, 0.5 * &small + &square * polynomial(&square, series), far);
+        (value, move |[t]: [Tensor; 1]| t * continuous_mean(&x))
+    })
 }
 /// Its mean: `1/(1 − e⁻ˣ) − 1/x`, ½ at 0.
 #[track_caller]
 pub(super) fn continuous_mean(x: &Tensor) -> Tensor {
     let (near, small, _) = near_zero(x);
     let series = 0.5 + &small * polynomial(&small.pow(2), COTH.into_iter());
-    where_(&near, series, -(-x).expm1().recip() - x.recip())
+    where_(&near, series, -(-x).recip_expm1() - x.recip())
 }
 /// Its variance: `1/x² − 1/(4·sinh²(x/2))`, 1/12 at 0.
 #[track_caller]

@@ -6,12 +6,13 @@
 
 use std::f64::consts::{PI, TAU};
 
+use cotangent_autograd::custom_jvp;
 use cotangent_tensor::{DType, Real, Tensor, where_};
 
 use super::fenchel_young::Tsallis;
 use super::numeric::{
     continuous_log_partition, continuous_mean, continuous_variance, count_divergence, log_ratio, log_rising,
-    log1mexp, overdispersed_divergence, polynomial, power_divergence, ratio_divergence,
+    overdispersed_divergence, polynomial, power_divergence, ratio_divergence,
 };
 use super::{Link, Predicted, others};
 
@@ -229,10 +230,13 @@ pub(super) static POISSON: Row = Row {
 };
 
 const OVERDISPERSED: Row = Row {
-    log_partition: |eta, alpha| -log1mexp(&-eta) / alpha,
-    mean: |eta, alpha| (-eta).expm1().recip() / alpha,
+    log_partition: |eta, alpha| -(-eta).log1mexp() / alpha,
+    mean: |eta, alpha| (-eta).recip_expm1() / alpha,
     // α·V = e^η/(1 − e^η)².
-    variance: |eta, alpha| eta.exp() / (eta.expm1().pow(2) * alpha),
+    variance: |eta, alpha| {
+        let mean = (-eta).recip_expm1();
+        &mean * (1.0 + &mean) / alpha
+    },
     nll_at: |at, y, alpha| {
         let (below, above) = at.log1p_scaled(alpha);
         below / alpha + where_(&y.ne(0.0), y * above, 0.0)
@@ -329,10 +333,13 @@ pub(super) static HYPERBOLIC_SECANT: Row = Row {
     means: Means::Real,
     usual: Link::Identity,
     samples: (&[-1.5, -0.5, 0.0, 0.3, 1.2], &[-1.0, 0.0, 0.5, 2.0, 1.5]),
-    // The cosine of a small angle rounds to 1.
+    // The cosine of a small angle rounds to 1. The derivative of each branch is the tangent.
     log_partition: |eta, _| {
-        let near = eta.abs().lt(0.8);
-        where_(&near, -0.5 * (-eta.sin().pow(2)).log1p(), -eta.cos().log())
+        custom_jvp("hyperbolic_secant_log_partition", [eta], |[eta]| {
+            let (sin, cos, near) = (eta.sin(), eta.cos(), eta.abs().lt(0.8));
+            let value = where_(&near, -0.5 * (-sin.pow(2)).log1p(), -cos.log());
+            (value, move |[t]: [Tensor; 1]| t * (sin / cos))
+        })
     },
     mean: |eta, _| eta.tan(),
     variance: |eta, _| 1.0 + eta.tan().pow(2),
