@@ -145,12 +145,12 @@ pub(crate) fn prefer_large_pages(words: &mut [u32]) {
     #[cfg(target_os = "linux")]
     {
         const LARGE: usize = 1 << 21;
-        let all = words.len() * size_of::<u32>();
+        let all = size_of_val(words);
         let before = words.as_ptr().align_offset(LARGE).saturating_mul(size_of::<u32>()).min(all);
         let length = (all - before) / LARGE * LARGE;
         if length > 0 {
             // SAFETY: `before + length` is at most the size of `words`, so that these pages belong to it; the advice changes what
-            // is behind them and nothing that can be read. Where it is not taken, nothing happens.
+            // is behind them, now and when others get them, and nothing that can be read. Where it is not taken, nothing happens.
             unsafe {
                 libc::madvise(words.as_mut_ptr().byte_add(before).cast(), length, libc::MADV_HUGEPAGE);
             }

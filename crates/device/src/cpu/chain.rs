@@ -16,7 +16,7 @@ pub(super) type Slot = u16;
 /// Lanes of a value, from the start of a cache line on.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub(super) struct Lanes(pub(super) [f32; PIECE]);
+pub(super) struct Held(pub(super) [f32; PIECE]);
 
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,8 +68,8 @@ pub(super) struct Chain {
 
 impl Chain {
     /// Room for its values.
-    pub(super) fn room(&self) -> Vec<Lanes> {
-        let mut room = vec![Lanes([0.0; PIECE]); self.slots];
+    pub(super) fn room(&self) -> Vec<Held> {
+        let mut room = vec![Held([0.0; PIECE]); self.slots];
         for &(word, slot) in &self.constants {
             room[usize::from(slot)].0.fill(f32::from_bits(word));
         }
@@ -80,9 +80,9 @@ impl Chain {
 impl Step {
     /// Computes its lanes.
     #[inline(always)]
-    pub(super) fn compute(&self, room: &mut [Lanes]) {
+    pub(super) fn compute(&self, room: &mut [Held]) {
         let (below, rest) = room.split_at_mut(usize::from(self.into));
-        let Some((Lanes(out), above)) = rest.split_first_mut() else { return };
+        let Some((Held(out), above)) = rest.split_first_mut() else { return };
         let [a, b, c] = self.from;
         let (a, b, c) = (beside(below, above, a), beside(below, above, b), beside(below, above, c));
         match self.what {
@@ -105,7 +105,7 @@ impl Step {
 
 /// A slot below or above the one that is written.
 #[inline(always)]
-fn beside<'a>(below: &'a [Lanes], above: &'a [Lanes], slot: Slot) -> &'a [f32; PIECE] {
+fn beside<'a>(below: &'a [Held], above: &'a [Held], slot: Slot) -> &'a [f32; PIECE] {
     let slot = usize::from(slot);
     if slot < below.len() { &below[slot].0 } else { &above[slot - below.len() - 1].0 }
 }

@@ -5,6 +5,8 @@ mod emit;
 mod pairs;
 mod products;
 
+use std::collections::HashMap;
+
 use cotangent_shaders::{Access as Use, Affine, Binding, Code, Loop, Store};
 use cotangent_tensor::DType;
 
@@ -78,7 +80,7 @@ pub(super) fn compile(body: &Loop, bindings: &[Binding], form: Form) -> Result<P
         sweeps: 0,
         temporaries: 0,
         pool: Vec::new(),
-        same: Vec::new(),
+        same: HashMap::new(),
     };
     compiler.regions()?;
     compiler.schedule()?;
@@ -148,7 +150,7 @@ struct Compiler<'a> {
     /// Registers for temporaries.
     pool: Vec<usize>,
     /// Registers whose lanes are all the same.
-    same: Vec<(Row, Same)>,
+    same: HashMap<Row, Same>,
 }
 
 impl Compiler<'_> {

@@ -65,7 +65,7 @@ pub(super) struct Machine {
     /// What the runs of loops have left.
     runs: Vec<Last>,
     /// Values of chains.
-    rooms: Vec<Vec<chain::Lanes>>,
+    rooms: Vec<Vec<chain::Held>>,
     bases: Vec<i64>,
     origin: Vec<usize>,
     /// Operands that are the same for all lanes.

@@ -17,7 +17,7 @@ use super::values::Logistic;
 pub(super) const OPERANDS: usize = 6;
 
 /// A row of lanes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Row {
     None,
     /// A register, from its first lane.

@@ -237,7 +237,7 @@ impl Compiler<'_> {
                 let lanes = self.program.tiling.lanes;
                 self.homes[v].wide = Row::Register(self.register(lanes));
                 fill(self.homes[v].wide, Lanes::Full);
-                self.same.push((self.homes[v].wide, Same::Word(word)));
+                self.same.insert(self.homes[v].wide, Same::Word(word));
             }
             if uses.narrow {
                 self.homes[v].narrow = Row::Register(self.register(1));
@@ -300,7 +300,7 @@ impl Compiler<'_> {
             let from = only(self.homes[v].narrow);
             ops.push(Op { action: Action::Splat, lanes: Lanes::Full, into, from });
             self.homes[v].wide = into;
-            self.same.push((into, Same::Lane(self.homes[v].narrow)));
+            self.same.insert(into, Same::Lane(self.homes[v].narrow));
         }
     }
     fn action(&mut self, v: usize, wide: bool) -> Result<Action, String> {

@@ -179,6 +179,53 @@ fn chains_of_operations() {
     }
 }
 
+/// A load that depends on what comes after a chain comes before whatever overwrites what it loads: values of chains, values that
+/// are computed in place, and loads from elsewhere.
+#[test]
+fn loads_in_place_come_before_stores() {
+    for (n, form) in [300, 1024].into_iter().flat_map(|n| [0, 1].map(|form| (n, form))) {
+        let mut k = Sketch::new(Schedule::Map, &[n], &[]);
+        let [a, b] = [0, 1].map(|_| k.input(DType::F32, 0, &[1]));
+        let half = k.input(DType::F16, 0, &[1]);
+        let mut x = a;
+        for row in [E::Max, E::Min, E::Max] {
+            x = k.apply(row, &[x, b]);
+            x = k.apply(E::Neg, &[x]);
+            x = k.apply(E::Min, &[x, a]);
+        }
+        let (whole, zero) = (k.cast(x, DType::I32), k.word(0, DType::I32));
+        let guard = k.integer(Integer::Lt, DType::I32, &[whole, zero]);
+        let kept = k.bind(Access::ReadWrite, DType::F32, n);
+        let at = Affine { offset: 0, strides: vec![1] };
+        let loaded = k.load_at(Level::Kept, kept, at, Some(guard));
+        k.output(loaded, 0, &[1]);
+        let difference = k.apply(E::Sub, &[a, b]);
+        k.store(kept, if form == 0 { difference } else { half }, 0, &[1]);
+        check(k, &[], Bound::Exact);
+    }
+}
+
+/// Compiling takes as long as there are operations, and values that are too many for a chain stay in rows.
+#[test]
+fn long_programs_with_many_values() {
+    for (count, expected) in [(200, 1), (2000, 0)] {
+        let n = 1024;
+        let mut k = Sketch::new(Schedule::Map, &[n], &[]);
+        let x = k.input(DType::F32, 0, &[1]);
+        let mut values = vec![x];
+        for _ in 0..count {
+            let last = values[values.len() - 1];
+            values.push(k.apply(E::Neg, &[last]));
+        }
+        // in the order in which they were made, so that all of them wait
+        let largest = values.iter().skip(1).fold(x, |largest, &value| k.apply(E::Max, &[value, largest]));
+        k.output(largest, 0, &[1]);
+        let chains = Loops::new(&k.body, &k.bindings, &k.elements).unwrap().chains().len();
+        assert_eq!(chains, expected, "{count} values");
+        check(k, &[], Bound::Exact);
+    }
+}
+
 /// The same inside of reductions, of rows and of columns, with exponentials that are shared, and of two sweeps.
 #[test]
 fn chains_inside_reductions() {
