@@ -359,7 +359,7 @@ elementwise! {
     /// `eˣ − 1`, accurate near 0.
     Expm1 expm1 Real |x; y| "m_expm1({x})", special::expm1(x), math32::expm1(x), [product(x.exp())], math32::promise::EXPM1;
     /// `1 / (eˣ − 1)`: the mean of a geometric distribution, of Bose and Einstein.
-    RecipExpm1 recip_expm1 Real |x; y| "m_recip_expm1({x})", special::recip_expm1(x), math32::recip_expm1(x), [product(-(y * (1.0 + y)))],
+    RecipExpm1 recip_expm1 Real |x; y| "m_recip_expm1({x})", special::recip_expm1(x), math32::recip_expm1(x), [product(y * (-x).recip_expm1())],
         math32::promise::RECIP_EXPM1;
     /// Natural logarithm.
     Log log Real |x; y| "m_log({x})", special::log(x), math32::log(x), [product(x.recip())], math32::promise::LOG;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cotangent_tensor::{Class, Elementwise, Partial};
+use cotangent_tensor::{Class, Elementwise, Partial, special};
 
 /// Largest accepted relative distance of a 5-point difference from a partial derivative. A choice, not a bound: with
 /// the best of several steps, truncation and rounding stay near 1e-10, and a wrong formula is off by far more.
@@ -173,6 +173,14 @@ fn kinks_have_the_derivatives_of_the_conventions() {
         (Atan2, &[inf, 2.0], 0, 0.0),
         (Asinh, &[-huge], 0, 1.0 / huge),
         (Acosh, &[huge], 0, 1.0 / huge),
+        // Both tails keep their digits.
+        (RecipExpm1, &[-40.0], 0, -1.0 / special::expm1(40.0)),
+        (RecipExpm1, &[40.0], 0, -1.0 / special::expm1(40.0)),
+        (RecipExpm1, &[-inf], 0, 0.0),
+        (RecipExpm1, &[inf], 0, 0.0),
+        (Log1mexp, &[40.0], 0, 1.0 / special::expm1(40.0)),
+        (Log1mexp, &[inf], 0, 0.0),
+        (Log1mexp, &[0.0], 0, inf),
         (Select, &[1.0, 5.0, 6.0], 1, 1.0),
         (Select, &[1.0, 5.0, 6.0], 2, 0.0),
         (Select, &[0.0, 5.0, 6.0], 2, 1.0),

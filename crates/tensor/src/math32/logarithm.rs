@@ -112,7 +112,7 @@ pub fn log1mexp(x: f32) -> f32 {
     let (f, k) = log_split(if x < TINY { x } else { (1.0 - power) - t * power });
     let e = if x > 88.0 { 0.0 } else { (t + 1.0) * power };
     let halve = e > 0.292_893_2;
-    let (f_far, k_far) = (if halve { 1.0 - 2.0 * e } else { -e }, if halve { -1.0 } else { 0.0 });
+    let (f_far, k_far) = (if halve { 1.0 - 2.0 * e } else { -e }, if halve { -1.0 } else { -0.0 });
     let (f, k) = (if near { f } else { f_far }, if near { k } else { k_far });
     let y = log_join_of(f, if e < TINY { 0.0 } else { f }, k);
     let y = if x > 0.0 { y } else { f32::NAN };
