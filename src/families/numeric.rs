@@ -2,7 +2,6 @@
 
 use std::f64::consts::TAU;
 
-use cotangent_autograd::custom_jvp;
 use cotangent_tensor::{Tensor, where_};
 
 /// Below this predictor `e^z` is so small that the first terms of a series are exact in f64.
@@ -56,26 +55,22 @@ pub(super) fn polynomial(t: &Tensor, coefficients: impl DoubleEndedIterator<Item
     terms.fold(t * 0.0 + first, |sum, coefficient| sum * t + coefficient)
 }
 
-/// Where the series are used (their first term left out is below 1e-14 there), `x` for the series and `|x|` for the other forms, each
-/// harmless where it is not used.
+/// Where the series are used (their first term left out is below 1e-14 there), `x` for the series and `|x|` for the other forms; where it is
+/// not used, 0 for the former and 1 for the latter.
 #[track_caller]
 fn near_zero(x: &Tensor) -> (Tensor, Tensor, Tensor) {
     let (near, size) = (x.abs().lt(1.0), x.abs());
     (near.clone(), near.select(x, 0.0), near.select(1.0, size))
 }
 
-/// The log-partition of the continuous Bernoulli family: `log(expm1(x)/x)`, 0 at 0. Its derivative is the mean as it is written
-/// there: that of the series, term by term, is twice as long.
+/// The log-partition of the continuous Bernoulli family: `log(expm1(x)/x)`, 0 at 0.
 #[track_caller]
 pub(super) fn continuous_log_partition(x: &Tensor) -> Tensor {
-    custom_jvp("continuous_log_partition", [x], |[x]| {
-        let (near, small, size) = near_zero(&x);
-        let series = COTH.iter().enumerate().map(|(n, c)| c / (2 * n + 2) as f64);
-        let square = small.pow(2);
-        let far = x.max(0.0) + size.log1mexp() - size.log();
-        let value = where_(&near, 0.5 * &small + &square * polynomial(&square, series), far);
-        (value, move |[t]: [Tensor; 1]| t * continuous_mean(&x))
-    })
+    let (near, small, size) = near_zero(x);
+    let series = COTH.iter().enumerate().map(|(n, c)| c / (2 * n + 2) as f64);
+    let square = small.pow(2);
+    let far = x.max(0.0) + size.log1mexp() - size.log();
+    where_(&near, 0.5 * &small + &square * polynomial(&square, series), far)
 }
 /// Its mean: `1/(1 − e⁻ˣ) − 1/x`, ½ at 0.
 #[track_caller]

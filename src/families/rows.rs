@@ -6,7 +6,6 @@
 
 use std::f64::consts::{PI, TAU};
 
-use cotangent_autograd::custom_jvp;
 use cotangent_tensor::{DType, Real, Tensor, where_};
 
 use super::fenchel_young::Tsallis;
@@ -333,13 +332,10 @@ pub(super) static HYPERBOLIC_SECANT: Row = Row {
     means: Means::Real,
     usual: Link::Identity,
     samples: (&[-1.5, -0.5, 0.0, 0.3, 1.2], &[-1.0, 0.0, 0.5, 2.0, 1.5]),
-    // The cosine of a small angle rounds to 1. The derivative of each branch is the tangent.
+    // The cosine of a small angle rounds to 1.
     log_partition: |eta, _| {
-        custom_jvp("hyperbolic_secant_log_partition", [eta], |[eta]| {
-            let (sin, cos, near) = (eta.sin(), eta.cos(), eta.abs().lt(0.8));
-            let value = where_(&near, -0.5 * (-sin.pow(2)).log1p(), -cos.log());
-            (value, move |[t]: [Tensor; 1]| t * (sin / cos))
-        })
+        let near = eta.abs().lt(0.8);
+        where_(&near, -0.5 * (-eta.sin().pow(2)).log1p(), -eta.cos().log())
     },
     mean: |eta, _| eta.tan(),
     variance: |eta, _| 1.0 + eta.tan().pow(2),

@@ -50,6 +50,34 @@ fn the_loss_has_the_residual_as_gradient_and_the_variance_as_second_derivative()
     }
 }
 
+/// Whatever a row holds that a mask leaves out, it has no influence: by the canonical link and others, at first and second order.
+#[test]
+fn what_is_masked_reaches_no_derivative() {
+    let linked = [
+        Family::bernoulli().with_link(Link::Cloglog).unwrap(),
+        Family::poisson().with_link(Link::Softplus).unwrap(),
+    ];
+    for family in numbers().into_iter().chain(linked) {
+        let [etas, targets] = family.samples().unwrap().map(|samples| samples.to_f64());
+        let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 1e300];
+        let (mut eta, mut target, mut kept) = (vec![], vec![], vec![]);
+        for bad in bad {
+            eta.extend([etas[1], bad]);
+            target.extend([targets[1], f64::NAN]);
+            kept.extend([true, false]);
+        }
+        let (eta, target) = (Tensor::new(eta), Tensor::new(target));
+        let loss = Tensor::new(kept).select(family.nll(&eta, &target, Reduction::None), 0.0);
+        let slope = grad(&loss.sum(..), &eta).unwrap().or_error().unwrap();
+        let second = grad(&slope.sum(..), &eta).unwrap().or_error().unwrap();
+        for values in values(&[&slope, &second]) {
+            let masked: Vec<f64> = values.iter().skip(1).step_by(2).copied().collect();
+            assert_eq!(masked, [0.0; 5], "{}", family.name());
+            assert!(values.iter().step_by(2).all(|value| *value == values[0] && value.is_finite()));
+        }
+    }
+}
+
 #[test]
 fn categorical_residual_and_loss_are_those_of_the_conformance_suite() {
     let eta = Tensor::new([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]);
