@@ -1,11 +1,8 @@
 //! Chains: operations on elements whose values live in slots that fit the first cache. A block runs through a chain piece by piece.
 //! A step has operands of a length known to the compiler and costs a nanosecond beside its lanes, an operation on rows ten.
 
-use cotangent_tensor::{Elementwise, math32};
-
-use super::compile::Pair;
-use super::program::{Action, Row};
-use super::values::Logistic;
+use super::calculation::Calculation;
+use super::program::Row;
 
 /// Lanes of a slot. With fewer, what a step costs beside them shows; with more, slots leave the cache.
 pub(super) const PIECE: usize = 256;
@@ -17,32 +14,6 @@ pub(super) type Slot = u16;
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(super) struct Held(pub(super) [f32; PIECE]);
-
-/// What a step does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Calculation {
-    Elementwise(Elementwise),
-    Pair(Pair),
-    /// `e^−|x|`.
-    Decay,
-    /// `ln(1 + decay)`.
-    DecayTail,
-    /// From: x, and what it shares with others.
-    Logistic(Logistic),
-}
-
-impl Calculation {
-    pub(super) fn of(action: &Action) -> Option<Calculation> {
-        match *action {
-            Action::Elementwise(row) => Some(Calculation::Elementwise(row)),
-            Action::Pair(pair) => Some(Calculation::Pair(pair)),
-            Action::Decay => Some(Calculation::Decay),
-            Action::DecayTail => Some(Calculation::DecayTail),
-            Action::Logistic(logistic) => Some(Calculation::Logistic(logistic)),
-            _ => None,
-        }
-    }
-}
 
 /// One operation of a chain. It never writes what it reads.
 #[derive(Clone, Copy, Debug)]
@@ -85,21 +56,7 @@ impl Step {
         let Some((Held(out), above)) = rest.split_first_mut() else { return };
         let [a, b, c] = self.from;
         let (a, b, c) = (beside(below, above, a), beside(below, above, b), beside(below, above, c));
-        match self.what {
-            Calculation::Elementwise(row) => row.lanes(out, [a, b, c]),
-            Calculation::Pair(pair) => pair.lanes(out, [a, b, c]),
-            Calculation::Decay => {
-                for (o, &x) in out.iter_mut().zip(a) {
-                    *o = math32::decay(x);
-                }
-            }
-            Calculation::DecayTail => {
-                for (o, &decay) in out.iter_mut().zip(a) {
-                    *o = math32::decay_tail(decay);
-                }
-            }
-            Calculation::Logistic(logistic) => logistic.lanes(out, a, b),
-        }
+        self.what.lanes(out, [a, b, c]);
     }
 }
 

@@ -190,6 +190,11 @@ impl Machine {
         }
         arch.dispatch(Interpreter { machine: self, arch, program, segment, inputs, outputs });
     }
+    /// Where the current elements begin in a register that holds all reduced ones.
+    #[inline(always)]
+    fn long_first(&self, program: &Program) -> usize {
+        self.reduced_first * if program.vertical { program.tiling.lanes } else { 1 }
+    }
     /// Executes one operation on so many lanes.
     #[inline(never)]
     fn step(
@@ -202,8 +207,7 @@ impl Machine {
         outputs: &mut [Target<'_>],
     ) {
         // the destination is taken out, so that the operands can be borrowed beside it
-        let position =
-            if program.vertical { self.reduced_first * program.tiling.lanes } else { self.reduced_first };
+        let position = self.long_first(program);
         match op.into {
             Row::Register(r) => {
                 let mut row = std::mem::take(&mut self.registers[r]);
@@ -334,16 +338,15 @@ impl Machine {
         match &op.action {
             Action::Fill(word) => out.fill(f32::from_bits(*word)),
             Action::Splat => out.fill(place.row(op.from[0], 1)[0]),
-            Action::Elementwise(operation) => {
+            Action::Calculate(what) => {
                 let operands = place.first_rows(op, lanes);
                 if program.in_pieces {
                     let stored = matches!(op.into, Row::Output(to) if program.destinations[to].past_caches);
-                    lanes::elementwise_in_pieces(arch, *operation, out, operands, &mut same, stored);
+                    lanes::calculate_in_pieces(arch, *what, out, operands, &mut same, stored);
                 } else {
-                    lanes::elementwise(arch, *operation, out, operands);
+                    lanes::calculate(arch, *what, out, operands);
                 }
             }
-            Action::Pair(pair) => lanes::pair(arch, *pair, out, place.first_rows(op, lanes)),
             Action::Integer(operation, dtype) => {
                 let words = |o: usize| bytemuck::cast_slice(row(o));
                 let out = bytemuck::cast_slice_mut(out);
@@ -389,9 +392,6 @@ impl Machine {
             Action::Random { access, key } => {
                 random(arch, bytemuck::cast_slice_mut(out), *key, row(0), at(*access));
             }
-            Action::Decay => lanes::decay(arch, out, row(0)),
-            Action::DecayTail => lanes::decay_tail(arch, out, row(0)),
-            Action::Logistic(logistic) => lanes::logistic(arch, *logistic, out, row(0), row(1)),
             Action::Exponential => lanes::exponential(arch, out, row(0), row(1)),
             Action::ExponentialRest(k) => {
                 let (x, max) = (row(0), row(1)[0]);

@@ -4,11 +4,10 @@
 //! code. Hence structs instead of closures, and `#[inline(always)]` throughout. All instruction sets give the same bits,
 //! because the order of operations is written out.
 
-use cotangent_tensor::{DType, Elementwise, Integer, Key, math32};
+use cotangent_tensor::{DType, Integer, Key, math32};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::compile::Pair;
-use super::values::Logistic;
+use super::calculation::Calculation;
 use crate::raw::{LINE, copy_past_caches, prefetch};
 
 /// Running values of one reduction over a row.
@@ -164,20 +163,16 @@ const PIECE: usize = 128;
 pub(super) type Piece = [f32; PIECE];
 
 simd! {
-    /// A row of the operation table.
-    fn elementwise(row: Elementwise, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
-        row.lanes(out, args);
+    /// What is computed lane by lane.
+    fn calculate(what: Calculation, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
+        what.lanes(out, args);
     }
-    /// Two rows of the table.
-    fn pair(pair: Pair, out: &'a mut [f32], args: [&'a [f32]; 3]) -> () {
-        pair.lanes(out, args);
-    }
-    /// [`elementwise`], and if so wanted the results go past the caches. Operands of one lane are the same for all; `same`
+    /// [`calculate`], and if so wanted the results go past the caches. Operands of one lane are the same for all; `same`
     /// has room for them.
-    fn elementwise_in_pieces(
-        row: Elementwise, out: &'a mut [f32], args: [&'a [f32]; 3], same: &'a mut [Piece], past_caches: bool
+    fn calculate_in_pieces(
+        what: Calculation, out: &'a mut [f32], args: [&'a [f32]; 3], same: &'a mut [Piece], past_caches: bool
     ) -> () {
-        for (same, arg) in same.iter_mut().zip(args).take(row.arity()) {
+        for (same, arg) in same.iter_mut().zip(args).take(what.arity()) {
             if let [one] = arg {
                 same.fill(*one);
             }
@@ -186,11 +181,11 @@ simd! {
         for first in (0..out.len()).step_by(PIECE) {
             let piece = first..(first + PIECE).min(out.len());
             let mut here = [&[][..]; 3];
-            for ((here, arg), same) in here.iter_mut().zip(args).zip(same.iter()).take(row.arity()) {
+            for ((here, arg), same) in here.iter_mut().zip(args).zip(same.iter()).take(what.arity()) {
                 *here = if arg.len() == 1 { &same[..piece.len()] } else { &arg[piece.clone()] };
             }
             let results = &mut results[..piece.len()];
-            row.lanes(results, here);
+            what.lanes(results, here);
             if past_caches {
                 copy_past_caches(&mut out[piece], results);
             } else {
@@ -270,22 +265,6 @@ simd! {
             now.copy_from_slice(&ready[..now.len()]);
             (rest, block, skip) = (later, block + BLOCKS as u64, 0);
         }
-    }
-    /// `e^−|x|`.
-    fn decay(out: &'a mut [f32], x: &'a [f32]) -> () {
-        for (o, &x) in out.iter_mut().zip(x) {
-            *o = math32::decay(x);
-        }
-    }
-    /// `ln(1 + decay)`.
-    fn decay_tail(out: &'a mut [f32], decay: &'a [f32]) -> () {
-        for (o, &decay) in out.iter_mut().zip(decay) {
-            *o = math32::decay_tail(decay);
-        }
-    }
-    /// A logistic function of `x`, given what it shares with others.
-    fn logistic(logistic: Logistic, out: &'a mut [f32], x: &'a [f32], shared: &'a [f32]) -> () {
-        logistic.lanes(out, x, shared);
     }
     /// `exp(x − max)`, zero where the maximum is −inf. One maximum, or one per lane.
     fn exponential(out: &'a mut [f32], x: &'a [f32], max: &'a [f32]) -> () {

@@ -36,6 +36,7 @@
 //! of `cotangent-tensor`); no global state but the pool of threads; no allocation of the size of a tensor after the first run.
 
 mod buffers;
+mod calculation;
 mod chain;
 mod compile;
 mod epilogue;

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use cotangent_shaders::{Affine, Recurrence};
-use cotangent_tensor::{DType, Elementwise, Integer};
+use cotangent_tensor::{DType, Integer};
 
+use super::calculation::Calculation;
 use super::chain::Chain;
-use super::compile::Pair;
 use super::geometry::{Access, Tiling};
 use super::products::Products;
 use super::recurrence::Rounds;
 use super::reduction::Kind;
-use super::values::Logistic;
 
 /// Most operands of an operation that is no loop, but for the scale of a residual.
 pub(super) const OPERANDS: usize = 6;
@@ -77,9 +76,7 @@ pub(super) enum Action {
     Fill(u32),
     /// From one lane to all.
     Splat,
-    Elementwise(Elementwise),
-    /// From: the operands of the first operation, then the other one of the second.
-    Pair(Pair),
+    Calculate(Calculation),
     Integer(Integer, DType),
     Cast(DType, DType),
     /// From: guard.
@@ -116,12 +113,6 @@ pub(super) enum Action {
         access: usize,
         key: [u32; 4],
     },
-    /// From: x or −x.
-    Decay,
-    /// From: decay.
-    DecayTail,
-    /// From: x, and what it shares with others.
-    Logistic(Logistic),
     /// From: x, maximum.
     Exponential,
     /// The same, and takes the results into the reduction [`Kind::Rest`].

@@ -4,6 +4,7 @@ use cotangent_shaders::{Code, Recurrence};
 use cotangent_tensor::{DType, Elementwise, Integer};
 use pulp::Arch;
 
+use super::calculation::Calculation;
 use super::lanes;
 
 /// Lanes that run together: as long as the longest of them takes.
@@ -178,7 +179,8 @@ impl Rounds {
             match step {
                 Step::Elementwise(row, from, into) => {
                     let mut out = std::mem::take(&mut registers[*into]);
-                    lanes::elementwise(arch, *row, &mut out[..lanes], operands(registers, from, lanes));
+                    let what = Calculation::Elementwise(*row);
+                    lanes::calculate(arch, what, &mut out[..lanes], operands(registers, from, lanes));
                     registers[*into] = out;
                 }
                 Step::Integer(row, dtype, from, into) => {

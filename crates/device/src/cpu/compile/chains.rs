@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::chain::{Calculation, Chain, PIECE, Slot, Step};
+use super::super::chain::{Chain, PIECE, Slot, Step};
 use super::super::program::{Action, From, Lanes, OPERANDS, Op, Program, Row, Segment};
 use super::emit::is_temporary;
 use super::{Cell, Compiler, Pattern};
@@ -90,7 +90,7 @@ impl Compiler<'_> {
         given.extend(joined.iter().map(|op| op.into).filter(leaves).map(|row| (row, row)));
         let stays: HashSet<Row> = given.iter().map(|(row, _)| *row).collect();
         for (number, op) in joined.iter().enumerate() {
-            let what = Calculation::of(&op.action)?;
+            let Action::Calculate(what) = op.action else { return None };
             // the first operand stands for those that there are not
             let first = *slots.held.get(&op.from[0])?;
             let operand = |o: usize| slots.held.get(&op.from[o]).copied().unwrap_or(first);
@@ -146,7 +146,7 @@ fn part(ops: Vec<Op>) -> (Vec<Op>, Vec<Op>, Vec<Op>) {
     let (mut runs_after, mut is_closed) = (false, false);
     for op in ops {
         let needs = |rows: &HashSet<Row>| op.from.iter().any(|row| rows.contains(row));
-        let is_chained = op.lanes == Lanes::Block && Calculation::of(&op.action).is_some();
+        let is_chained = op.lanes == Lanes::Block && matches!(op.action, Action::Calculate(_));
         let follows = is_closed
             || needs(&made_after)
             || runs_after && matches!(op.action, Action::Part { .. })

@@ -2,6 +2,7 @@
 
 use cotangent_shaders::Store;
 
+use super::super::calculation::Calculation;
 use super::super::chain::{PIECE, Slot};
 use super::super::lanes::key_words;
 use super::super::program::Program;
@@ -309,12 +310,12 @@ impl Compiler<'_> {
         let dtype = node.dtype;
         Ok(match node.what.clone() {
             What::Constant(word) => Action::Fill(word),
-            What::Elementwise(row) => Action::Elementwise(row),
+            What::Elementwise(row) => Action::Calculate(Calculation::Elementwise(row)),
             What::Integer(row, operand) => Action::Integer(row, operand),
             What::Cast => Action::Cast(dtype_of(0), dtype),
-            What::Decay => Action::Decay,
-            What::DecayTail => Action::DecayTail,
-            What::Logistic(logistic) => Action::Logistic(logistic),
+            What::Decay => Action::Calculate(Calculation::Decay),
+            What::DecayTail => Action::Calculate(Calculation::DecayTail),
+            What::Logistic(logistic) => Action::Calculate(Calculation::Logistic(logistic)),
             What::Exponential => Action::Exponential,
             What::Factor => Action::Factor,
             What::Run(_) => Action::Run(self.run[v].unwrap_or(0)),

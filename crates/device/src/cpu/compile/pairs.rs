@@ -3,6 +3,7 @@
 
 use cotangent_tensor::Elementwise;
 
+use super::super::calculation::Calculation;
 use super::super::program::{Action, Op, Row};
 use super::emit::is_temporary;
 
@@ -51,22 +52,22 @@ pairs! {
 /// Joins operations of a segment whose result nothing else needs with the one that needs it.
 pub(super) fn join(ops: &mut Vec<Op>) {
     for second in 0..ops.len() {
-        let Action::Elementwise(row) = ops[second].action else { continue };
+        let Action::Calculate(Calculation::Elementwise(row)) = ops[second].action else { continue };
         let found = (0..row.arity().min(2)).find_map(|place| {
             let first = first_of(ops, second, place)?;
-            let Action::Elementwise(before) = ops[first].action else { return None };
+            let Action::Calculate(Calculation::Elementwise(before)) = ops[first].action else { return None };
             Pair::of(before, row, place).map(|pair| (pair, first, place))
         });
         if let Some((pair, first, place)) = found {
             let [a, b] = [ops[first].from[0], ops[first].from[1]];
             let other = ops[second].from[1 - place];
-            ops[second].action = Action::Pair(pair);
+            ops[second].action = Action::Calculate(Calculation::Pair(pair));
             ops[second].from[..3].copy_from_slice(&[a, b, other]);
             // nothing asks for its result any more
             ops[first].into = Row::None;
         }
     }
-    ops.retain(|op| !(op.into == Row::None && matches!(op.action, Action::Elementwise(_))));
+    ops.retain(|op| !(op.into == Row::None && matches!(op.action, Action::Calculate(_))));
 }
 
 /// The operation that makes an operand, if nothing else needs it and it handles as many lanes.

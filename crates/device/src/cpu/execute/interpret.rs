@@ -45,16 +45,10 @@ impl WithSimd for Interpreter<'_, '_> {
             };
             // the destination is taken out, so that the operands can be borrowed beside it
             match (&op.action, op.into) {
-                (Action::Elementwise(row), Row::Register(into)) if !program.in_pieces => {
+                (Action::Calculate(what), Row::Register(into)) if !program.in_pieces => {
                     let mut out = std::mem::take(&mut machine.registers[into]);
                     let place = Place { machine, program, inputs, outputs };
-                    row.lanes(&mut out[..lanes], place.first_rows(op, lanes));
-                    machine.registers[into] = out;
-                }
-                (Action::Pair(pair), Row::Register(into)) => {
-                    let mut out = std::mem::take(&mut machine.registers[into]);
-                    let place = Place { machine, program, inputs, outputs };
-                    pair.lanes(&mut out[..lanes], place.first_rows(op, lanes));
+                    what.lanes(&mut out[..lanes], place.first_rows(op, lanes));
                     machine.registers[into] = out;
                 }
                 _ => machine.step(arch, program, op, lanes, inputs, outputs),
@@ -132,7 +126,7 @@ impl Machine {
         match row {
             Row::Register(r) => self.registers[r][lanes].copy_from_slice(values),
             Row::Long(r) => {
-                let start = self.reduced_first * if program.vertical { program.tiling.lanes } else { 1 };
+                let start = self.long_first(program);
                 self.registers[r][start..][lanes].copy_from_slice(values);
             }
             Row::Output(store) => {

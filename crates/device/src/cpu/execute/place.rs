@@ -35,8 +35,7 @@ impl<'a> Place<'a> {
         match row {
             Row::None | Row::Register(_) => &[],
             Row::Long(r) => {
-                let block = if program.vertical { program.tiling.lanes } else { 1 };
-                let first = machine.reduced_first * block;
+                let first = machine.long_first(program);
                 &machine.registers[r][first..first + lanes]
             }
             Row::Input(access) => {

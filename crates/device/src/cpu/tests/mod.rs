@@ -1,5 +1,6 @@
 //! Kernels written by hand, against an oracle that follows the definition of a loop one element at a time, in f64.
 
+mod chains;
 mod loops;
 mod numbers;
 mod oracle;
@@ -11,6 +12,7 @@ mod sketch;
 use cotangent_shaders::{Access, Body, Loop, Plan};
 use cotangent_tensor::{Array, DType, Error, Shape, Values};
 
+use super::calculation::Calculation;
 use super::loops::Loops;
 use super::program::Action;
 use super::{Buffers, Executable};

@@ -4,7 +4,7 @@ use cotangent_shaders::{Access, Affine, Code, Schedule, Value};
 use cotangent_tensor::{Code as ErrorCode, DType, Detail, Elementwise as E, Reduce, math32::promise};
 
 use super::sketch::Sketch;
-use super::{Action, Bound, check, count, floats};
+use super::{Action, Bound, Calculation, check, count, floats};
 
 /// Roundings of a softmax beside its exponential: x − m, the sum (64 terms per block, 4 levels), reciprocal, product.
 fn softmax_bound(columns: usize) -> Bound {
@@ -67,7 +67,13 @@ fn softmax_rows() {
             if columns > 100 {
                 // each row adds up its exponentials where it makes them, and scales its residual once
                 assert_eq!(count(&sketch, |action| matches!(action, Action::ExponentialRest(_))), 1);
-                assert_eq!(count(&sketch, |action| matches!(action, Action::Elementwise(E::Mul))), 0);
+                assert_eq!(
+                    count(&sketch, |action| matches!(
+                        action,
+                        Action::Calculate(Calculation::Elementwise(E::Mul))
+                    )),
+                    0
+                );
             }
             check(sketch, &[(0, floats(&x)), (1, labels.clone())], softmax_bound(columns));
         }
